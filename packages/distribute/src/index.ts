@@ -1,0 +1,2 @@
+/** @lockstep/distribute: tf.distribute for TensorFlow.js. */
+export * from './communicator/communicator.js';

@@ -1,0 +1,2 @@
+/** official */
+export {};

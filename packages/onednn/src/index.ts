@@ -1,0 +1,2 @@
+/** onednn */
+export {};
