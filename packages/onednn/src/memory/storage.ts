@@ -1,0 +1,121 @@
+/**
+ * What stands behind a tensor's data id: values in plain row-major order, or a native buffer in a layout of oneDNN's
+ * choice, until somebody asks for plain values.
+ *
+ * TensorFlow.js' `cpu` kernels read `storage.values`; the getter gives them plain values whatever the layout was. A view
+ * that was handed out that way is never recycled, because the pool cannot know how long it is held.
+ */
+import type { backend_util, DataType, TensorInfo } from '@tensorflow/tfjs-core';
+import koffi from 'koffi';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { MemoryPool, PooledBuffer } from './pool.js';
+
+type NumericArray = Float32Array | Int32Array | Uint8Array;
+
+/** Turns a blocked buffer into plain row-major order; the backend knows how. */
+export interface LayoutConverter {
+  toPlain(buffer: PooledBuffer, layout: MemoryDescriptor): PooledBuffer;
+}
+
+/** Data behind one or more tensors. `refCount` counts them, as TensorFlow.js' engine expects. */
+export class TensorStorage {
+  refCount = 1;
+  complexTensorInfos?: { real: TensorInfo; imag: TensorInfo };
+  /** Layout of `buffer`; null is plain row-major order of the tensor's shape. */
+  layout: MemoryDescriptor | null = null;
+  /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU. */
+  companion: PooledBuffer | null = null;
+  #values: backend_util.BackendValues | null;
+  #buffer: PooledBuffer | null = null;
+  #handedOut = false;
+  #address = 0;
+
+  constructor(
+    readonly dtype: DataType,
+    private readonly pool: MemoryPool,
+    private readonly converter: LayoutConverter,
+    values: backend_util.BackendValues | null,
+  ) {
+    this.#values = values;
+  }
+
+  /** Storage in pooled memory: `length` elements in plain order, or the layout's bytes. */
+  static pooled(
+    dtype: DataType,
+    pool: MemoryPool,
+    converter: LayoutConverter,
+    length: number,
+    layout: MemoryDescriptor | null,
+  ): TensorStorage {
+    const storage = new TensorStorage(dtype, pool, converter, null);
+    storage.#buffer = pool.acquire(layout ? layout.byteLength : Math.max(1, length) * bytesPerElement(dtype));
+    storage.#length = length;
+    storage.layout = layout;
+    return storage;
+  }
+  #length = 0;
+
+  /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
+  get values(): backend_util.BackendValues {
+    const values = this.peek();
+    this.#handedOut = true;
+    return values;
+  }
+
+  set values(values: backend_util.BackendValues) {
+    this.releaseMemory();
+    this.#values = values;
+    this.#handedOut = false;
+    this.#address = 0;
+  }
+
+  /** Plain values, for code that is done with them when it returns. The memory stays pooled. */
+  peek(): backend_util.BackendValues {
+    this.makePlain();
+    if (this.#values === null) this.#values = view(this.#buffer as PooledBuffer, this.dtype, this.#length);
+    return this.#values;
+  }
+
+  /** Address of the first element, whatever the layout. */
+  get address(): number {
+    if (this.#address === 0) {
+      this.#address = this.#buffer ? this.#buffer.address : Number(koffi.address(this.#values as NumericArray));
+    }
+    return this.#address;
+  }
+
+  /** Converts to plain row-major order, in new memory, if it is not there yet. */
+  makePlain(): void {
+    if (this.layout === null) return;
+    const blocked = this.#buffer as PooledBuffer;
+    this.#buffer = this.converter.toPlain(blocked, this.layout);
+    this.pool.release(blocked);
+    this.layout = null;
+    this.#address = 0;
+  }
+
+  /** Gives pooled memory back. Called once, when the last tensor is gone. */
+  releaseMemory(): void {
+    if (this.#buffer) {
+      if (this.#handedOut) this.pool.disown(this.#buffer);
+      else this.pool.release(this.#buffer);
+      this.#buffer = null;
+    }
+    if (this.companion) {
+      this.pool.release(this.companion);
+      this.companion = null;
+    }
+    this.#values = null;
+    this.layout = null;
+  }
+}
+
+export function bytesPerElement(dtype: DataType): number {
+  return dtype === 'bool' ? 1 : 4;
+}
+
+function view(buffer: PooledBuffer, dtype: DataType, length: number): NumericArray {
+  if (dtype === 'int32') return new Int32Array(buffer.memory, buffer.byteOffset, length);
+  if (dtype === 'bool') return new Uint8Array(buffer.memory, buffer.byteOffset, length);
+  return new Float32Array(buffer.memory, buffer.byteOffset, length);
+}

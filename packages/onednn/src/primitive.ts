@@ -1,0 +1,112 @@
+/**
+ * A oneDNN primitive that is ready to run on any buffers of its layouts, and the cache that keeps it.
+ *
+ * Creating one costs tens of microseconds to milliseconds (code is generated), running one costs a handful of FFI calls.
+ * Scratchpads are the caller's: one buffer per thread serves every primitive, since a thread runs one at a time.
+ */
+import koffi from 'koffi';
+import { Query } from './ffi/constants.js';
+import type { Dnnl, MemoryDescriptor, PrimitiveDescriptor } from './ffi/dnnl.js';
+import { Arg } from './ffi/constants.js';
+import type { MemoryPool, PooledBuffer } from './memory/pool.js';
+
+/** An argument of a primitive: its index (dnnl_exec_arg_t) and layout. */
+export type PrimitiveArgument = readonly [index: number, descriptor: MemoryDescriptor];
+
+/** The one scratchpad of a thread. */
+export class Scratchpad {
+  #buffer: PooledBuffer | null = null;
+  constructor(private readonly pool: MemoryPool) {}
+
+  /** Address of at least `byteLength` bytes, valid until the next call. */
+  address(byteLength: number): number {
+    if (this.#buffer === null || this.#buffer.byteLength < byteLength) {
+      if (this.#buffer) this.pool.release(this.#buffer);
+      this.#buffer = this.pool.acquire(byteLength);
+    }
+    return this.#buffer.address;
+  }
+}
+
+/** A compiled operation. `run` takes the buffers' addresses in the order in which the arguments were named. */
+export class Primitive {
+  readonly implementation: string;
+  readonly #handle: number;
+  readonly #memories: number[];
+  readonly #arguments: BigInt64Array;
+  readonly #argumentsAddress: number;
+  readonly #scratchBytes: number;
+
+  constructor(
+    private readonly dnnl: Dnnl,
+    private readonly scratchpad: Scratchpad,
+    descriptor: PrimitiveDescriptor,
+    args: readonly PrimitiveArgument[],
+    readonly label = '',
+  ) {
+    this.implementation = descriptor.implementation;
+    this.#handle = dnnl.createPrimitive(descriptor);
+    const scratch = descriptor.query(Query.scratchpad);
+    this.#scratchBytes = scratch?.byteLength ?? 0;
+    const all = this.#scratchBytes > 0 ? [...args, [Arg.scratchpad, scratch as MemoryDescriptor] as const] : args;
+    this.#memories = all.map(([, layout]) => dnnl.createMemory(layout));
+    this.#arguments = new BigInt64Array(2 * all.length);
+    all.forEach(([index], i) => {
+      this.#arguments[2 * i] = BigInt(index);
+      this.#arguments[2 * i + 1] = BigInt(this.#memories[i] as number);
+    });
+    this.#argumentsAddress = Number(koffi.address(this.#arguments));
+    descriptor.destroy();
+  }
+
+  /** Runs and returns when done. Buffers must stay referenced by the caller until then. */
+  run(...addresses: number[]): void {
+    const { dnnl } = this;
+    const memories = this.#memories;
+    for (let i = 0; i < addresses.length; i++) dnnl.setData(memories[i] as number, addresses[i] as number);
+    if (this.#scratchBytes > 0) {
+      dnnl.setData(memories[addresses.length] as number, this.scratchpad.address(this.#scratchBytes));
+    }
+    dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+  }
+
+  destroy(): void {
+    this.dnnl.destroyPrimitive(this.#handle);
+    for (const memory of this.#memories) this.dnnl.destroyMemory(memory);
+  }
+}
+
+/** Least-recently-used cache of whatever was compiled for a key. Bounded, so that shapes that never repeat cannot grow it. */
+export class CompileCache<T extends { destroy(): void }> {
+  readonly #entries = new Map<string, T>();
+  constructor(private readonly capacity = 2048) {}
+
+  get(key: string, compile: () => T): T {
+    let entry = this.#entries.get(key);
+    if (entry !== undefined) {
+      // Re-insertion keeps the map in order of use; only worth its cost when eviction is near.
+      if (this.#entries.size > this.capacity / 2) {
+        this.#entries.delete(key);
+        this.#entries.set(key, entry);
+      }
+      return entry;
+    }
+    entry = compile();
+    this.#entries.set(key, entry);
+    if (this.#entries.size > this.capacity) {
+      const [oldestKey, oldest] = this.#entries.entries().next().value as [string, T];
+      this.#entries.delete(oldestKey);
+      oldest.destroy();
+    }
+    return entry;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  clear(): void {
+    for (const entry of this.#entries.values()) entry.destroy();
+    this.#entries.clear();
+  }
+}
