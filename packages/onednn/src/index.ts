@@ -1,6 +1,16 @@
-/** @lockstep/onednn: a TensorFlow.js backend on oneDNN. */
-export { loadLibrary } from './ffi/library.js';
-export { bindV2 } from './ffi/dnnl-v2.js';
-export * from './ffi/constants.js';
-export * from './memory/pool.js';
-export * from './primitive.js';
+/**
+ * @lockstep/onednn: a TensorFlow.js backend on oneDNN. `import '@lockstep/onednn'` makes it the backend of choice in this
+ * thread; everything else here is for those who need control.
+ */
+import { register } from './register.js';
+
+register();
+
+export { OneDnnBackend, type OneDnnBackendOptions, type Precision } from './backend.js';
+export { deviceProvider } from './device-provider.js';
+export { OneDnnError } from './ffi/dnnl.js';
+export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
+export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
+export type { Primitive, PrimitiveObserver } from './primitive.js';
+export { configure } from './register.js';
+export { Runtime, type RuntimeOptions } from './runtime.js';

@@ -5,9 +5,8 @@
  * Scratchpads are the caller's: one buffer per thread serves every primitive, since a thread runs one at a time.
  */
 import koffi from 'koffi';
-import { Query } from './ffi/constants.js';
+import { Arg, Query } from './ffi/constants.js';
 import type { Dnnl, MemoryDescriptor, PrimitiveDescriptor } from './ffi/dnnl.js';
-import { Arg } from './ffi/constants.js';
 import type { MemoryPool, PooledBuffer } from './memory/pool.js';
 
 /** An argument of a primitive: its index (dnnl_exec_arg_t) and layout. */
@@ -28,9 +27,14 @@ export class Scratchpad {
   }
 }
 
+/** Told about every primitive that ran: for tracing, and to list a step's convolutions. */
+export type PrimitiveObserver = (primitive: Primitive, milliseconds: number) => void;
+
 /** A compiled operation. `run` takes the buffers' addresses in the order in which the arguments were named. */
 export class Primitive {
   readonly implementation: string;
+  /** Layouts of the arguments, in the order in which `run` takes their addresses. */
+  readonly layouts: readonly MemoryDescriptor[];
   readonly #handle: number;
   readonly #memories: number[];
   readonly #arguments: BigInt64Array;
@@ -42,10 +46,13 @@ export class Primitive {
     private readonly scratchpad: Scratchpad,
     descriptor: PrimitiveDescriptor,
     args: readonly PrimitiveArgument[],
+    /** Kind and shapes, for people: 'convolution_forward [128,16,32,32] …'. */
     readonly label = '',
+    private readonly observer: { readonly current: PrimitiveObserver | null } = { current: null },
   ) {
     this.implementation = descriptor.implementation;
     this.#handle = dnnl.createPrimitive(descriptor);
+    this.layouts = args.map(([, layout]) => layout);
     const scratch = descriptor.query(Query.scratchpad);
     this.#scratchBytes = scratch?.byteLength ?? 0;
     const all = this.#scratchBytes > 0 ? [...args, [Arg.scratchpad, scratch as MemoryDescriptor] as const] : args;
@@ -67,7 +74,12 @@ export class Primitive {
     if (this.#scratchBytes > 0) {
       dnnl.setData(memories[addresses.length] as number, this.scratchpad.address(this.#scratchBytes));
     }
-    dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+    if (this.observer.current === null) dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+    else {
+      const start = performance.now();
+      dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+      this.observer.current(this, performance.now() - start);
+    }
   }
 
   destroy(): void {

@@ -7,7 +7,13 @@ export const DataType = { f16: 1, bf16: 2, f32: 3, s32: 4, u8: 6 } as const;
 export type DataTypeName = keyof typeof DataType;
 export const BYTES: Record<DataTypeName, number> = { f16: 2, bf16: 2, f32: 4, s32: 4, u8: 1 };
 
-export const Prop = { forwardTraining: 64, forwardInference: 96, backward: 128, backwardData: 160, backwardWeights: 192 };
+export const Prop = {
+  forwardTraining: 64,
+  forwardInference: 96,
+  backward: 128,
+  backwardData: 160,
+  backwardWeights: 192,
+};
 
 export const Alg = {
   convolutionDirect: 1,

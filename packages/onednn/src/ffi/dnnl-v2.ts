@@ -32,11 +32,14 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
   const { library } = loaded;
   // `p` is a pointer to JavaScript memory that the call reads or fills; `h` a handle or address as a number.
   const bind = (name: string, signature: string): Native => {
-    const types = [...signature].map((letter) => ({ p: 'void *', h: 'uintptr_t', i: 'int', f: 'float', u: 'uint32_t' })[letter]);
+    const types = [...signature].map(
+      (letter) => ({ p: 'void *', h: 'uintptr_t', i: 'int', f: 'float', u: 'uint32_t' })[letter],
+    );
     return library.func(`int ${name}(${types.join(', ')})`) as unknown as Native;
   };
   const check = (status: number, call: string, detail = ''): void => {
-    if (status !== 0) throw new OneDnnError(`oneDNN: ${call} failed: ${STATUS[status] ?? `status ${status}`}.${detail}`);
+    if (status !== 0)
+      throw new OneDnnError(`oneDNN: ${call} failed: ${STATUS[status] ?? `status ${status}`}.${detail}`);
   };
   const out = new BigUint64Array(1);
   const created = (): number => Number(out[0]);
@@ -182,7 +185,13 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     dimsOf(shape.padEnd),
   ];
   const poolOf = (shape: PoolingShape) =>
-    [dimsOf(shape.strides), dimsOf(shape.kernel), dimsOf(shape.dilates), dimsOf(shape.padBegin), dimsOf(shape.padEnd)] as const;
+    [
+      dimsOf(shape.strides),
+      dimsOf(shape.kernel),
+      dimsOf(shape.dilates),
+      dimsOf(shape.padBegin),
+      dimsOf(shape.padEnd),
+    ] as const;
 
   return {
     version: loaded.version,
@@ -192,7 +201,8 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     descriptor(dims, dataType, format: Format) {
       const bytes = new Uint8Array(DESCRIPTOR_BYTES);
       const type = DataType[dataType];
-      if (format === 'any') check(descInitByTag(bytes, dims.length, dimsOf(dims), type, TAG_ANY), 'memory_desc_init(any)');
+      if (format === 'any')
+        check(descInitByTag(bytes, dims.length, dimsOf(dims), type, TAG_ANY), 'memory_desc_init(any)');
       else if ('strides' in format)
         check(
           descInitByStrides(bytes, dims.length, dimsOf(dims), type, dimsOf(format.strides)),
@@ -200,14 +210,22 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
         );
       else {
         const tag = CHANNEL_BLOCK_TAG[format.channelBlock][dims.length];
-        if (!tag) throw new OneDnnError(`oneDNN: no ${format.channelBlock}-channel block layout for rank ${dims.length}.`);
+        if (!tag)
+          throw new OneDnnError(`oneDNN: no ${format.channelBlock}-channel block layout for rank ${dims.length}.`);
         check(descInitByTag(bytes, dims.length, dimsOf(dims), type, tag), 'memory_desc_init_by_tag');
       }
       return intern(bytes);
     },
     convolutionForward(prop, alg, src, weights, bias, dst, shape, postOps) {
       const status = convForward(
-        operation, prop, alg, raw(src), raw(weights), rawOrNull(bias), raw(dst), ...shapeOf(shape),
+        operation,
+        prop,
+        alg,
+        raw(src),
+        raw(weights),
+        rawOrNull(bias),
+        raw(dst),
+        ...shapeOf(shape),
       );
       return finish('convolution_forward', status, postOps);
     },
@@ -217,7 +235,13 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     },
     convolutionBackwardWeights(alg, src, diffWeights, diffBias, diffDst, shape, hint) {
       const status = convBackwardWeights(
-        operation, alg, raw(src), raw(diffWeights), rawOrNull(diffBias), raw(diffDst), ...shapeOf(shape),
+        operation,
+        alg,
+        raw(src),
+        raw(diffWeights),
+        rawOrNull(diffBias),
+        raw(diffDst),
+        ...shapeOf(shape),
       );
       return finish('convolution_backward_weights', status, [], hint);
     },

@@ -93,7 +93,13 @@ export interface Dnnl {
     flags: number,
     hint: PrimitiveDescriptor,
   ): PrimitiveDescriptor | null;
-  eltwiseForward(prop: number, alg: number, src: MemoryDescriptor, alpha: number, beta: number): PrimitiveDescriptor | null;
+  eltwiseForward(
+    prop: number,
+    alg: number,
+    src: MemoryDescriptor,
+    alpha: number,
+    beta: number,
+  ): PrimitiveDescriptor | null;
   eltwiseBackward(
     alg: number,
     diffData: MemoryDescriptor,

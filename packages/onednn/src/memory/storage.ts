@@ -12,23 +12,30 @@ import type { MemoryPool, PooledBuffer } from './pool.js';
 
 type NumericArray = Float32Array | Int32Array | Uint8Array;
 
-/** Turns a blocked buffer into plain row-major order; the backend knows how. */
+/** Moves elements from one layout to another, native address to native address; the runtime knows how. */
 export interface LayoutConverter {
-  toPlain(buffer: PooledBuffer, layout: MemoryDescriptor): PooledBuffer;
+  reorder(from: number, fromLayout: MemoryDescriptor, to: number, toLayout: MemoryDescriptor): void;
+}
+
+/** Where the elements lie, and where they would lie in the tensor's own row-major order. Both describe the same tensor. */
+export interface NativeLayout {
+  readonly current: MemoryDescriptor;
+  readonly plain: MemoryDescriptor;
 }
 
 /** Data behind one or more tensors. `refCount` counts them, as TensorFlow.js' engine expects. */
 export class TensorStorage {
   refCount = 1;
   complexTensorInfos?: { real: TensorInfo; imag: TensorInfo };
-  /** Layout of `buffer`; null is plain row-major order of the tensor's shape. */
-  layout: MemoryDescriptor | null = null;
-  /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU. */
-  companion: PooledBuffer | null = null;
+  /** Layout of the native buffer; null is plain row-major order of the tensor's shape. */
+  layout: NativeLayout | null = null;
+  /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU, and what it is. */
+  companion: { readonly kind: string; readonly buffer: PooledBuffer } | null = null;
   #values: backend_util.BackendValues | null;
   #buffer: PooledBuffer | null = null;
   #handedOut = false;
   #address = 0;
+  #length = 0;
 
   constructor(
     readonly dtype: DataType,
@@ -45,15 +52,14 @@ export class TensorStorage {
     pool: MemoryPool,
     converter: LayoutConverter,
     length: number,
-    layout: MemoryDescriptor | null,
+    layout: NativeLayout | null,
   ): TensorStorage {
     const storage = new TensorStorage(dtype, pool, converter, null);
-    storage.#buffer = pool.acquire(layout ? layout.byteLength : Math.max(1, length) * bytesPerElement(dtype));
+    storage.#buffer = pool.acquire(layout ? layout.current.byteLength : Math.max(1, length) * bytesPerElement(dtype));
     storage.#length = length;
     storage.layout = layout;
     return storage;
   }
-  #length = 0;
 
   /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
   get values(): backend_util.BackendValues {
@@ -79,7 +85,11 @@ export class TensorStorage {
   /** Address of the first element, whatever the layout. */
   get address(): number {
     if (this.#address === 0) {
-      this.#address = this.#buffer ? this.#buffer.address : Number(koffi.address(this.#values as NumericArray));
+      if (this.#buffer) this.#address = this.#buffer.address;
+      else {
+        this.#values = typed(this.#values, this.dtype);
+        this.#address = Number(koffi.address(this.#values));
+      }
     }
     return this.#address;
   }
@@ -87,11 +97,27 @@ export class TensorStorage {
   /** Converts to plain row-major order, in new memory, if it is not there yet. */
   makePlain(): void {
     if (this.layout === null) return;
-    const blocked = this.#buffer as PooledBuffer;
-    this.#buffer = this.converter.toPlain(blocked, this.layout);
-    this.pool.release(blocked);
+    const { current, plain } = this.layout;
+    const native = this.#buffer as PooledBuffer;
+    const buffer = this.pool.acquire(plain.byteLength);
+    this.converter.reorder(native.address, current, buffer.address, plain);
+    this.#buffer = buffer;
+    this.pool.release(native);
     this.layout = null;
     this.#address = 0;
+  }
+
+  /** Copies the elements, as f32 in row-major order, to `target`, without memory of its own. */
+  copyTo(target: Float32Array): void {
+    if (this.layout) {
+      const { current, plain } = this.layout;
+      this.converter.reorder(this.address, current, Number(koffi.address(target)), plain);
+    } else target.set(this.peek() as NumericArray);
+  }
+
+  /** True if the memory came from the pool, so that a reader must not keep a view of it. */
+  get isPooled(): boolean {
+    return this.#buffer !== null;
   }
 
   /** Gives pooled memory back. Called once, when the last tensor is gone. */
@@ -102,7 +128,7 @@ export class TensorStorage {
       this.#buffer = null;
     }
     if (this.companion) {
-      this.pool.release(this.companion);
+      this.pool.release(this.companion.buffer);
       this.companion = null;
     }
     this.#values = null;
@@ -112,6 +138,14 @@ export class TensorStorage {
 
 export function bytesPerElement(dtype: DataType): number {
   return dtype === 'bool' ? 1 : 4;
+}
+
+/** Some `cpu` kernels store plain arrays; native code needs the dtype's typed array. */
+function typed(values: backend_util.BackendValues | null, dtype: DataType): NumericArray {
+  const array = values as unknown as NumericArray | number[];
+  if (dtype === 'int32') return array instanceof Int32Array ? array : Int32Array.from(array);
+  if (dtype === 'bool') return array instanceof Uint8Array ? array : Uint8Array.from(array);
+  return array instanceof Float32Array ? array : Float32Array.from(array);
 }
 
 function view(buffer: PooledBuffer, dtype: DataType, length: number): NumericArray {

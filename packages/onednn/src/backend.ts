@@ -1,0 +1,142 @@
+/**
+ * The TensorFlow.js backend 'onednn': TensorFlow.js' `cpu` backend with another kind of memory behind its tensors.
+ *
+ * Every kernel exists from the first day (they are `cpu`'s, reading plain values); the hot ones are replaced by oneDNN, one
+ * file each in kernels/. Results of those live in pooled memory, in whatever layout oneDNN likes, until somebody asks for
+ * values.
+ */
+import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
+import { type backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { MemoryDescriptor } from './ffi/dnnl.js';
+import { type NativeLayout, TensorStorage } from './memory/storage.js';
+import { Runtime, type RuntimeOptions } from './runtime.js';
+
+type DataId = TensorInfo['dataId'];
+
+/** Arithmetic of convolutional networks: everything in f32, or activations in bf16 with f32 weights and statistics. */
+export type Precision = 'f32' | 'bf16';
+
+export interface OneDnnBackendOptions extends RuntimeOptions {
+  /** Default 'f32'. */
+  readonly precision?: Precision;
+}
+
+/** See the file's head. `runtime` is the thread's oneDNN. */
+export class OneDnnBackend extends MathBackendCPU {
+  readonly runtime: Runtime;
+  /** Element type of the activations that convolutions produce. */
+  precision: Precision;
+
+  /** @throws OneDnnNotFoundError when the library is not installed. */
+  constructor(options: OneDnnBackendOptions = {}) {
+    super();
+    this.runtime = new Runtime(options);
+    this.precision = options.precision ?? 'f32';
+    // The base class would advise, once, to install another backend for Node: this is one.
+    (this as unknown as { firstUse: boolean }).firstUse = false;
+  }
+
+  override write(values: backend_util.BackendValues, shape: number[], dtype: DataType): DataId {
+    const dataId = super.write(values, shape, dtype);
+    this.#adopt(dataId, values, dtype, 1);
+    return dataId;
+  }
+
+  override move(
+    dataId: DataId,
+    values: backend_util.BackendValues,
+    _shape: number[],
+    dtype: DataType,
+    refCount: number,
+  ): void {
+    this.#adopt(dataId, values, dtype, refCount);
+  }
+
+  #adopt(dataId: DataId, values: backend_util.BackendValues, dtype: DataType, refCount: number): void {
+    const storage = new TensorStorage(dtype, this.runtime.pool, this.runtime, values);
+    storage.refCount = refCount;
+    this.data.set(dataId, storage as never);
+  }
+
+  /** What stands behind a tensor. */
+  storage(tensor: TensorInfo | DataId): TensorStorage {
+    const dataId = 'dataId' in tensor ? (tensor as TensorInfo).dataId : (tensor as DataId);
+    return this.data.get(dataId) as unknown as TensorStorage;
+  }
+
+  /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
+  allocate(shape: number[], dtype: DataType = 'float32', layout: NativeLayout | null = null): TensorInfo {
+    const dataId = super.write(null as never, shape, dtype);
+    const plain = layout && layout.current !== layout.plain ? layout : null;
+    const storage = TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, util.sizeFromShape(shape), plain);
+    this.data.set(dataId, storage as never);
+    return { dataId, shape, dtype };
+  }
+
+  /** The layout in which a tensor lies now, seen as `plain` describes it; other layouts are made row-major first. */
+  layoutOf(tensor: TensorInfo, plain: MemoryDescriptor): MemoryDescriptor {
+    const storage = this.storage(tensor);
+    if (storage.layout === null) return plain;
+    if (storage.layout.plain === plain) return storage.layout.current;
+    storage.makePlain();
+    return plain;
+  }
+
+  /**
+   * Runs `use` with the address of the tensor's elements in layout `wanted`, converted into temporary memory if need be.
+   * `plain` describes the tensor's own row-major order.
+   */
+  withLayout<T>(tensor: TensorInfo, plain: MemoryDescriptor, wanted: MemoryDescriptor, use: (address: number) => T): T {
+    const current = this.layoutOf(tensor, plain);
+    const { address } = this.storage(tensor);
+    if (current === wanted) return use(address);
+    const buffer = this.runtime.pool.acquire(wanted.byteLength);
+    try {
+      this.runtime.reorder(address, current, buffer.address, wanted);
+      return use(buffer.address);
+    } finally {
+      this.runtime.pool.release(buffer);
+    }
+  }
+
+  /**
+   * Copies a tensor's values to `target` without allocating.
+   * @returns false if the data is not numeric (complex or string); then nothing is written.
+   */
+  readInto(dataId: DataId, target: Float32Array): boolean {
+    const storage = this.storage(dataId);
+    if (storage.dtype === 'complex64' || storage.dtype === 'string') return false;
+    storage.copyTo(target);
+    return true;
+  }
+
+  /** Values of a tensor. Pooled memory is copied, because the pool will use it again. */
+  override readSync(dataId: DataId): backend_util.BackendValues {
+    const storage = this.storage(dataId);
+    if (storage.dtype === 'complex64' || !storage.isPooled) return super.readSync(dataId);
+    return (storage.peek() as Float32Array).slice();
+  }
+
+  override disposeData(dataId: DataId, force = false): boolean {
+    if (!this.data.has(dataId)) return true;
+    const storage = this.storage(dataId);
+    storage.refCount--;
+    if (!force && storage.refCount > 0) return false;
+    if (storage.complexTensorInfos) {
+      this.disposeData(storage.complexTensorInfos.real.dataId, true);
+      this.disposeData(storage.complexTensorInfos.imag.dataId, true);
+    }
+    storage.releaseMemory();
+    this.data.delete(dataId);
+    return true;
+  }
+
+  override memory() {
+    const { bytesInUse, bytesFree, peakBytes, allocations } = this.runtime.pool.statistics();
+    return { unreliable: false, reasons: [] as string[], bytesInUse, bytesFree, peakBytes, allocations };
+  }
+
+  override dispose(): void {
+    this.runtime.trim();
+  }
+}

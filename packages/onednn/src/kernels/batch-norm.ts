@@ -1,0 +1,212 @@
+/**
+ * Batch normalization over the last axis with ReLU fused (Ioffe & Szegedy, arXiv:1502.03167), forward and backward as one
+ * primitive each, under the names of TensorFlow's operations: FusedBatchNormV3, FusedBatchNormGradV3. TensorFlow.js itself
+ * has only inference (FusedBatchNorm) and composes the gradient of about twenty kernels.
+ *
+ * `activation: 'relu'` costs nothing: oneDNN keeps one bit per element, and those bits live with the output's data.
+ */
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
+import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
+import { channelsLast } from '../layout.js';
+import type { Primitive, PrimitiveArgument } from '../primitive.js';
+import type { Runtime } from '../runtime.js';
+import { plainAddress } from './convolution.js';
+import { isFloat, kernel } from './kernel.js';
+
+interface BatchNormAttrs {
+  readonly epsilon: number;
+  readonly activation?: 'linear' | 'relu';
+}
+
+interface BatchNormPlan {
+  readonly primitive: Primitive;
+  readonly layout: MemoryDescriptor;
+  readonly workspace: MemoryDescriptor | null;
+  destroy(): void;
+}
+
+const { useScale, useShift, fuseNormRelu, useGlobalStats } = NormalizationFlag;
+const RELU_BITS = 'batch norm relu';
+
+function flagsOf(activation: string | undefined): number {
+  return useScale | useShift | (activation === 'relu' ? fuseNormRelu : 0);
+}
+
+function forwardDescriptor(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): PrimitiveDescriptor {
+  const flags = flagsOf(attrs.activation);
+  const descriptor = runtime.dnnl.batchNormForward(Prop.forwardTraining, layout, attrs.epsilon, flags);
+  if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
+  return descriptor;
+}
+
+function forwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
+  return runtime.compiled(`bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation}`, () => {
+    const descriptor = forwardDescriptor(runtime, layout, attrs);
+    const workspace = attrs.activation === 'relu' ? descriptor.query(Query.workspace) : null;
+    const channel = runtime.rowMajor([layout.dims[1] as number]);
+    const args: PrimitiveArgument[] = [
+      [Arg.src, layout],
+      [Arg.dst, layout],
+      [Arg.scale, channel],
+      [Arg.shift, channel],
+      [Arg.mean, channel],
+      [Arg.variance, channel],
+    ];
+    if (workspace) args.push([Arg.workspace, workspace]);
+    const primitive = runtime.primitive(
+      descriptor,
+      args,
+      `batch_norm_forward [${layout.dims}] ${attrs.activation ?? ''}`,
+    );
+    return { primitive, layout, workspace, destroy: () => primitive.destroy() };
+  });
+}
+
+function backwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
+  return runtime.compiled(`bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation}`, () => {
+    const hint = forwardDescriptor(runtime, layout, attrs);
+    const workspace = attrs.activation === 'relu' ? hint.query(Query.workspace) : null;
+    const flags = flagsOf(attrs.activation);
+    const descriptor = runtime.dnnl.batchNormBackward(layout, layout, attrs.epsilon, flags, hint);
+    hint.destroy();
+    if (!descriptor) throw new Error(`oneDNN offers no batch normalization gradient of [${layout.dims}].`);
+    const channel = runtime.rowMajor([layout.dims[1] as number]);
+    const args: PrimitiveArgument[] = [
+      [Arg.src, layout],
+      [Arg.diffDst, layout],
+      [Arg.diffSrc, layout],
+      [Arg.scale, channel],
+      [Arg.mean, channel],
+      [Arg.variance, channel],
+      [Arg.diffScale, channel],
+      [Arg.diffShift, channel],
+    ];
+    if (workspace) args.push([Arg.workspace, workspace]);
+    const primitive = runtime.primitive(
+      descriptor,
+      args,
+      `batch_norm_backward [${layout.dims}] ${attrs.activation ?? ''}`,
+    );
+    return { primitive, layout, workspace, destroy: () => primitive.destroy() };
+  });
+}
+
+/** A tensor of [n, …, c] as oneDNN sees it; matrices count as batches of single pixels. */
+function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
+  return channelsLast(runtime, shape.length === 2 ? [shape[0] as number, 1, 1, shape[1] as number] : shape);
+}
+
+/** x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
+const forward = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo }, BatchNormAttrs>(
+  'FusedBatchNormV3',
+  ({ inputs, attrs, backend }) => {
+    const { x, scale, offset } = inputs;
+    if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
+    const { runtime } = backend;
+    const plain = view(runtime, x.shape);
+    const layout = backend.layoutOf(x, plain);
+    const compiled = forwardPlan(runtime, layout, attrs);
+    const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
+    const channels = [x.shape.at(-1) as number];
+    const mean = backend.allocate(channels);
+    const variance = backend.allocate(channels);
+    const output = backend.storage(y);
+    const addresses = [
+      backend.storage(x).address,
+      output.address,
+      plainAddress(backend, scale),
+      plainAddress(backend, offset),
+      backend.storage(mean).address,
+      backend.storage(variance).address,
+    ];
+    if (compiled.workspace) {
+      const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
+      output.companion = { kind: RELU_BITS, buffer };
+      addresses.push(buffer.address);
+    }
+    compiled.primitive.run(...addresses);
+    return [y, mean, variance];
+  },
+);
+
+/**
+ * dy, x, y [n, …, c]; scale, mean, variance [c] → dx, gradient of scale, gradient of offset. `y` is read only for its ReLU
+ * bits, so it must be the tensor that the forward pass returned.
+ */
+const backward = kernel<
+  { dy: TensorInfo; x: TensorInfo; scale: TensorInfo; y: TensorInfo; mean: TensorInfo; variance: TensorInfo },
+  BatchNormAttrs
+>('FusedBatchNormGradV3', ({ inputs, attrs, backend }) => {
+  const { dy, x, scale, y, mean, variance } = inputs;
+  if (!isFloat(dy, x, scale, mean, variance)) return null;
+  const { runtime } = backend;
+  const plain = view(runtime, x.shape);
+  const layout = backend.layoutOf(x, plain);
+  const compiled = backwardPlan(runtime, layout, attrs);
+  const bits = compiled.workspace ? reluBits(backend, y) : 0;
+  const dx = backend.allocate(x.shape, 'float32', { current: layout, plain });
+  const dScale = backend.allocate(scale.shape);
+  const dOffset = backend.allocate(scale.shape);
+  const { address: source } = backend.storage(x);
+  backend.withLayout(dy, plain, layout, (gradient) => {
+    const addresses = [
+      source,
+      gradient,
+      backend.storage(dx).address,
+      plainAddress(backend, scale),
+      plainAddress(backend, mean),
+      plainAddress(backend, variance),
+      backend.storage(dScale).address,
+      backend.storage(dOffset).address,
+    ];
+    if (compiled.workspace) addresses.push(bits);
+    compiled.primitive.run(...addresses);
+  });
+  return [dx, dScale, dOffset];
+});
+
+function reluBits(backend: OneDnnBackend, y: TensorInfo): number {
+  const { companion } = backend.storage(y);
+  if (companion?.kind !== RELU_BITS) {
+    throw new Error("FusedBatchNormGradV3 with activation 'relu' needs the very y that FusedBatchNormV3 returned.");
+  }
+  return companion.buffer.address;
+}
+
+/** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name. */
+const inference = kernel<
+  { x: TensorInfo; scale?: TensorInfo; offset?: TensorInfo; mean: TensorInfo; variance: TensorInfo },
+  { varianceEpsilon: number }
+>('FusedBatchNorm', ({ inputs, attrs, backend }) => {
+  const { x, scale, offset, mean, variance } = inputs;
+  if (!isFloat(x, scale, offset, mean, variance) || x.shape.length < 2) return null;
+  const channels = x.shape.at(-1) as number;
+  if ([scale, offset, mean, variance].some((t) => t && (t.shape.length !== 1 || t.shape[0] !== channels))) return null;
+  const { runtime } = backend;
+  const plain = view(runtime, x.shape);
+  const layout = backend.layoutOf(x, plain);
+  const flags = useGlobalStats | (scale ? useScale : 0) | (offset ? useShift : 0);
+  const compiled = runtime.compiled(`bn inference ${layout.id} ${attrs.varianceEpsilon} ${flags}`, () => {
+    const descriptor = runtime.dnnl.batchNormForward(Prop.forwardInference, layout, attrs.varianceEpsilon, flags);
+    if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
+    const channel = runtime.rowMajor([channels]);
+    const args: PrimitiveArgument[] = [
+      [Arg.src, layout],
+      [Arg.dst, layout],
+      [Arg.mean, channel],
+      [Arg.variance, channel],
+    ];
+    if (scale) args.push([Arg.scale, channel]);
+    if (offset) args.push([Arg.shift, channel]);
+    return runtime.primitive(descriptor, args, `batch_norm_inference [${layout.dims}]`);
+  });
+  const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
+  const addresses = [backend.storage(x).address, backend.storage(y).address];
+  for (const tensor of [mean, variance, scale, offset]) if (tensor) addresses.push(plainAddress(backend, tensor));
+  compiled.run(...addresses);
+  return y;
+});
+
+export const batchNormKernels = [forward, backward, inference];

@@ -1,0 +1,328 @@
+/**
+ * Two-dimensional convolution and its two gradients (Conv2D, Conv2DBackpropInput, Conv2DBackpropFilter, FusedConv2D).
+ *
+ * Which algorithm and layout runs is a fixed rule, never a timing, so that two runs give the same bits. Activations are
+ * in channel blocks wherever the channels fill them: batch norm is 2.5 times faster there, and only there f32 has Winograd
+ * (Lavin & Gray, arXiv:1509.09308), which pays for 3×3 filters at stride 1 from 32 channels on. Filters come and go in
+ * TensorFlow's order; they are small.
+ */
+import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+import { Alg, Arg, type DataTypeName, Prop, Query } from '../ffi/constants.js';
+import type { ConvolutionShape, MemoryDescriptor, PostOp, PrimitiveDescriptor } from '../ffi/dnnl.js';
+import { blocked, channelsFirst, channelsLast, fillsBlocks, filterLayout } from '../layout.js';
+import type { Primitive, PrimitiveArgument } from '../primitive.js';
+import type { Runtime } from '../runtime.js';
+import { isFloat, kernel } from './kernel.js';
+
+type Conv2DInfo = backend_util.Conv2DInfo;
+/** Channels from which Winograd is faster than direct convolution. */
+const WINOGRAD_MIN_CHANNELS = 32;
+/** Channel counts below this read fastest with channels first. */
+const FEW_CHANNELS = 3;
+
+/** A compiled convolution and the layouts that it takes. */
+interface ConvolutionPlan {
+  readonly primitive: Primitive;
+  readonly source: MemoryDescriptor;
+  readonly filter: MemoryDescriptor;
+  readonly destination: MemoryDescriptor;
+  destroy(): void;
+}
+
+type Direction = 'forward' | 'backward_data' | 'backward_weights';
+
+function plan(
+  runtime: Runtime,
+  direction: Direction,
+  info: Conv2DInfo,
+  type: DataTypeName,
+  epilogue: { readonly bias: boolean; readonly postOps: readonly PostOp[]; readonly key: string } = NO_EPILOGUE,
+): ConvolutionPlan {
+  const { inShape, outShape, filterShape, padInfo } = info;
+  const geometry = [info.strideHeight, info.strideWidth, info.dilationHeight, info.dilationWidth];
+  const key = `conv ${direction} ${type} ${inShape} ${filterShape} ${outShape} ${geometry} ${padInfo.top},${padInfo.left} ${epilogue.key}`;
+  return runtime.compiled(key, () => {
+    const shape = convolutionShape(info);
+    const candidates = formats(runtime, info, type, direction);
+    let best: Attempt | null = null;
+    for (const candidate of candidates) {
+      const attempt = tryFormat(runtime, direction, info, type, shape, candidate, epilogue);
+      if (!attempt) continue;
+      best?.descriptor.destroy();
+      best = attempt;
+      if (!attempt.descriptor.implementation.startsWith('ref')) break;
+    }
+    if (!best) throw new Error(`oneDNN offers no ${key}.`);
+    const { descriptor } = best;
+    const source = descriptor.query(direction === 'backward_data' ? Query.diffSrc : Query.src) as MemoryDescriptor;
+    const filter = descriptor.query(
+      direction === 'backward_weights' ? Query.diffWeights : Query.weights,
+    ) as MemoryDescriptor;
+    const destination = descriptor.query(direction === 'forward' ? Query.dst : Query.diffDst) as MemoryDescriptor;
+    const args: PrimitiveArgument[] = [
+      [direction === 'backward_data' ? Arg.diffSrc : Arg.src, source],
+      [direction === 'backward_weights' ? Arg.diffWeights : Arg.weights, filter],
+      [direction === 'forward' ? Arg.dst : Arg.diffDst, destination],
+    ];
+    if (epilogue.bias) args.push([Arg.bias, runtime.rowMajor([info.outChannels])]);
+    const label = `convolution_${direction} ${type} in [${inShape}] filter [${filterShape}] stride ${info.strideHeight}`;
+    const primitive = runtime.primitive(descriptor, args, label);
+    return { primitive, source, filter, destination, destroy: () => primitive.destroy() };
+  });
+}
+
+const NO_EPILOGUE = { bias: false, postOps: [], key: '' };
+
+function convolutionShape(info: Conv2DInfo): ConvolutionShape {
+  const { padInfo, inHeight, inWidth, outHeight, outWidth } = info;
+  // The end padding that makes oneDNN's size formula give TensorFlow's output size exactly.
+  const end = (out: number, stride: number, kernelSpan: number, size: number, begin: number) =>
+    (out - 1) * stride + kernelSpan - size - begin;
+  return {
+    strides: [info.strideHeight, info.strideWidth],
+    dilates: [info.dilationHeight - 1, info.dilationWidth - 1],
+    padBegin: [padInfo.top, padInfo.left],
+    padEnd: [
+      end(outHeight, info.strideHeight, info.effectiveFilterHeight, inHeight, padInfo.top),
+      end(outWidth, info.strideWidth, info.effectiveFilterWidth, inWidth, padInfo.left),
+    ],
+  };
+}
+
+interface Candidate {
+  readonly algorithm: number;
+  readonly source: MemoryDescriptor;
+  readonly destination: MemoryDescriptor;
+}
+
+/** Layouts and algorithms to try, best first. */
+function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, direction: Direction): Candidate[] {
+  const { inShape, outShape, inChannels, outChannels } = info;
+  const direct = Alg.convolutionDirect;
+  const plain = {
+    algorithm: direct,
+    source: channelsLast(runtime, inShape, type),
+    destination: channelsLast(runtime, outShape, type),
+  };
+  if (!fillsBlocks(runtime, outChannels)) return [plain];
+  const destination = blocked(runtime, outShape, type);
+  if (inChannels <= FEW_CHANNELS && direction !== 'backward_data') {
+    return [{ algorithm: direct, source: channelsFirst(runtime, inShape, type), destination }, plain];
+  }
+  if (!fillsBlocks(runtime, inChannels)) return [plain];
+  const source = blocked(runtime, inShape, type);
+  const isWinogradShape =
+    type === 'f32' &&
+    info.filterHeight === 3 &&
+    info.filterWidth === 3 &&
+    info.strideHeight === 1 &&
+    info.strideWidth === 1 &&
+    info.dilationHeight === 1 &&
+    info.dilationWidth === 1 &&
+    Math.min(inChannels, outChannels) >= WINOGRAD_MIN_CHANNELS;
+  const candidates: Candidate[] = [{ algorithm: direct, source, destination }, plain];
+  if (isWinogradShape) candidates.unshift({ algorithm: Alg.convolutionWinograd, source, destination });
+  return candidates;
+}
+
+interface Attempt {
+  readonly descriptor: PrimitiveDescriptor;
+}
+
+function tryFormat(
+  runtime: Runtime,
+  direction: Direction,
+  info: Conv2DInfo,
+  type: DataTypeName,
+  shape: ConvolutionShape,
+  { algorithm, source, destination }: Candidate,
+  epilogue: typeof NO_EPILOGUE | { readonly bias: boolean; readonly postOps: readonly PostOp[] },
+): Attempt | null {
+  const { dnnl } = runtime;
+  const [height, width, input, output] = info.filterShape as [number, number, number, number];
+  const any = (t: DataTypeName) => dnnl.descriptor([output, input, height, width], t, 'any');
+  const bias = epilogue.bias ? runtime.rowMajor([output]) : null;
+  const forward = dnnl.convolutionForward(
+    direction === 'forward' && epilogue.postOps.length > 0 ? Prop.forwardInference : Prop.forwardTraining,
+    algorithm,
+    source,
+    any(type),
+    bias,
+    destination,
+    shape,
+    direction === 'forward' ? epilogue.postOps : [],
+  );
+  if (!forward || direction === 'forward') return forward && { descriptor: forward };
+  const descriptor =
+    direction === 'backward_data'
+      ? dnnl.convolutionBackwardData(algorithm, source, any(type), destination, shape, forward)
+      : // Weight gradients are f32 even of bf16 activations: they are summed over replicas and steps.
+        dnnl.convolutionBackwardWeights(algorithm, source, any('f32'), null, destination, shape, forward);
+  forward.destroy();
+  return descriptor && { descriptor };
+}
+
+/** Layout in which an activation of this plan lies, and what it would be in row-major order. */
+function nativeLayout(runtime: Runtime, shape: readonly number[], current: MemoryDescriptor) {
+  return { current, plain: channelsLast(runtime, shape) };
+}
+
+interface ConvolutionAttrs {
+  readonly strides: [number, number] | number;
+  readonly pad: 'valid' | 'same' | number | backend_util.ExplicitPadding;
+  readonly dataFormat: 'NHWC' | 'NCHW';
+  readonly dilations: [number, number] | number;
+  readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
+}
+
+function conv2DInfo(
+  inShape: readonly number[],
+  filterShape: readonly number[],
+  attrs: Omit<ConvolutionAttrs, 'dilations'> & { readonly dilations?: [number, number] | number },
+): Conv2DInfo | null {
+  if (attrs.dataFormat === 'NCHW') return null;
+  const info = backend_util.computeConv2DInfo(
+    inShape as [number, number, number, number],
+    filterShape as [number, number, number, number],
+    attrs.strides,
+    attrs.dilations ?? 1,
+    attrs.pad,
+    attrs.dimRoundingMode,
+  );
+  return info.outShape.every((size) => size > 0) ? info : null;
+}
+
+function forward(
+  backend: OneDnnBackend,
+  x: TensorInfo,
+  filter: TensorInfo,
+  info: Conv2DInfo,
+  epilogue: typeof NO_EPILOGUE | { bias: boolean; postOps: readonly PostOp[]; key: string },
+  bias?: TensorInfo,
+): TensorInfo {
+  const { runtime } = backend;
+  const type = activationType(backend, info);
+  const compiled = plan(runtime, 'forward', info, type, epilogue);
+  const y = backend.allocate(info.outShape, 'float32', nativeLayout(runtime, info.outShape, compiled.destination));
+  const destination = backend.storage(y).address;
+  backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.source, (source) =>
+    backend.withLayout(filter, filterLayout(runtime, info.filterShape), compiled.filter, (weights) => {
+      if (bias) compiled.primitive.run(source, weights, destination, plainAddress(backend, bias));
+      else compiled.primitive.run(source, weights, destination);
+    }),
+  );
+  return y;
+}
+
+/** bf16 only where channels fill blocks: the last, odd-sized layers of a network keep f32. */
+function activationType(backend: OneDnnBackend, info: Conv2DInfo): DataTypeName {
+  if (backend.precision !== 'bf16') return 'f32';
+  return fillsBlocks(backend.runtime, info.outChannels) ? 'bf16' : 'f32';
+}
+
+/** Address of a tensor's row-major values. */
+export function plainAddress(backend: OneDnnBackend, tensor: TensorInfo): number {
+  const storage = backend.storage(tensor);
+  storage.makePlain();
+  return storage.address;
+}
+
+const conv2D = kernel<{ x: TensorInfo; filter: TensorInfo }, ConvolutionAttrs>(
+  'Conv2D',
+  ({ inputs, attrs, backend }) => {
+    const { x, filter } = inputs;
+    if (!isFloat(x, filter)) return null;
+    const info = conv2DInfo(x.shape, filter.shape, attrs);
+    return info && forward(backend, x, filter, info, NO_EPILOGUE);
+  },
+);
+
+const conv2DBackpropInput = kernel<
+  { dy: TensorInfo; filter: TensorInfo },
+  ConvolutionAttrs & { inputShape: [number, number, number, number] }
+>('Conv2DBackpropInput', ({ inputs, attrs, backend }) => {
+  const { dy, filter } = inputs;
+  const { runtime } = backend;
+  if (!isFloat(dy, filter)) return null;
+  const info = conv2DInfo(attrs.inputShape, filter.shape, attrs);
+  if (!info || !sameShape(info.outShape, dy.shape) || info.inShape.includes(0)) return null;
+  const compiled = plan(runtime, 'backward_data', info, activationType(backend, info));
+  const dx = backend.allocate(info.inShape, 'float32', nativeLayout(runtime, info.inShape, compiled.source));
+  const source = backend.storage(dx).address;
+  backend.withLayout(dy, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
+    backend.withLayout(filter, filterLayout(runtime, info.filterShape), compiled.filter, (weights) =>
+      compiled.primitive.run(source, weights, destination),
+    ),
+  );
+  return dx;
+});
+
+const conv2DBackpropFilter = kernel<
+  { x: TensorInfo; dy: TensorInfo },
+  ConvolutionAttrs & { filterShape: [number, number, number, number] }
+>('Conv2DBackpropFilter', ({ inputs, attrs, backend }) => {
+  const { x, dy } = inputs;
+  const { runtime } = backend;
+  if (!isFloat(x, dy)) return null;
+  const info = conv2DInfo(x.shape, attrs.filterShape, attrs);
+  if (!info || !sameShape(info.outShape, dy.shape) || info.filterShape.includes(0)) return null;
+  const compiled = plan(runtime, 'backward_weights', info, activationType(backend, info));
+  // The gradient stays as oneDNN left it until it is copied to where gradients are collected: one pass less.
+  const gradient = backend.allocate(info.filterShape, 'float32', {
+    current: compiled.filter,
+    plain: filterLayout(runtime, info.filterShape),
+  });
+  const weights = backend.storage(gradient).address;
+  backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.source, (source) =>
+    backend.withLayout(dy, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
+      compiled.primitive.run(source, weights, destination),
+    ),
+  );
+  return gradient;
+});
+
+interface FusedAttrs extends ConvolutionAttrs {
+  readonly activation?: string;
+  readonly leakyreluAlpha?: number;
+}
+
+const fusedConv2D = kernel<
+  { x: TensorInfo; filter: TensorInfo; bias?: TensorInfo; preluActivationWeights?: TensorInfo },
+  FusedAttrs
+>('FusedConv2D', ({ inputs, attrs, backend }) => {
+  const { x, filter, bias, preluActivationWeights } = inputs;
+  if (!isFloat(x, filter, bias) || preluActivationWeights) return null;
+  const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
+  const info = conv2DInfo(x.shape, filter.shape, attrs);
+  if (!postOps || !info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
+  const key = `${bias ? 'bias' : ''} ${attrs.activation ?? 'linear'} ${attrs.leakyreluAlpha ?? ''}`;
+  return forward(backend, x, filter, info, { bias: Boolean(bias), postOps, key }, bias);
+});
+
+/** A TensorFlow.js activation name as post-operations; null for one that oneDNN does not fuse the same way. */
+export function activationPostOps(activation: string | undefined, alpha = 0.2): readonly PostOp[] | null {
+  switch (activation) {
+    case undefined:
+    case 'linear':
+      return [];
+    case 'relu':
+      return [{ kind: 'eltwise', alg: Alg.relu, alpha: 0, beta: 0 }];
+    case 'leakyrelu':
+      return [{ kind: 'eltwise', alg: Alg.relu, alpha, beta: 0 }];
+    case 'relu6':
+      return [{ kind: 'eltwise', alg: Alg.clip, alpha: 0, beta: 6 }];
+    case 'elu':
+      return [{ kind: 'eltwise', alg: Alg.elu, alpha: 1, beta: 0 }];
+    case 'sigmoid':
+      return [{ kind: 'eltwise', alg: Alg.logistic, alpha: 0, beta: 0 }];
+    default:
+      return null;
+  }
+}
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
+
+export const convolutionKernels = [conv2D, conv2DBackpropInput, conv2DBackpropFilter, fusedConv2D];

@@ -1,0 +1,60 @@
+/**
+ * What a kernel file exports, and how kernels get registered: ours where the inputs suit oneDNN, TensorFlow.js' `cpu` kernel
+ * for everything else (integer dtypes, channels-first data, empty tensors).
+ */
+import {
+  getKernel,
+  type KernelConfig,
+  type KernelFunc,
+  type NamedAttrMap,
+  type NamedTensorInfoMap,
+  registerKernel,
+  type TensorInfo,
+  unregisterKernel,
+  util,
+} from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+
+export const BACKEND_NAME = 'onednn';
+
+export interface KernelCall<I = NamedTensorInfoMap, A = NamedAttrMap> {
+  readonly inputs: I;
+  readonly attrs: A;
+  readonly backend: OneDnnBackend;
+}
+
+/** A kernel of ours. `run` returns null for inputs that are left to TensorFlow.js' `cpu` kernel of that name. */
+export interface Kernel {
+  readonly name: string;
+  run(call: KernelCall): TensorInfo | TensorInfo[] | null;
+}
+
+/** Types a kernel's inputs and attributes where it is written; TensorFlow.js' registry is untyped. */
+export function kernel<I, A>(name: string, run: (call: KernelCall<I, A>) => TensorInfo | TensorInfo[] | null): Kernel {
+  return { name, run: run as unknown as Kernel['run'] };
+}
+
+/** Puts kernels in the place of those that were copied from `cpu`. */
+export function registerKernels(kernels: readonly Kernel[]): void {
+  for (const { name, run } of kernels) {
+    const fallback = getKernel(name, 'cpu') as KernelConfig | undefined;
+    const kernelFunc = ((call: KernelCall) => {
+      const result = run(call);
+      if (result !== null) return result;
+      if (!fallback) {
+        const shapes = Object.entries(call.inputs).map(([key, t]) => `${key} ${t?.dtype}[${t?.shape}]`);
+        throw new Error(`Kernel '${name}' of backend 'onednn' does not take ${shapes.join(', ')}.`);
+      }
+      return fallback.kernelFunc(call as unknown as Parameters<KernelFunc>[0]);
+    }) as unknown as KernelFunc;
+    if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
+    registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
+  }
+}
+
+/** True if every tensor is f32 and has elements: what oneDNN kernels take. */
+export function isFloat(...tensors: (TensorInfo | undefined | null)[]): boolean {
+  return tensors.every(
+    (t) => t === undefined || t === null || (t.dtype === 'float32' && util.sizeFromShape(t.shape) > 0),
+  );
+}

@@ -1,0 +1,39 @@
+/**
+ * Puts the backend 'onednn' into this thread's TensorFlow.js: `cpu`'s kernels first, ours over them.
+ */
+import '@tensorflow/tfjs-backend-cpu';
+import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
+import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
+import { batchNormKernels } from './kernels/batch-norm.js';
+import { convolutionKernels } from './kernels/convolution.js';
+import { crossEntropyKernels } from './kernels/cross-entropy.js';
+import { BACKEND_NAME, registerKernels } from './kernels/kernel.js';
+import { matmulKernels } from './kernels/matmul.js';
+import { poolingKernels } from './kernels/pooling.js';
+import { residualKernels } from './kernels/residual.js';
+
+/** Above `cpu` (1), below whatever a user registers for a GPU. */
+const PRIORITY = 4;
+
+/** Options of the backend that the factory will make, until it has made it. */
+let options: OneDnnBackendOptions = {};
+
+/** Registers the backend and its kernels, once per thread. Nothing is loaded before the backend is used. */
+export function register(): void {
+  if (findBackendFactory(BACKEND_NAME)) return;
+  copyRegisteredKernels('cpu', BACKEND_NAME);
+  registerKernels([
+    ...convolutionKernels,
+    ...batchNormKernels,
+    ...residualKernels,
+    ...poolingKernels,
+    ...matmulKernels,
+    ...crossEntropyKernels,
+  ]);
+  registerBackend(BACKEND_NAME, () => new OneDnnBackend(options), PRIORITY);
+}
+
+/** Sets what the backend will be made with; without effect once it is in use. */
+export function configure(changed: OneDnnBackendOptions): void {
+  options = { ...options, ...changed };
+}

@@ -1,0 +1,176 @@
+/**
+ * What the kernels of one thread share: the library, pooled memory, compiled primitives, and the layouts that pay.
+ *
+ * It knows oneDNN and memory, no TensorFlow.js. One runtime belongs to one thread (a replica), because OpenMP's thread
+ * count, the scratchpad and the pool are per thread; the library's code cache is shared by all of them.
+ */
+import koffi from 'koffi';
+import type { DataTypeName } from './ffi/constants.js';
+import { Arg } from './ffi/constants.js';
+import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
+import { bindV2 } from './ffi/dnnl-v2.js';
+import { loadLibrary } from './ffi/library.js';
+import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
+import type { LayoutConverter } from './memory/storage.js';
+import { CompileCache, Primitive, type PrimitiveArgument, type PrimitiveObserver, Scratchpad } from './primitive.js';
+
+/** Names of layouts that are kept; shapes that never repeat must not grow the table. */
+const LAYOUT_CAPACITY = 4096;
+/** Bits of dnnl_cpu_isa_t. */
+const ISA_AVX2 = 0x7;
+const ISA_AVX512_CORE = 0x20;
+const ISA_AVX512_CORE_BF16 = 0x80;
+
+export interface RuntimeOptions extends MemoryPoolOptions {
+  /** OpenMP threads of this JavaScript thread. Default: what OpenMP says (OMP_NUM_THREADS, or every core). */
+  readonly threads?: number;
+  /** How many compiled primitives are kept. Default 2048. */
+  readonly cacheCapacity?: number;
+}
+
+/** One thread's oneDNN. */
+export class Runtime implements LayoutConverter {
+  readonly dnnl: Dnnl;
+  readonly pool: MemoryPool;
+  /** Channels per block that the CPU's vectors want: 16 with AVX-512, 8 otherwise. */
+  readonly channelBlock: 8 | 16;
+  readonly isa: number;
+  /** True where bf16 arithmetic is an instruction. */
+  readonly hasBf16: boolean;
+  readonly #scratchpad: Scratchpad;
+  readonly #cache: CompileCache<{ destroy(): void }>;
+  readonly #observer: { current: PrimitiveObserver | null } = { current: null };
+  readonly #openmp: OpenMp | null;
+  readonly #layouts = new Map<string, MemoryDescriptor>();
+  readonly #warned = new Set<string>();
+
+  constructor(options: RuntimeOptions = {}) {
+    const loaded = loadLibrary();
+    if (loaded.version.major !== 2) {
+      throw new OneDnnError(
+        `oneDNN ${loaded.version.major}.${loaded.version.minor} (${loaded.path}) is not supported; this backend binds 2.6 and 2.7.\n` +
+          'help: install libdnnl2, or name its file with LOCKSTEP_DNNL_LIBRARY.',
+      );
+    }
+    this.dnnl = bindV2(loaded);
+    this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
+    this.channelBlock = (this.isa & ISA_AVX512_CORE) !== 0 ? 16 : 8;
+    this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;
+    this.pool = new MemoryPool(options);
+    this.#scratchpad = new Scratchpad(this.pool);
+    this.#cache = new CompileCache(options.cacheCapacity);
+    this.#openmp = loadOpenMp();
+    if (options.threads !== undefined) this.threads = options.threads;
+  }
+
+  /** OpenMP threads that primitives started by this JavaScript thread use (the setting is per thread). */
+  get threads(): number {
+    return this.#openmp?.get() ?? 1;
+  }
+
+  set threads(count: number) {
+    if (!Number.isInteger(count) || count < 1) {
+      throw new RangeError(`threads must be a positive integer, got ${count}.`);
+    }
+    this.#openmp?.set(count);
+  }
+
+  /** Whether the CPU has the wide vectors that blocked layouts are made for; without them everything still works. */
+  get isVectorized(): boolean {
+    return (this.isa & ISA_AVX2) === ISA_AVX2;
+  }
+
+  /** Who is told about every primitive that runs; null is nobody. For tracing and for the convolution bound. */
+  set observer(observer: PrimitiveObserver | null) {
+    this.#observer.current = observer;
+  }
+
+  get compiledCount(): number {
+    return this.#cache.size;
+  }
+
+  /** The compiled thing for `key`, made by `compile` if it is not there. */
+  compiled<T extends { destroy(): void }>(key: string, compile: () => T): T {
+    return this.#cache.get(key, compile) as T;
+  }
+
+  /** A primitive from its descriptor, which it consumes. */
+  primitive(descriptor: PrimitiveDescriptor, args: readonly PrimitiveArgument[], label: string): Primitive {
+    if (descriptor.implementation.startsWith('ref')) this.#warnReference(label, descriptor.implementation);
+    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#observer);
+  }
+
+  reorder(from: number, fromLayout: MemoryDescriptor, to: number, toLayout: MemoryDescriptor): void {
+    this.compiled(`reorder ${fromLayout.id} ${toLayout.id}`, () => {
+      const descriptor = this.dnnl.reorder(fromLayout, toLayout);
+      if (!descriptor) throw new OneDnnError(`oneDNN: no reorder for [${fromLayout.dims}] ${fromLayout.dataType}.`);
+      const args = [[Arg.src, fromLayout] as const, [Arg.dst, toLayout] as const];
+      return this.primitive(descriptor, args, `reorder [${fromLayout.dims}]`);
+    }).run(from, to);
+  }
+
+  /** A descriptor made once per name: describing one costs ten times as much as looking it up. */
+  layout(name: string, describe: () => MemoryDescriptor): MemoryDescriptor {
+    let descriptor = this.#layouts.get(name);
+    if (descriptor === undefined) {
+      if (this.#layouts.size >= LAYOUT_CAPACITY) this.#layouts.clear();
+      descriptor = describe();
+      this.#layouts.set(name, descriptor);
+    }
+    return descriptor;
+  }
+
+  /** Row-major descriptor of any shape. */
+  rowMajor(shape: readonly number[], dataType: DataTypeName = 'f32'): MemoryDescriptor {
+    return this.layout(`row ${dataType} ${shape}`, () =>
+      this.dnnl.descriptor(shape, dataType, { strides: rowMajorStrides(shape) }),
+    );
+  }
+
+  /** Drops compiled primitives and free memory. */
+  trim(): void {
+    this.#cache.clear();
+    this.pool.trim();
+  }
+
+  #warnReference(label: string, implementation: string): void {
+    const kind = label.split(' ')[0] as string;
+    if (this.#warned.has(kind)) return;
+    this.#warned.add(kind);
+    process.emitWarning(
+      `oneDNN has only its slow reference implementation (${implementation}) for ${label}; this is reported once per kind.`,
+      { type: 'OneDnnPerformanceWarning' },
+    );
+  }
+}
+
+export function rowMajorStrides(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    strides[axis] = stride;
+    stride *= Math.max(1, shape[axis] as number);
+  }
+  return strides;
+}
+
+interface OpenMp {
+  get(): number;
+  set(count: number): void;
+}
+
+function loadOpenMp(): OpenMp | null {
+  const names = process.platform === 'linux' ? ['libgomp.so.1', 'libiomp5.so'] : ['libomp.dylib'];
+  for (const name of names) {
+    try {
+      const library = koffi.load(name);
+      return {
+        get: library.func('int omp_get_max_threads()') as unknown as () => number,
+        set: library.func('void omp_set_num_threads(int)') as unknown as (count: number) => void,
+      };
+    } catch {
+      // The next name, or a oneDNN built without OpenMP: then threads cannot be set.
+    }
+  }
+  return null;
+}
