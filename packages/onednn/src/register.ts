@@ -2,6 +2,8 @@
  * Puts the backend 'onednn' into this thread's TensorFlow.js: `cpu`'s kernels first, ours over them.
  */
 import '@tensorflow/tfjs-backend-cpu';
+// In Node, TensorFlow.js' gradients are registered by the layers package alone (core's own list is not loadable there).
+import '@tensorflow/tfjs-layers';
 import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { batchNormKernels } from './kernels/batch-norm.js';

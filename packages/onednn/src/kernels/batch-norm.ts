@@ -78,6 +78,7 @@ function backwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNo
       [Arg.diffDst, layout],
       [Arg.diffSrc, layout],
       [Arg.scale, channel],
+      [Arg.shift, channel],
       [Arg.mean, channel],
       [Arg.variance, channel],
       [Arg.diffScale, channel],
@@ -155,6 +156,8 @@ const backward = kernel<
       source,
       gradient,
       backend.storage(dx).address,
+      plainAddress(backend, scale),
+      // oneDNN wants the shift named, though no gradient depends on it.
       plainAddress(backend, scale),
       plainAddress(backend, mean),
       plainAddress(backend, variance),

@@ -190,7 +190,11 @@ function conv2DInfo(
     attrs.pad,
     attrs.dimRoundingMode,
   );
-  return info.outShape.every((size) => size > 0) ? info : null;
+  if (info.outShape.some((size) => size <= 0)) return null;
+  // With a number as padding TensorFlow.js sizes the output as if filters were square, so whole rows may be left over;
+  // oneDNN takes only less than a stride.
+  const [bottom, right] = convolutionShape(info).padEnd as [number, number];
+  return bottom > -info.strideHeight && right > -info.strideWidth ? info : null;
 }
 
 function forward(
