@@ -20,6 +20,7 @@ const LAYOUT_CAPACITY = 4096;
 const ISA_AVX2 = 0x7;
 const ISA_AVX512_CORE = 0x20;
 const ISA_AVX512_CORE_BF16 = 0x80;
+const ISA_AVX512_CORE_AMX = 0x200;
 
 export interface RuntimeOptions extends MemoryPoolOptions {
   /** OpenMP threads of this JavaScript thread. Default: what OpenMP says (OMP_NUM_THREADS, or every core). */
@@ -37,6 +38,8 @@ export class Runtime implements LayoutConverter {
   readonly isa: number;
   /** True where bf16 arithmetic is an instruction. */
   readonly hasBf16: boolean;
+  /** True where the CPU multiplies bf16 tiles (AMX); those kernels read channels-last memory. */
+  readonly hasAmx: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #observer: { current: PrimitiveObserver | null } = { current: null };
@@ -56,6 +59,7 @@ export class Runtime implements LayoutConverter {
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
     this.channelBlock = (this.isa & ISA_AVX512_CORE) !== 0 ? 16 : 8;
     this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;
+    this.hasAmx = (this.isa & ISA_AVX512_CORE_AMX) !== 0;
     this.pool = new MemoryPool(options);
     this.#scratchpad = new Scratchpad(this.pool);
     this.#cache = new CompileCache(options.cacheCapacity);

@@ -4,7 +4,8 @@
  * Which algorithm and layout runs is a fixed rule, never a timing, so that two runs give the same bits. Activations are
  * in channel blocks wherever the channels fill them: batch norm is 2.5 times faster there, and only there f32 has Winograd
  * (Lavin & Gray, arXiv:1509.09308), which pays for 3×3 filters at stride 1 from 32 channels on. Filters come and go in
- * TensorFlow's order; they are small.
+ * TensorFlow's order; they are small. bf16 on a CPU with AMX is the exception: its kernels, five to fifteen times as fast as
+ * blocked bf16, read channels-last memory.
  */
 import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
@@ -105,7 +106,7 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
     source: channelsLast(runtime, inShape, type),
     destination: channelsLast(runtime, outShape, type),
   };
-  if (!fillsBlocks(runtime, outChannels)) return [plain];
+  if (!fillsBlocks(runtime, outChannels) || (type === 'bf16' && runtime.hasAmx)) return [plain];
   const destination = blocked(runtime, outShape, type);
   if (inChannels <= FEW_CHANNELS && direction !== 'backward_data') {
     return [{ algorithm: direct, source: channelsFirst(runtime, inShape, type), destination }, plain];
