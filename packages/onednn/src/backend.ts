@@ -58,10 +58,29 @@ export class OneDnnBackend extends MathBackendCPU {
     this.data.set(dataId, storage as never);
   }
 
-  /** What stands behind a tensor. */
+  /** What stands behind a tensor, computed if it was not yet. */
   storage(tensor: TensorInfo | DataId): TensorStorage {
+    const storage = this.unresolved(tensor);
+    storage.resolve();
+    return storage;
+  }
+
+  /** As {@link storage}, but leaves a deferred computation alone. */
+  unresolved(tensor: TensorInfo | DataId): TensorStorage {
     const dataId = 'dataId' in tensor ? (tensor as TensorInfo).dataId : (tensor as DataId);
     return this.data.get(dataId) as unknown as TensorStorage;
+  }
+
+  /** A tensor whose data `compute` will make when it is needed, if it is; `reads` is kept until then. */
+  deferred(shape: number[], reads: readonly TensorInfo[], compute: (storage: TensorStorage) => void): TensorInfo {
+    const dataId = super.write(null as never, shape, 'float32');
+    const storage = new TensorStorage('float32', this.runtime.pool, this.runtime, null);
+    storage.defer(
+      reads.map((tensor) => this.storage(tensor)),
+      () => compute(storage),
+    );
+    this.data.set(dataId, storage as never);
+    return { dataId, shape, dtype: 'float32' };
   }
 
   /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
@@ -74,8 +93,8 @@ export class OneDnnBackend extends MathBackendCPU {
   }
 
   /** The layout in which a tensor lies now, seen as `plain` describes it; other layouts are made row-major first. */
-  layoutOf(tensor: TensorInfo, plain: MemoryDescriptor): MemoryDescriptor {
-    const storage = this.storage(tensor);
+  layoutOf(tensor: TensorInfo | TensorStorage, plain: MemoryDescriptor): MemoryDescriptor {
+    const storage = tensor instanceof TensorStorage ? tensor : this.storage(tensor);
     if (storage.layout === null) return plain;
     if (storage.layout.plain === plain) return storage.layout.current;
     storage.makePlain();
@@ -86,9 +105,15 @@ export class OneDnnBackend extends MathBackendCPU {
    * Runs `use` with the address of the tensor's elements in layout `wanted`, converted into temporary memory if need be.
    * `plain` describes the tensor's own row-major order.
    */
-  withLayout<T>(tensor: TensorInfo, plain: MemoryDescriptor, wanted: MemoryDescriptor, use: (address: number) => T): T {
-    const current = this.layoutOf(tensor, plain);
-    const { address } = this.storage(tensor);
+  withLayout<T>(
+    tensor: TensorInfo | TensorStorage,
+    plain: MemoryDescriptor,
+    wanted: MemoryDescriptor,
+    use: (address: number) => T,
+  ): T {
+    const storage = tensor instanceof TensorStorage ? tensor : this.storage(tensor);
+    const current = this.layoutOf(storage, plain);
+    const { address } = storage;
     if (current === wanted) return use(address);
     const buffer = this.runtime.pool.acquire(wanted.byteLength);
     try {
@@ -119,7 +144,7 @@ export class OneDnnBackend extends MathBackendCPU {
 
   override disposeData(dataId: DataId, force = false): boolean {
     if (!this.data.has(dataId)) return true;
-    const storage = this.storage(dataId);
+    const storage = this.unresolved(dataId);
     storage.refCount--;
     if (!force && storage.refCount > 0) return false;
     if (storage.complexTensorInfos) {

@@ -6,6 +6,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-layers';
 import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
+import { registerGradients } from './gradients.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
@@ -13,6 +14,7 @@ import { BACKEND_NAME, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
+import { patchLayers } from './layers.js';
 
 /** Above `cpu` (1), below whatever a user registers for a GPU. */
 const PRIORITY = 4;
@@ -32,6 +34,8 @@ export function register(): void {
     ...matmulKernels,
     ...crossEntropyKernels,
   ]);
+  registerGradients();
+  patchLayers();
   registerBackend(BACKEND_NAME, () => new OneDnnBackend(options), PRIORITY);
 }
 

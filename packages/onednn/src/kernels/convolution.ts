@@ -7,7 +7,7 @@
  * TensorFlow's order; they are small. bf16 on a CPU with AMX is the exception: its kernels, five to fifteen times as fast as
  * blocked bf16, read channels-last memory.
  */
-import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
+import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, type DataTypeName, Prop, Query } from '../ffi/constants.js';
 import type { ConvolutionShape, MemoryDescriptor, PostOp, PrimitiveDescriptor } from '../ffi/dnnl.js';
@@ -252,15 +252,19 @@ const conv2DBackpropInput = kernel<
   if (!isFloat(dy, filter)) return null;
   const info = conv2DInfo(attrs.inputShape, filter.shape, attrs);
   if (!info || !sameShape(info.outShape, dy.shape) || info.inShape.includes(0)) return null;
-  const compiled = plan(runtime, 'backward_data', info, activationType(backend, info));
-  const dx = backend.allocate(info.inShape, 'float32', nativeLayout(runtime, info.inShape, compiled.source));
-  const source = backend.storage(dx).address;
-  backend.withLayout(dy, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
-    backend.withLayout(filter, filterLayout(runtime, info.filterShape), compiled.filter, (weights) =>
-      compiled.primitive.run(source, weights, destination),
-    ),
-  );
-  return dx;
+  const type = activationType(backend, info);
+  const [gradient, weights] = [backend.storage(dy), backend.storage(filter)];
+  // Deferred, because TensorFlow.js asks for the gradient of a network's input and throws it away.
+  return backend.deferred(info.inShape, [dy, filter], (dx) => {
+    const compiled = plan(runtime, 'backward_data', info, type);
+    const layout = nativeLayout(runtime, info.inShape, compiled.source);
+    dx.place(util.sizeFromShape(info.inShape), layout.current === layout.plain ? null : layout);
+    backend.withLayout(gradient, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
+      backend.withLayout(weights, filterLayout(runtime, info.filterShape), compiled.filter, (filterAddress) =>
+        compiled.primitive.run(dx.address, filterAddress, destination),
+      ),
+    );
+  });
 });
 
 const conv2DBackpropFilter = kernel<

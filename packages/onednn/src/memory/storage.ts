@@ -31,6 +31,11 @@ export class TensorStorage {
   layout: NativeLayout | null = null;
   /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU, and what it is. */
   companion: { readonly kind: string; readonly buffer: PooledBuffer } | null = null;
+  /** Computes the data, if nobody has needed it yet. See {@link defer}. */
+  #pending: { compute(): void; readonly reads: readonly TensorStorage[] } | null = null;
+  /** Deferred computations that will read this data; it outlives its tensors until they are done. */
+  #readers = 0;
+  #isReleased = false;
   #values: backend_util.BackendValues | null;
   #buffer: PooledBuffer | null = null;
   #handedOut = false;
@@ -55,21 +60,20 @@ export class TensorStorage {
     layout: NativeLayout | null,
   ): TensorStorage {
     const storage = new TensorStorage(dtype, pool, converter, null);
-    storage.#buffer = pool.acquire(layout ? layout.current.byteLength : Math.max(1, length) * bytesPerElement(dtype));
-    storage.#length = length;
-    storage.layout = layout;
+    storage.place(length, layout);
     return storage;
   }
 
   /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
   get values(): backend_util.BackendValues {
+    this.resolve();
     const values = this.peek();
     this.#handedOut = true;
     return values;
   }
 
   set values(values: backend_util.BackendValues) {
-    this.releaseMemory();
+    this.#freeMemory();
     this.#values = values;
     this.#handedOut = false;
     this.#address = 0;
@@ -92,6 +96,39 @@ export class TensorStorage {
       }
     }
     return this.#address;
+  }
+
+  /**
+   * Postpones computing this data until somebody asks for it; what is disposed unasked costs nothing. TensorFlow.js computes
+   * some gradients that nobody wants, such as that of the input image, which is the slowest kernel of a ResNet-50.
+   * @param reads data that the computation needs; kept until then, even if its tensors are disposed.
+   */
+  defer(reads: readonly TensorStorage[], compute: () => void): void {
+    this.#pending = { reads, compute };
+    for (const storage of reads) storage.#readers++;
+  }
+
+  /** Computes what was deferred. Every access to the data goes through here first. */
+  resolve(): void {
+    if (this.#pending === null) return;
+    const { reads, compute } = this.#pending;
+    this.#pending = null;
+    compute();
+    for (const storage of reads) storage.#release();
+  }
+
+  #release(): void {
+    this.#readers--;
+    if (this.#isReleased && this.#readers === 0) this.#freeMemory();
+  }
+
+  /** Takes memory for the layout that a deferred computation settles on. */
+  place(length: number, layout: NativeLayout | null): void {
+    this.#buffer = this.pool.acquire(
+      layout ? layout.current.byteLength : Math.max(1, length) * bytesPerElement(this.dtype),
+    );
+    this.#length = length;
+    this.layout = layout;
   }
 
   /** Converts to plain row-major order, in new memory, if it is not there yet. */
@@ -122,6 +159,16 @@ export class TensorStorage {
 
   /** Gives pooled memory back. Called once, when the last tensor is gone. */
   releaseMemory(): void {
+    if (this.#pending) {
+      const { reads } = this.#pending;
+      this.#pending = null;
+      for (const storage of reads) storage.#release();
+    }
+    this.#isReleased = true;
+    if (this.#readers === 0) this.#freeMemory();
+  }
+
+  #freeMemory(): void {
     if (this.#buffer) {
       if (this.#handedOut) this.pool.disown(this.#buffer);
       else this.pool.release(this.#buffer);

@@ -1,0 +1,104 @@
+/** A user's tf.layers model trains on 'onednn' as on `cpu`: same losses, same moving averages, no kernel for nothing. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { initializers, layers, sequential } from '@tensorflow/tfjs-layers';
+import type { OneDnnBackend } from './backend.js';
+import { assertClose, sample, toTensor } from './testing.js';
+
+function build() {
+  const model = sequential();
+  const kernel = (seed: number) => initializers.heNormal({ seed });
+  model.add(
+    layers.conv2d({ inputShape: [8, 8, 3], filters: 16, kernelSize: 3, padding: 'same', kernelInitializer: kernel(1) }),
+  );
+  model.add(layers.batchNormalization({}));
+  model.add(layers.activation({ activation: 'relu' }));
+  model.add(
+    layers.conv2d({ filters: 16, kernelSize: 3, strides: 2, activation: 'relu', kernelInitializer: kernel(2) }),
+  );
+  model.add(layers.batchNormalization({}));
+  model.add(layers.globalAveragePooling2d({}));
+  model.add(layers.dense({ units: 4, activation: 'softmax', kernelInitializer: kernel(3) }));
+  return model;
+}
+
+async function train(backend: string): Promise<number[][]> {
+  await tf.setBackend(backend);
+  const model = build();
+  model.compile({ optimizer: tf.train.momentum(0.05, 0.9), loss: 'categoricalCrossentropy' });
+  const x = toTensor(sample([12, 8, 8, 3], 1));
+  const y = tf.oneHot(
+    tf.tensor1d(
+      Array.from({ length: 12 }, (_, i) => i % 4),
+      'int32',
+    ),
+    4,
+  );
+  const losses: number[] = [];
+  for (let step = 0; step < 5; step++) losses.push((await model.trainOnBatch(x, y)) as number);
+  const predictions = (model.predict(x) as tf.Tensor).dataSync();
+  const weights = model.getWeights().map((w) => Array.from(w.dataSync()));
+  return [losses, Array.from(predictions), ...weights];
+}
+
+test('five training steps, predictions and moving averages equal those of the cpu backend', async () => {
+  const expected = await train('cpu');
+  const actual = await train('onednn');
+  actual.forEach((values, i) => {
+    assertClose(values, expected[i] as number[], 1e-3, `result ${i}`);
+  });
+});
+
+test('the gradient of the input image is never computed, and batch norm is one primitive each way', async () => {
+  await tf.setBackend('onednn');
+  const model = build();
+  model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' });
+  const x = toTensor(sample([12, 8, 8, 3], 1));
+  const y = tf.oneHot(
+    tf.tensor1d(
+      Array.from({ length: 12 }, (_, i) => i % 4),
+      'int32',
+    ),
+    4,
+  );
+  const { runtime } = tf.backend() as OneDnnBackend;
+  const counts: Record<string, number> = {};
+  runtime.observer = ({ label }) => {
+    const kind = label.split(' ')[0] as string;
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  };
+  try {
+    await model.trainOnBatch(x, y);
+  } finally {
+    runtime.observer = null;
+  }
+  assert.equal(counts.convolution_forward, 2);
+  assert.equal(counts.convolution_backward_weights, 2);
+  assert.equal(counts.convolution_backward_data, 1, 'of the second convolution only');
+  assert.equal(counts.batch_norm_forward, 2);
+  assert.equal(counts.batch_norm_backward, 2);
+});
+
+test('a deferred gradient is the same whenever it is read, also after its inputs are gone', async () => {
+  await tf.setBackend('onednn');
+  const filter = toTensor(sample([3, 3, 16, 16], 2));
+  const attrs = { strides: 1, pad: 'same', dataFormat: 'NHWC', inputShape: [2, 6, 6, 16] };
+  const gradient = (dy: tf.Tensor) => tf.engine().runKernel('Conv2DBackpropInput', { dy, filter }, attrs) as tf.Tensor;
+  const first = toTensor(sample([2, 6, 6, 16], 3));
+  const eager = gradient(first).dataSync();
+  const late = gradient(first);
+  first.dispose();
+  for (let i = 0; i < 4; i++) tf.relu(toTensor(sample([2, 6, 6, 16], i))).dispose();
+  assert.deepEqual(late.dataSync(), eager);
+  const pool = (tf.backend() as OneDnnBackend).runtime.pool;
+  const before = pool.statistics().bytesInUse;
+  const second = tf.relu(toTensor(sample([2, 16, 16, 16], 4)));
+  const unused = tf
+    .engine()
+    .runKernel('Conv2DBackpropInput', { dy: second, filter }, { ...attrs, inputShape: [2, 16, 16, 16] }) as tf.Tensor;
+  second.dispose();
+  assert.ok(pool.statistics().bytesInUse > before, 'kept for the deferred gradient');
+  unused.dispose();
+  assert.equal(pool.statistics().bytesInUse, before, 'given back with it');
+});
