@@ -1,0 +1,265 @@
+/*
+ * The flags of the ResNet mains: `define_resnet_flags` of upstream's resnet_run_loop, the defaults that cifar10_main
+ * and imagenet_main set, and the parameters that a run writes into the benchmark log. Lockstep's own flags are defined
+ * along with them.
+ */
+import {
+  type DtypeName,
+  flags as defaultFlags,
+  defineBase,
+  defineBenchmark,
+  defineImage,
+  defineLockstep,
+  definePerformance,
+  type FlagsObject,
+  type FlagValues,
+  setDefaults,
+  UsageError,
+} from '../utils/flags/core.js';
+
+declare module '../utils/flags/flag-values.js' {
+  interface FlagTypes {
+    resnet_version: '1' | '2';
+    resnet_size: string;
+    fine_tune: boolean;
+    pretrained_model_checkpoint_path: string | null;
+    eval_only: boolean;
+    image_bytes_as_serving_input: boolean;
+    use_train_and_evaluate: boolean;
+    worker_hosts: string | null;
+    task_index: number;
+    enable_lars: boolean;
+    label_smoothing: number;
+    weight_decay: number;
+  }
+}
+
+/** Options of defineResnetFlags. */
+export interface ResnetFlagOptions {
+  /** Makes resnet_size an enum of these; without them it is a free text that the model checks. */
+  resnetSizeChoices?: readonly string[];
+  /** Lets --loss_scale be `dynamic`. */
+  dynamicLossScale?: boolean;
+}
+
+const group = 'ResNet';
+
+/** Sizes that the ImageNet main offers. */
+export const IMAGENET_RESNET_SIZES = ['18', '34', '50', '101', '152', '200'] as const;
+
+/** Defines base, performance, image, benchmark and our own flags, and the ResNet's; the latter are all key flags. */
+export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagValues = defaultFlags): void {
+  defineBase({}, flags);
+  definePerformance(
+    {
+      num_parallel_calls: false,
+      tf_gpu_thread_mode: true,
+      datasets_num_private_threads: true,
+      datasets_num_parallel_batches: true,
+      dynamic_loss_scale: options.dynamicLossScale ?? false,
+    },
+    flags,
+  );
+  defineImage({}, flags);
+  defineBenchmark({}, flags);
+  defineLockstep({}, flags);
+
+  const size = {
+    name: 'resnet_size',
+    shortName: 'rs',
+    default: '50',
+    group,
+    key: true,
+  };
+  if (options.resnetSizeChoices) {
+    flags.DEFINE_enum({ ...size, enumValues: options.resnetSizeChoices, help: 'Layers of the network.' });
+  } else {
+    flags.DEFINE_string({
+      ...size,
+      help: 'Layers of the network. For CIFAR-10 6n + 2: 8, 14, 20, 32, 44, 56, 110, ….',
+    });
+  }
+  flags.DEFINE_enum({
+    name: 'resnet_version',
+    shortName: 'rv',
+    default: '1',
+    enumValues: ['1', '2'],
+    group,
+    key: true,
+    help: 'Version of the network: 1 normalises after each convolution (v1.5 where blocks are bottlenecks), 2 before it.',
+  });
+  flags.DEFINE_bool({
+    name: 'fine_tune',
+    shortName: 'ft',
+    default: false,
+    group,
+    key: true,
+    help: 'Train the final dense layer only, and keep all other weights.',
+  });
+  flags.DEFINE_string({
+    name: 'pretrained_model_checkpoint_path',
+    shortName: 'pmcp',
+    default: null,
+    group,
+    key: true,
+    help: 'Checkpoint from which everything but the dense layer is initialised. A checkpoint in model_dir goes before it.',
+  });
+  flags.DEFINE_bool({
+    name: 'eval_only',
+    default: false,
+    group,
+    key: true,
+    help: 'Train nothing; evaluate the newest checkpoint in model_dir.',
+  });
+  flags.DEFINE_bool({
+    name: 'image_bytes_as_serving_input',
+    default: false,
+    group,
+    key: true,
+    help: 'Export a model that takes JPEG bytes instead of pixels. Only for ImageNet.',
+  });
+  flags.DEFINE_bool({
+    name: 'use_train_and_evaluate',
+    default: false,
+    group,
+    key: true,
+    help: 'Upstream: one call that trains and evaluates. Here both ways give the same results, logs and exports, so the flag changes nothing.',
+  });
+  flags.DEFINE_string({
+    name: 'worker_hosts',
+    default: null,
+    group,
+    key: true,
+    help: 'Addresses ip:port of all workers, separated by commas, the same list in the same order on every host.',
+  });
+  flags.DEFINE_integer({
+    name: 'task_index',
+    default: -1,
+    lowerBound: -1,
+    group,
+    key: true,
+    help: 'Index of this worker in worker_hosts; needed for two or more workers.',
+  });
+  flags.DEFINE_bool({
+    name: 'enable_lars',
+    default: false,
+    group,
+    key: true,
+    help: 'Use the LARS optimizer with its own learning-rate schedule, for very large batches.',
+  });
+  flags.DEFINE_float({
+    name: 'label_smoothing',
+    default: 0,
+    lowerBound: 0,
+    upperBound: 1,
+    group,
+    key: true,
+    help: 'Share of the target probability that is spread evenly over all classes. CIFAR-10 does not use it, as upstream.',
+  });
+  flags.DEFINE_float({
+    name: 'weight_decay',
+    default: 1e-4,
+    lowerBound: 0,
+    group,
+    key: true,
+    help: 'Coefficient of the L2 term of the loss. CIFAR-10 does not use it and has 2e-4 fixed, as upstream.',
+  });
+}
+
+/** All flags of the CIFAR-10 main, with its defaults (upstream's cifar10_main.define_cifar_flags). */
+export function defineCifarFlags(flags: FlagValues = defaultFlags): FlagValues {
+  defineResnetFlags({}, flags);
+  setDefaults(
+    {
+      data_dir: '/tmp/cifar10_data/cifar-10-batches-bin',
+      model_dir: '/tmp/cifar10_model',
+      resnet_size: '56',
+      train_epochs: 182,
+      epochs_between_evals: 10,
+      batch_size: 128,
+      image_bytes_as_serving_input: false,
+    },
+    flags,
+  );
+  return flags;
+}
+
+/** All flags of the ImageNet main, with its defaults (upstream's imagenet_main.define_imagenet_flags). */
+export function defineImagenetFlags(flags: FlagValues = defaultFlags): FlagValues {
+  defineResnetFlags({ resnetSizeChoices: IMAGENET_RESNET_SIZES }, flags);
+  setDefaults({ train_epochs: 90 }, flags);
+  return flags;
+}
+
+/**
+ * Refuses the flags that cannot have their effect on this machine, and names those that have none.
+ *
+ * @returns one sentence for each given flag without effect; to be logged once.
+ * @throws UsageError for the GPU thread flags: there is no pool of GPU threads to configure.
+ */
+export function checkFlagsHere(flags: FlagValues): string[] {
+  for (const name of ['tf_gpu_thread_mode', 'per_gpu_thread_count'] as const) {
+    const value = flags.get(name);
+    if (value !== null && value !== 0) {
+      throw new UsageError(`flag --${name}=${value}: this machine's devices have no GPU threads`, {
+        flag: name,
+        value: String(value),
+        remedy: 'Leave it out; --intra_op_parallelism_threads sets the threads of each replica.',
+      });
+    }
+  }
+  const notes: string[] = [];
+  const inter = flags.get('inter_op_parallelism_threads');
+  if (inter > 1) {
+    notes.push(
+      `--inter_op_parallelism_threads=${inter} has no effect: a replica runs one kernel at a time. Use --intra_op_parallelism_threads for the threads of a kernel.`,
+    );
+  }
+  for (const name of [
+    'gcp_project',
+    'bigquery_data_set',
+    'bigquery_run_table',
+    'bigquery_run_status_table',
+    'bigquery_metric_table',
+  ] as const) {
+    if (flags.isGiven(name)) notes.push(`--${name} has no effect: there is no BigQuery logger here.`);
+  }
+  return notes;
+}
+
+/** The parameters of a run as the benchmark log records them: upstream's, and the two that it leaves out. */
+export interface ResnetRunParameters {
+  [name: string]: string | number | boolean | null;
+  batch_size: number;
+  dtype: DtypeName;
+  resnet_size: string;
+  resnet_version: string;
+  synthetic_data: boolean;
+  train_epochs: number;
+  num_workers: number;
+  num_packs: number;
+  all_reduce_alg: string | null;
+}
+
+/**
+ * What a run writes under `run_parameters` in benchmark_run.log.
+ *
+ * @param chosen the algorithm and pack count in force, where they differ from the flags (no algorithm named).
+ */
+export function resnetRunParameters(
+  flagsObj: FlagsObject,
+  numWorkers: number,
+  chosen: { allReduceAlg?: string | null; numPacks?: number } = {},
+): ResnetRunParameters {
+  return {
+    batch_size: flagsObj.batch_size,
+    dtype: flagsObj.dtype,
+    resnet_size: flagsObj.resnet_size,
+    resnet_version: flagsObj.resnet_version,
+    synthetic_data: flagsObj.use_synthetic_data,
+    train_epochs: flagsObj.train_epochs,
+    num_workers: numWorkers,
+    num_packs: chosen.numPacks ?? flagsObj.num_packs,
+    all_reduce_alg: chosen.allReduceAlg === undefined ? flagsObj.all_reduce_alg : chosen.allReduceAlg,
+  };
+}

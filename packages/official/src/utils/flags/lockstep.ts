@@ -1,0 +1,156 @@
+/*
+ * Flags that the Model Garden does not have: CPU devices, reproducible runs, the backend, checkpoints, and how the run
+ * shows itself on the screen. All of them are key flags, because a reader of upstream's documentation cannot know them.
+ */
+import type { FlagValues } from './flag-values.js';
+
+declare module './flag-values.js' {
+  interface FlagTypes {
+    num_cpus: number;
+    seed: number | null;
+    backend: 'onednn' | 'cpu';
+    save_checkpoints_secs: number;
+    save_checkpoints_steps: number | null;
+    keep_checkpoint_max: number;
+    resume: boolean;
+    progress: ProgressMode;
+    color: ColorMode;
+  }
+}
+
+/** The texts that --progress accepts. */
+export type ProgressMode = 'auto' | 'bar' | 'plain' | 'none';
+/** The texts that --color accepts. */
+export type ColorMode = 'auto' | 'always' | 'never';
+
+/** Which of our flags to define; on unless switched off. */
+export interface LockstepSwitches {
+  num_cpus?: boolean;
+  seed?: boolean;
+  backend?: boolean;
+  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max` and `resume`. */
+  checkpoints?: boolean;
+  progress?: boolean;
+  color?: boolean;
+}
+
+const group = 'Lockstep';
+
+/**
+ * Defines our own flags.
+ *
+ * @returns names of the key flags: all of them.
+ */
+export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {}): string[] {
+  const on = (name: keyof LockstepSwitches) => switches[name] ?? true;
+  const before = new Set(flags.definitions().map(({ name }) => name));
+  if (on('num_cpus')) {
+    flags.DEFINE_integer({
+      name: 'num_cpus',
+      shortName: 'nc',
+      default: 0,
+      lowerBound: -1,
+      group,
+      help: 'Logical CPU devices (replicas) where num_gpus is 0; each gets its own share of the cores. -1 makes one per physical core. 0 leaves it at one device that uses all cores.',
+    });
+  }
+  if (on('seed')) {
+    flags.DEFINE_integer({
+      name: 'seed',
+      default: null,
+      lowerBound: 0,
+      upperBound: 2 ** 32 - 1,
+      group,
+      help: 'Makes initial weights, the order of images and their distortions repeatable: the same seed, flags and machine give the same weights bit by bit. Without it a seed is drawn and printed.',
+    });
+  }
+  if (on('backend')) {
+    flags.DEFINE_enum({
+      name: 'backend',
+      default: 'onednn',
+      enumValues: ['onednn', 'cpu'],
+      group,
+      help: 'What computes: onednn (fast; needs the library libdnnl), or cpu, the plain JavaScript kernels of TensorFlow.js, which need nothing and are some thousand times slower. Never chosen in silence.',
+    });
+  }
+  if (on('checkpoints')) {
+    flags.DEFINE_integer({
+      name: 'save_checkpoints_secs',
+      default: 86400,
+      lowerBound: 1,
+      group,
+      help: 'Seconds between checkpoints within one round of training. There is always one at the end of a round, and one when the run is stopped with Ctrl-C.',
+    });
+    flags.DEFINE_integer({
+      name: 'save_checkpoints_steps',
+      default: null,
+      lowerBound: 1,
+      group,
+      help: 'Steps between checkpoints within one round of training, in place of save_checkpoints_secs.',
+    });
+    flags.DEFINE_integer({
+      name: 'keep_checkpoint_max',
+      default: 5,
+      lowerBound: 1,
+      group,
+      help: 'How many checkpoints are kept in model_dir; older ones are deleted.',
+    });
+    flags.DEFINE_bool({
+      name: 'resume',
+      default: true,
+      group,
+      help: 'Continue from the newest whole checkpoint in model_dir. With --noresume a model_dir that has one is an error.',
+    });
+  }
+  if (on('progress')) {
+    flags.DEFINE_enum({
+      name: 'progress',
+      default: 'auto',
+      enumValues: ['auto', 'bar', 'plain', 'none'],
+      group,
+      help: 'How progress is shown: a bar, plain lines, or nothing; auto is a bar on a terminal and plain lines elsewhere.',
+    });
+  }
+  if (on('color')) {
+    flags.DEFINE_enum({
+      name: 'color',
+      default: 'auto',
+      enumValues: ['auto', 'always', 'never'],
+      group,
+      help: 'Colours in the output; auto is colours on a terminal, unless the environment variable NO_COLOR is set.',
+    });
+  }
+  return flags
+    .definitions()
+    .map(({ name }) => name)
+    .filter((name) => !before.has(name));
+}
+
+/** The parts of an output stream that the look of the output depends on. */
+export interface OutputStream {
+  readonly isTTY?: boolean;
+}
+
+/**
+ * Whether to use colours. A flag other than `auto` wins over the environment; then a non-empty NO_COLOR
+ * (no-color.org) and TERM=dumb mean none; then a terminal means colours.
+ */
+export function useColor(
+  mode: ColorMode,
+  stream: OutputStream = process.stderr,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): boolean {
+  if (mode !== 'auto') return mode === 'always';
+  if (env.NO_COLOR || env.TERM === 'dumb') return false;
+  return stream.isTTY === true;
+}
+
+/** How progress is shown in the end: `auto` is a bar on a terminal that can move its cursor, and plain lines elsewhere. */
+export function progressStyle(
+  mode: ProgressMode,
+  stream: OutputStream = process.stderr,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): 'bar' | 'plain' | 'none' {
+  if (mode !== 'auto') return mode;
+  return stream.isTTY === true && env.TERM !== 'dumb' ? 'bar' : 'plain';
+}
