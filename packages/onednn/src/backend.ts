@@ -32,12 +32,10 @@ export class OneDnnBackend extends MathBackendCPU {
     super();
     this.runtime = new Runtime(options);
     this.precision = options.precision ?? 'f32';
-    // The base class would advise, once, to install another backend for Node: this is one.
-    (this as unknown as { firstUse: boolean }).firstUse = false;
   }
 
-  override write(values: backend_util.BackendValues, shape: number[], dtype: DataType): DataId {
-    const dataId = super.write(values, shape, dtype);
+  override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
+    const dataId = newDataId();
     this.#adopt(dataId, values, dtype, 1);
     return dataId;
   }
@@ -73,7 +71,7 @@ export class OneDnnBackend extends MathBackendCPU {
 
   /** A tensor whose data `compute` will make when it is needed, if it is; `reads` is kept until then. */
   deferred(shape: number[], reads: readonly TensorInfo[], compute: (storage: TensorStorage) => void): TensorInfo {
-    const dataId = super.write(null as never, shape, 'float32');
+    const dataId = newDataId();
     const storage = new TensorStorage('float32', this.runtime.pool, this.runtime, null);
     storage.defer(
       reads.map((tensor) => this.storage(tensor)),
@@ -85,7 +83,7 @@ export class OneDnnBackend extends MathBackendCPU {
 
   /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
   allocate(shape: number[], dtype: DataType = 'float32', layout: NativeLayout | null = null): TensorInfo {
-    const dataId = super.write(null as never, shape, dtype);
+    const dataId = newDataId();
     const plain = layout && layout.current !== layout.plain ? layout : null;
     const storage = TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, util.sizeFromShape(shape), plain);
     this.data.set(dataId, storage as never);
@@ -164,4 +162,10 @@ export class OneDnnBackend extends MathBackendCPU {
   override dispose(): void {
     this.runtime.trim();
   }
+}
+
+/** TensorFlow.js knows data by the identity of an object. */
+let lastId = 0;
+function newDataId(): DataId {
+  return { id: ++lastId };
 }

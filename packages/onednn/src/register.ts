@@ -8,6 +8,7 @@ import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@ten
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { registerGradients } from './gradients.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
+import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { BACKEND_NAME, registerKernels } from './kernels/kernel.js';
@@ -27,6 +28,7 @@ export function register(): void {
   if (findBackendFactory(BACKEND_NAME)) return;
   copyRegisteredKernels('cpu', BACKEND_NAME);
   registerKernels([
+    ...castKernels,
     ...convolutionKernels,
     ...batchNormKernels,
     ...residualKernels,

@@ -21,7 +21,13 @@ interface PoolAttrs {
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
 }
 
-const ALGORITHM = { max: Alg.poolingMax, avg: Alg.poolingAvgExcludePadding } as const;
+const FORWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgExcludePadding } as const;
+/**
+ * TensorFlow.js' average pooling leaves padding out of the mean, but its gradient, on every backend and in its test suite,
+ * divides by the whole window. Without padding the two agree; with padding we are as wrong as the others, so that a model
+ * trains here as it does in a browser.
+ */
+const BACKWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgIncludePadding } as const;
 
 function poolInfo(shape: readonly number[], attrs: PoolAttrs): PoolInfo | null {
   if (shape.length !== 4) return null;
@@ -86,7 +92,7 @@ function forwardDescriptor(
   const destination = outputLayout(runtime, info, source);
   const descriptor = runtime.dnnl.poolingForward(
     Prop.forwardTraining,
-    ALGORITHM[kind],
+    algorithms[kind],
     source,
     destination,
     poolingShape(info),
@@ -98,7 +104,7 @@ function forwardDescriptor(
 function forwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: MemoryDescriptor): PoolPlan {
   return runtime.compiled(keyOf(kind, 'forward', info, source), () => {
     const destination = outputLayout(runtime, info, source);
-    const descriptor = forwardDescriptor(runtime, kind, info, source);
+    const descriptor = forwardDescriptor(runtime, FORWARD, kind, info, source);
     const workspace = kind === 'max' ? descriptor.query(Query.workspace) : null;
     const primitive = runtime.primitive(
       descriptor,
@@ -112,9 +118,9 @@ function forwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: Memor
 function backwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: MemoryDescriptor): PoolPlan {
   return runtime.compiled(keyOf(kind, 'backward', info, source), () => {
     const destination = outputLayout(runtime, info, source);
-    const hint = forwardDescriptor(runtime, kind, info, source);
+    const hint = forwardDescriptor(runtime, BACKWARD, kind, info, source);
     const workspace = kind === 'max' ? hint.query(Query.workspace) : null;
-    const descriptor = runtime.dnnl.poolingBackward(ALGORITHM[kind], source, destination, poolingShape(info), hint);
+    const descriptor = runtime.dnnl.poolingBackward(BACKWARD[kind], source, destination, poolingShape(info), hint);
     hint.destroy();
     if (!descriptor) throw new Error(`oneDNN offers no ${kind} pooling gradient of [${source.dims}].`);
     const primitive = runtime.primitive(
