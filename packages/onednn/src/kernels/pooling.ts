@@ -85,6 +85,7 @@ function outputLayout(runtime: Runtime, info: PoolInfo, source: MemoryDescriptor
 
 function forwardDescriptor(
   runtime: Runtime,
+  algorithms: typeof FORWARD | typeof BACKWARD,
   kind: Kind,
   info: PoolInfo,
   source: MemoryDescriptor,
