@@ -1,0 +1,170 @@
+/**
+ * Devices: what a replica runs on, by name, and who provides them.
+ *
+ * A provider says which devices there are and names the module that a replica's thread loads to use one; this package
+ * knows no backend but TensorFlow.js' own `cpu`. A CPU machine offers as many logical CPU devices as asked for, each owning
+ * a share of the cores.
+ */
+import { divideCores, physicalCores } from './topology.js';
+
+export type DeviceType = 'CPU' | 'GPU';
+
+/** One device. It is plain data, so it crosses threads. */
+export interface DeviceDescription {
+  /** 'cpu:0', 'gpu:1', …: type in lower case, and index. */
+  name: string;
+  type: DeviceType;
+  /** Name of the {@link DeviceProvider}. */
+  provider: string;
+  /** Logical CPUs that the replica's thread is bound to. Empty: not bound. */
+  cores: number[];
+  /** Compute threads of the replica: physical cores ÷ replicas, or what was asked for. */
+  threads: number;
+  /** URL of the module that sets the replica's backend. */
+  backendModule: string;
+}
+
+/** Arguments of a backend module's default export. */
+export interface BackendSetup {
+  readonly threads: number;
+  readonly cores: readonly number[];
+  readonly device: DeviceDescription;
+}
+
+/** A backend module's default export: makes the calling thread's TensorFlow.js engine use this device. */
+export type BackendSetupFunction = (setup: BackendSetup) => Promise<void> | void;
+
+/** Offers devices of one kind of backend. */
+export interface DeviceProvider {
+  readonly name: string;
+  /** Of several providers for one type, the highest priority wins. TensorFlow.js' `cpu` has 0. */
+  readonly priority: number;
+  /** URL of a module whose default export is a {@link BackendSetupFunction}; loaded in each replica's thread. */
+  readonly backendModule: string;
+  /** Devices present. For CPU the count only says whether there is one: logical CPU devices are made as asked for. */
+  devices(): { type: string; count: number }[];
+}
+
+export interface ListDevicesOptions {
+  /** Logical CPU devices. Default, and −1: one per physical core. */
+  readonly numCpus?: number;
+  /** Compute threads of each CPU device. Default: physical cores ÷ numCpus. */
+  readonly threadsPerReplica?: number;
+}
+
+/** Plain TensorFlow.js: slow on purpose, complete, and always there. */
+const cpuProvider: DeviceProvider = {
+  name: 'cpu',
+  priority: 0,
+  backendModule: new URL('./cpu-backend.js', import.meta.url).href,
+  devices: () => [{ type: 'CPU', count: 1 }],
+};
+
+// The one registry of this package: backends register when they are imported, as TensorFlow.js' backends do.
+const providers = new Map<string, DeviceProvider>([[cpuProvider.name, cpuProvider]]);
+
+/** Makes a provider's devices available. A provider of the same name is replaced. */
+export function registerDeviceProvider(provider: DeviceProvider): void {
+  providers.set(provider.name, provider);
+}
+
+/** Takes a provider out again; tests and programs that change their mind need it. TensorFlow.js' `cpu` stays. */
+export function unregisterDeviceProvider(name: string): void {
+  if (name !== cpuProvider.name) providers.delete(name);
+}
+
+/**
+ * All devices of this machine: GPUs that providers found, then logical CPU devices.
+ * @throws RangeError if `numCpus` is neither −1 nor a positive integer.
+ */
+export function listDevices(options: ListDevicesOptions = {}): DeviceDescription[] {
+  return [...listGpus(options.threadsPerReplica), ...listCpus(options)];
+}
+
+function listCpus({ numCpus = -1, threadsPerReplica }: ListDevicesOptions): DeviceDescription[] {
+  const cores = physicalCores();
+  const count = numCpus === -1 ? cores.length : numCpus;
+  if (!Number.isInteger(count) || count < 1) {
+    throw new RangeError(
+      `numCpus must be a positive integer, or -1 for one CPU device per physical core (here ${cores.length}); got ${numCpus}.`,
+    );
+  }
+  if (threadsPerReplica !== undefined && (!Number.isInteger(threadsPerReplica) || threadsPerReplica < 1)) {
+    throw new RangeError(`threadsPerReplica must be a positive integer, got ${threadsPerReplica}.`);
+  }
+  const provider = providersOf('CPU')[0] ?? cpuProvider;
+  return divideCores(cores, count).map((share, index) => ({
+    name: `cpu:${index}`,
+    type: 'CPU',
+    provider: provider.name,
+    cores: share.cpus,
+    threads: threadsPerReplica ?? share.cores,
+    backendModule: provider.backendModule,
+  }));
+}
+
+function listGpus(threadsPerReplica = 1): DeviceDescription[] {
+  const devices: DeviceDescription[] = [];
+  for (const provider of providersOf('GPU').slice(0, 1)) {
+    for (const { type, count } of provider.devices()) {
+      if (type !== 'GPU') continue;
+      for (let i = 0; i < count; i++) {
+        devices.push({
+          name: `gpu:${devices.length}`,
+          type: 'GPU',
+          provider: provider.name,
+          cores: [],
+          threads: threadsPerReplica,
+          backendModule: provider.backendModule,
+        });
+      }
+    }
+  }
+  return devices;
+}
+
+function providersOf(type: DeviceType): DeviceProvider[] {
+  return [...providers.values()]
+    .filter((provider) => provider.devices().some((offer) => offer.type === type && offer.count > 0))
+    .sort((a, b) => b.priority - a.priority);
+}
+
+/**
+ * Our name for a device: 'cpu:0', 'CPU:0', 'device:CPU:0', '/device:CPU:0' and
+ * '/job:localhost/replica:0/task:0/device:CPU:0' are all 'cpu:0'; 'cpu' is 'cpu:0'.
+ * @throws RangeError for anything else.
+ */
+export function canonicalDeviceName(name: string): string {
+  const match = /^(?:\/?job:localhost)?(?:\/replica:\d+)?(?:\/task:\d+)?\/?(?:device:)?(cpu|gpu)(?::(\d+))?$/i.exec(
+    name,
+  );
+  if (!match) {
+    throw new RangeError(
+      `'${name}' is not the name of a device.\nhelp: use 'cpu:0', 'cpu:1', … or 'gpu:0', 'gpu:1', ….`,
+    );
+  }
+  return `${(match[1] as string).toLowerCase()}:${Number(match[2] ?? 0)}`;
+}
+
+/**
+ * Descriptions for a list of names. CPU devices divide the cores among as many as are named.
+ * @throws RangeError naming the devices that are not there, and those that are.
+ */
+export function resolveDevices(names: readonly string[], threadsPerReplica?: number): DeviceDescription[] {
+  const canonical = names.map(canonicalDeviceName);
+  const numCpus = canonical.filter((name) => name.startsWith('cpu:')).length;
+  const gpus = listGpus(threadsPerReplica);
+  // CPU devices are logical: whichever indices are named, each gets the next share of the cores.
+  const cpus = numCpus > 0 ? listCpus({ numCpus, ...(threadsPerReplica !== undefined && { threadsPerReplica }) }) : [];
+  let nextCpu = 0;
+  return canonical.map((name) => {
+    if (name.startsWith('cpu:')) return { ...(cpus[nextCpu++] as DeviceDescription), name };
+    const gpu = gpus.find((device) => device.name === name);
+    if (gpu) return gpu;
+    const present = gpus.length > 0 ? gpus.map((device) => device.name).join(', ') : 'none';
+    throw new RangeError(
+      `Device ${name} is not available: GPUs that a device provider offers here: ${present}.\n` +
+        `help: use CPU devices ('cpu:0', 'cpu:1', …), or register a device provider with GPUs.`,
+    );
+  });
+}

@@ -1,0 +1,289 @@
+/**
+ * Trainer: the fast path of a synchronous step. Weights, optimizer slots and gradients are flat buffers in shared memory.
+ *
+ * All replicas of a process read ONE copy of the weights: each replica's variables are views of it. A gradient goes to its
+ * place in the replica's flat buffer as soon as backward has it and is freed there and then; a pack whose gradients are
+ * final on all replicas is reduced; and one pass over the flat buffers sums, divides, decays and updates. Weights are
+ * bit-identical on all replicas because there is one copy, and from run to run because the sum's order is fixed.
+ *
+ * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { checkSameVariables } from '../mirror/mirror.js';
+import type { ControlBlock } from '../replica/control-block.js';
+import type { CountingCommunicator } from '../replica/counting-communicator.js';
+import { gatherJson } from '../replica/gather.js';
+import type { CrossDeviceOps } from '../replica/provisional.js';
+import { FlatReducer } from '../replica/provisional.js';
+import type { SharedAllocator } from '../replica/shared-allocator.js';
+import { backward } from './backward.js';
+
+export interface TrainerOptions {
+  /** v ← momentum·v + g, w ← w − rate·v (TensorFlow's momentum, which `tf.train.momentum` is); or w ← w − rate·g. */
+  readonly optimizer: { kind: 'momentum'; momentum: number; nesterov?: boolean } | { kind: 'sgd' };
+  /** Adds rate·w to the gradient of the variables that `applies` accepts: the gradient of rate·Σw²/2. */
+  readonly weightDecay?: { rate: number; applies(variable: tf.Variable): boolean };
+  /** The loss is multiplied by it before backward, gradients are divided by it in the update. Default 1. */
+  readonly lossScale?: number;
+}
+
+/** One variable's place in the flat buffers. */
+export interface TrainerSegment {
+  readonly name: string;
+  /** First element. */
+  readonly offset: number;
+  /** Elements. */
+  readonly length: number;
+  readonly shape: readonly number[];
+}
+
+/** Wall time of a step's parts, in milliseconds. */
+export interface StepPhases {
+  readonly forward: number;
+  /** Backward, with the copying of gradients and whatever was reduced meanwhile. */
+  readonly backward: number;
+  /** Waiting for the other replicas and for packs not reduced yet. */
+  readonly reduce: number;
+  readonly update: number;
+}
+
+export interface StepResult {
+  /** Mean over replicas of the replicas' losses, without weight decay: the same number on all. */
+  readonly loss: number;
+  /** This replica's loss. */
+  readonly localLoss: number;
+  /** Whether every replica's loss is a finite number: the same answer on all. */
+  readonly finite: boolean;
+  readonly phases: StepPhases;
+}
+
+/** What a trainer needs of its replica. */
+export interface TrainerContext {
+  readonly replica: number;
+  readonly replicas: number;
+  readonly communicator: CountingCommunicator;
+  readonly crossDeviceOps: CrossDeviceOps;
+  readonly allocator: SharedAllocator;
+  readonly control: ControlBlock;
+}
+
+const BYTES = Float32Array.BYTES_PER_ELEMENT;
+/** Numbers that replicas tell each other in every step: loss, gradients produced. */
+const STEP_REPORT = 2;
+
+/** See the file's head. */
+export class Trainer {
+  /** All weights, in variable order. Shared by the replicas of this process; write to it only between steps, on one replica. */
+  readonly weights: Float32Array;
+  /** Optimizer state by name, each laid out as the weights: 'momentum', or nothing for SGD. */
+  readonly slots: Record<string, Float32Array>;
+  readonly segments: readonly TrainerSegment[];
+  readonly #variables: readonly tf.Variable[];
+  readonly #segmentOf: ReadonlyMap<tf.Variable, number>;
+  readonly #aliases: readonly object[];
+  readonly #decayed: readonly TrainerSegment[];
+  readonly #gradients: Float32Array;
+  readonly #reducer: FlatReducer;
+  readonly #produced: Uint8Array;
+  readonly #reports: Float64Array;
+  #steps = 0;
+
+  constructor(
+    variables: readonly tf.Variable[],
+    private readonly options: TrainerOptions,
+    private readonly context: TrainerContext,
+  ) {
+    checkTrainable(variables);
+    checkOptions(options);
+    checkSameVariables(variables, {
+      communicator: context.communicator,
+      replicas: context.replicas,
+      gather: (value) => gatherJson(context.communicator, value),
+    });
+    this.#variables = [...variables];
+    this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
+    this.segments = layOut(variables);
+    const elements = this.segments.reduce((total, segment) => total + segment.length, 0);
+    this.weights = new Float32Array(context.allocator.allocate(elements * BYTES));
+    this.slots = {};
+    if (options.optimizer.kind === 'momentum') {
+      this.slots.momentum = new Float32Array(context.allocator.allocate(elements * BYTES));
+    }
+    const all = context.allocator.allocate(context.replicas * elements * BYTES);
+    const gradients = Array.from(
+      { length: context.replicas },
+      (_, replica) => new Float32Array(all, replica * elements * BYTES, elements),
+    );
+    this.#gradients = gradients[context.replica] as Float32Array;
+    this.#aliases = this.#adopt();
+    this.#produced = new Uint8Array(variables.length);
+    this.#reports = new Float64Array(STEP_REPORT * context.replicas);
+
+    const { weightDecay } = options;
+    const decays = variables.map((variable) => weightDecay?.applies(variable) ?? false);
+    this.#decayed = this.segments.filter((_, i) => decays[i]);
+    this.#reducer = new FlatReducer({
+      communicator: context.communicator,
+      crossDeviceOps: context.crossDeviceOps,
+      allocate: (byteLength: number) => context.allocator.allocate(byteLength),
+      segments: this.segments.map(({ offset, length }, i) => ({
+        offset,
+        length,
+        weightDecay: decays[i] && weightDecay ? weightDecay.rate : 0,
+      })),
+      weights: this.weights,
+      slots: this.slots,
+      gradients,
+      optimizer: options.optimizer,
+      lossScale: options.lossScale ?? 1,
+    });
+  }
+
+  /**
+   * One synchronous step: `loss` and its gradients here, their mean over replicas, the update. Collective.
+   *
+   * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
+   * @throws Error if a replica produced other gradients than the rest, naming who is where.
+   */
+  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+    this.#checkAliases();
+    this.#steps++;
+    this.context.control.beginStep(this.context.replica);
+    this.#produced.fill(0);
+    const begin = performance.now();
+    let forwardDone = begin;
+    const localLoss = tf.tidy(() => {
+      const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
+        lossScale: this.options.lossScale ?? 1,
+        onForward: () => {
+          forwardDone = performance.now();
+        },
+      });
+      return value.dataSync()[0] as number;
+    });
+    let gradients = 0;
+    for (const [segment, produced] of this.#produced.entries()) {
+      gradients += produced;
+      if (produced === 0) this.#zero(segment);
+    }
+    const backwardDone = performance.now();
+    this.#exchange(localLoss, gradients);
+    const { reduceMs, updateMs } = this.context.communicator.counted(() =>
+      this.#reducer.finishWithUpdate({ learningRate }),
+    );
+    let sum = 0;
+    for (let replica = 0; replica < this.context.replicas; replica++) sum += this.#report(replica, 0);
+    const exchange = performance.now() - backwardDone - reduceMs - updateMs;
+    return {
+      loss: sum / this.context.replicas,
+      localLoss,
+      finite: Number.isFinite(sum),
+      phases: {
+        forward: forwardDone - begin,
+        backward: backwardDone - forwardDone,
+        reduce: Math.max(0, exchange) + reduceMs,
+        update: updateMs,
+      },
+    };
+  }
+
+  /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */
+  weightDecayLoss(): number {
+    let sum = 0;
+    for (const { offset, length } of this.#decayed) {
+      for (let i = offset; i < offset + length; i++) sum += (this.weights[i] as number) ** 2;
+    }
+    return ((this.options.weightDecay?.rate ?? 0) * sum) / 2;
+  }
+
+  #take(variable: tf.Variable, gradient: tf.Tensor): void {
+    const index = this.#segmentOf.get(variable) as number;
+    const { offset, length } = this.segments[index] as TrainerSegment;
+    const target = this.#gradients.subarray(offset, offset + length);
+    const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
+    if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
+    this.#produced[index] = 1;
+    this.#reducer.markReady(index);
+  }
+
+  /** A variable that the loss does not reach has a zero gradient; weight decay and momentum still act on it. */
+  #zero(index: number): void {
+    const { offset, length } = this.segments[index] as TrainerSegment;
+    this.#gradients.fill(0, offset, offset + length);
+    this.#reducer.markReady(index);
+  }
+
+  /** Tells everybody this replica's loss and number of gradients, before weights change. */
+  #exchange(loss: number, gradients: number): void {
+    this.context.communicator.allGather(Float64Array.of(loss, gradients), this.#reports);
+    for (let replica = 1; replica < this.context.replicas; replica++) {
+      if (this.#report(replica, 1) === this.#report(0, 1)) continue;
+      const found = Array.from({ length: this.context.replicas }, (_, i) => `replica ${i} ${this.#report(i, 1)}`);
+      throw new Error(
+        `Replicas produced different numbers of gradients in step ${this.#steps}: ${found.join(', ')} ` +
+          `of ${this.segments.length} variables.\nhelp: the loss must use the same variables on every replica.`,
+      );
+    }
+  }
+
+  #report(replica: number, field: number): number {
+    return this.#reports[STEP_REPORT * replica + field] as number;
+  }
+
+  /** Replica 0's values become everybody's, and every variable a view of the flat weights. */
+  #adopt(): object[] {
+    if (this.context.replica === 0) {
+      for (const [i, { offset }] of this.segments.entries()) {
+        this.weights.set((this.#variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+      }
+    }
+    this.context.communicator.barrier();
+    return this.segments.map(({ offset, length, shape }, i) => {
+      const variable = this.#variables[i] as tf.Variable;
+      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
+      variable.assign(view);
+      view.dispose();
+      return variable.dataId;
+    });
+  }
+
+  #checkAliases(): void {
+    for (const [i, variable] of this.#variables.entries()) {
+      if (variable.dataId === this.#aliases[i]) continue;
+      throw new Error(
+        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
+          'help: write new values to trainer.weights, between steps and on one replica; or assign before making the trainer.',
+      );
+    }
+  }
+}
+
+function layOut(variables: readonly tf.Variable[]): TrainerSegment[] {
+  let offset = 0;
+  return variables.map(({ name, shape, size }) => {
+    const segment = { name, offset, length: size, shape: [...shape] };
+    offset += size;
+    return segment;
+  });
+}
+
+function checkTrainable(variables: readonly tf.Variable[]): void {
+  if (variables.length === 0) throw new Error('trainer() was given no variables.');
+  for (const { name, trainable, dtype } of variables) {
+    if (!trainable) {
+      throw new Error(
+        `Variable '${name}' is not trainable.\nhelp: give trainable variables only; moving statistics stay per replica, ` +
+          'context.averageStatistics() combines them.',
+      );
+    }
+    if (dtype !== 'float32') throw new Error(`Variable '${name}' is ${dtype}; trainer() takes float32 variables.`);
+  }
+  if (new Set(variables).size !== variables.length) throw new Error('trainer() was given a variable twice.');
+}
+
+function checkOptions({ lossScale = 1, optimizer }: TrainerOptions): void {
+  if (!(lossScale > 0)) throw new RangeError(`lossScale must be positive, got ${lossScale}.`);
+  if (optimizer.kind === 'momentum' && !Number.isFinite(optimizer.momentum)) {
+    throw new RangeError(`momentum must be a number, got ${optimizer.momentum}.`);
+  }
+}

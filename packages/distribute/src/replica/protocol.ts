@@ -1,0 +1,37 @@
+/** What the main thread and a replica's thread say to each other. Plain data only. */
+import type { MessagePort } from 'node:worker_threads';
+import type { DeviceDescription } from '../devices/device.js';
+import type { CrossDeviceOpsConfig, SharedMemoryGroup } from '../replica/provisional.js';
+
+/** Everything a replica's thread is born with. */
+export interface ReplicaWorkerData {
+  readonly replica: number;
+  readonly replicas: number;
+  readonly device: DeviceDescription;
+  /** Bind the thread to the device's cores. */
+  readonly bindThreads: boolean;
+  /** URL of the module whose default export runs. */
+  readonly module: string;
+  readonly args: unknown;
+  readonly control: SharedArrayBuffer;
+  readonly group: SharedMemoryGroup;
+  readonly crossDeviceOps: CrossDeviceOpsConfig;
+  readonly ports: MessagePort[];
+}
+
+/** An error as it crosses threads. */
+export interface TransferredError {
+  readonly name: string;
+  readonly message: string;
+  readonly stack?: string;
+  /** For a CommunicatorError: the rank that it blames, if it knows one. */
+  readonly blamedRank?: number;
+  readonly isCommunicatorError: boolean;
+  /** Before the replica function began. */
+  readonly whileStarting: boolean;
+}
+
+export type ReplicaMessage =
+  | { readonly type: 'report'; readonly message: unknown }
+  | { readonly type: 'result'; readonly value: unknown }
+  | { readonly type: 'error'; readonly error: TransferredError };

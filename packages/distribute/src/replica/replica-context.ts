@@ -1,0 +1,210 @@
+/**
+ * ReplicaContext: what a replica function gets. tf.distribute's ReplicaContext and `strategy.extended`, as one object.
+ *
+ * It runs in the replica's thread, beside the replica's own TensorFlow.js engine. Everything marked collective must be
+ * called by every replica, in the same order: there is no negotiation.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Communicator } from '../communicator/communicator.js';
+import { type Shardable, shard } from '../data/shard.js';
+import type { DeviceDescription } from '../devices/device.js';
+import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
+import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
+import { Trainer, type TrainerOptions } from '../optimizer/trainer.js';
+import type { CrossDeviceOps } from '../replica/provisional.js';
+import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
+import type { ControlBlock } from './control-block.js';
+import type { CountingCommunicator } from './counting-communicator.js';
+import { gatherJson } from './gather.js';
+import type { SharedAllocator } from './shared-allocator.js';
+
+/** What a context is made of. */
+export interface ReplicaContextParts {
+  readonly replica: number;
+  readonly replicas: number;
+  readonly device: DeviceDescription;
+  readonly communicator: CountingCommunicator;
+  readonly control: ControlBlock;
+  readonly crossDeviceOps: CrossDeviceOps;
+  readonly allocator: SharedAllocator;
+  readonly report: (message: unknown) => void;
+}
+
+/** See the file's head. */
+export class ReplicaContext {
+  /** 0..numReplicasInSync−1. */
+  readonly replicaIdInSyncGroup: number;
+  readonly numReplicasInSync: number;
+  readonly device: DeviceDescription;
+  /** Compute threads of this replica. */
+  readonly threads: number;
+  /** The group, for anything that the methods below do not cover. */
+  readonly communicator: Communicator;
+  readonly crossDeviceOps: CrossDeviceOps;
+  readonly #parts: ReplicaContextParts;
+  #stopQuestions = 0;
+
+  constructor(parts: ReplicaContextParts) {
+    this.#parts = parts;
+    this.replicaIdInSyncGroup = parts.replica;
+    this.numReplicasInSync = parts.replicas;
+    this.device = parts.device;
+    this.threads = parts.device.threads;
+    this.communicator = parts.communicator;
+    this.crossDeviceOps = parts.crossDeviceOps;
+  }
+
+  /**
+   * Sum or mean of each float32 tensor over all replicas, packed as the cross-device ops say. Collective.
+   * @returns new tensors of the same shapes, bit-identical on all replicas.
+   */
+  allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
+    checkReduceOp(op);
+    for (const tensor of tensors) {
+      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
+    }
+    if (this.numReplicasInSync === 1) return tensors.map((tensor) => tensor.clone());
+    this.#checkSameSizes(tensors);
+    const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
+    let offset = 0;
+    for (const tensor of tensors) {
+      copyValues(tensor, flat.subarray(offset, offset + tensor.size));
+      offset += tensor.size;
+    }
+    this.#parts.communicator.counted(() => this.crossDeviceOps.allReduce(this.communicator, flat));
+    if (op === 'MEAN') for (let i = 0; i < flat.length; i++) flat[i] = (flat[i] as number) / this.numReplicasInSync;
+    offset = 0;
+    return tensors.map((tensor) => {
+      const values = flat.slice(offset, offset + tensor.size);
+      offset += tensor.size;
+      return tf.tensor(values, tensor.shape, 'float32');
+    });
+  }
+
+  /** A different list on one replica would add up unrelated values, so numbers and sizes are compared every time. */
+  #checkSameSizes(tensors: readonly tf.Tensor[]): void {
+    const send = Int32Array.of(tensors.length, hashSizes(tensors));
+    const all = new Int32Array(2 * this.numReplicasInSync);
+    this.communicator.allGather(send, all);
+    const isSame = all.every((value, i) => value === all[i % 2]);
+    if (isSame) return;
+    const lists = gatherJson(
+      this.communicator,
+      tensors.map((tensor) => tensor.shape),
+    );
+    const found = lists.map((shapes, replica) => `replica ${replica} has ${shapes.length} tensors`).join(', ');
+    const different = lists.findIndex((shapes) => JSON.stringify(shapes) !== JSON.stringify(lists[0]));
+    const first = (lists[different] ?? []).findIndex(
+      (shape, i) => JSON.stringify(shape) !== JSON.stringify(lists[0]?.[i]),
+    );
+    throw new Error(
+      `Replicas reduce different gradients: ${found}` +
+        (first >= 0
+          ? `; tensor ${first} is [${lists[different]?.[first]}] on replica ${different}, [${lists[0]?.[first] ?? 'missing'}] on replica 0`
+          : '') +
+        '.\nhelp: every replica must reduce the same variables in the same order.',
+    );
+  }
+
+  /**
+   * Gives every replica the values that replica 0 has, of a model (moving statistics included) or of variables. Collective.
+   * @throws Error naming the first difference if the replicas' variables do not match.
+   */
+  mirror(target: MirrorTarget): void {
+    mirrorVariables(target, this.#mirrorContext());
+  }
+
+  /**
+   * Sets variables that each replica keeps for itself, such as batch norm's moving statistics, to their mean over replicas:
+   * before they are saved, or read for evaluation. Collective.
+   */
+  averageStatistics(target: MirrorTarget): void {
+    averageVariables(target, this.#mirrorContext());
+  }
+
+  /**
+   * Makes any TensorFlow.js optimizer distributed: gradients are packed, averaged over replicas, then applied.
+   * Works with `model.compile`, `optimizer.minimize` and `applyGradients`. The same object is returned.
+   */
+  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
+    return distributeOptimizer(optimizer, {
+      mean: (tensors) => this.allReduce('MEAN', tensors),
+      beginStep: () => this.#parts.control.beginStep(this.replicaIdInSyncGroup),
+    });
+  }
+
+  /**
+   * The fast path: weights, optimizer slots and gradients in flat shared memory. Collective.
+   * Replica 0's values of `variables` become everybody's; from then on the variables are views of `trainer.weights`.
+   */
+  trainer(variables: readonly tf.Variable[], options: TrainerOptions): Trainer {
+    return new Trainer(variables, options, {
+      replica: this.replicaIdInSyncGroup,
+      replicas: this.numReplicasInSync,
+      communicator: this.#parts.communicator,
+      crossDeviceOps: this.crossDeviceOps,
+      allocator: this.#parts.allocator,
+      control: this.#parts.control,
+    });
+  }
+
+  /**
+   * This replica's part of a data set: arrays, tensors, records of those, iterables, async iterables, tf.data data sets.
+   * The number of elements, hence of steps, is the same on every replica, always. Collective; so is each element of a stream.
+   */
+  shard<T extends Shardable>(data: T): T {
+    return shard(data, {
+      replica: this.replicaIdInSyncGroup,
+      replicas: this.numReplicasInSync,
+      gather: (value) => {
+        const all = new Int32Array(this.numReplicasInSync);
+        this.communicator.allGather(Int32Array.of(value), all);
+        return [...all];
+      },
+    });
+  }
+
+  /**
+   * Meets all replicas: `fn` runs on each with the list of everybody's values (JSON), in replica order. Collective.
+   */
+  merge<T, R>(value: T, fn: (values: T[]) => R): R {
+    return fn(gatherJson(this.communicator, value));
+  }
+
+  /**
+   * True once the run is to end (its signal fired); the same answer on every replica at the same call. Ask once per step.
+   * Costs one atomic read; nobody waits.
+   */
+  shouldStop(): boolean {
+    return this.#parts.control.shouldStop(++this.#stopQuestions);
+  }
+
+  /** Sends `message` (anything that `structuredClone` takes) to `onReport` on the main thread. */
+  report(message: unknown): void {
+    this.#parts.report(message);
+  }
+
+  #mirrorContext() {
+    return {
+      communicator: this.communicator,
+      replicas: this.numReplicasInSync,
+      gather: <T>(value: T) => gatherJson(this.communicator, value),
+    };
+  }
+}
+
+/** Copies a float32 tensor's values, without allocating where the backend can. */
+export function copyValues(tensor: tf.Tensor, target: Float32Array): void {
+  const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
+  if (backend.readInto?.(tensor.dataId, target)) return;
+  target.set(tensor.dataSync() as Float32Array);
+}
+
+/** FNV-1a over shapes: 32 bits that differ, all but surely, when shapes do. */
+function hashSizes(tensors: readonly tf.Tensor[]): number {
+  let hash = 0x811c9dc5;
+  for (const { shape } of tensors) {
+    for (const value of [shape.length, ...shape]) hash = Math.imul(hash ^ value, 0x01000193);
+  }
+  return hash;
+}

@@ -1,0 +1,39 @@
+/**
+ * Strategy: which devices train together, and how their gradients become one.
+ *
+ * It knows replicas and devices, no models and no flags. Running is the same for all: one thread per device, the default
+ * export of a module with a ReplicaContext. Strategies over several processes implement the same interface.
+ */
+import type { DeviceDescription } from '../devices/device.js';
+import type { RunOptions } from '../replica/run-replicas.js';
+
+/** tf.distribute.Strategy, for TypeScript modules. */
+export interface Strategy {
+  /** Class name, for messages and logs. */
+  readonly name: string;
+  /** Replicas whose gradients are averaged in one step. */
+  readonly numReplicasInSync: number;
+  /** Devices of this process, one replica each. */
+  readonly devices: readonly DeviceDescription[];
+  /** What reduces gradients, in words: 'ShardedAllReduce(num_packs=2)'. Null where nothing is reduced. */
+  readonly crossDeviceOpsDescription: string | null;
+  /**
+   * Runs the default export of `module`, `async (context: ReplicaContext, args) => result`, on every replica.
+   *
+   * @param module URL of an ES module. Closures cannot cross threads, so what runs is a module.
+   * @param args Anything that `structuredClone` takes; SharedArrayBuffers are shared.
+   * @returns results in replica order.
+   * @throws ReplicaError naming the replica that failed and why; no thread is left running.
+   */
+  run<Result = unknown>(module: URL | string, args?: unknown, options?: RunOptions): Promise<Result[]>;
+}
+
+/** Where a strategy tells what it chose. */
+export interface StrategyLog {
+  /** Receives one line. Default: standard error. */
+  readonly log?: (line: string) => void;
+}
+
+export function defaultLog(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
