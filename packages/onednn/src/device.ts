@@ -3,6 +3,7 @@
  * 'onednn' the backend of the thread's TensorFlow.js engine, with the threads that the device owns.
  */
 import { setBackend } from '@tensorflow/tfjs-core';
+import { loadLibrary } from './ffi/library.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
 import { configure, register } from './register.js';
 
@@ -17,16 +18,9 @@ export interface DeviceSetup {
 
 /** @throws OneDnnNotFoundError when the library is not installed. */
 export default async function setup({ threads, device }: DeviceSetup): Promise<void> {
+  // TensorFlow.js keeps the reason to itself when a backend cannot be made, so the library is looked for first.
+  loadLibrary();
   register();
   configure({ threads });
-  let failure: unknown;
-  try {
-    if (await setBackend(BACKEND_NAME)) return;
-  } catch (error) {
-    failure = error;
-  }
-  // TensorFlow.js swallows the reason when a backend cannot be made; making one again tells it.
-  const { OneDnnBackend } = await import('./backend.js');
-  new OneDnnBackend({ threads });
-  throw failure ?? new Error(`The backend 'onednn' could not be made on ${device}.`);
+  if (!(await setBackend(BACKEND_NAME))) throw new Error(`The backend 'onednn' could not be made on ${device}.`);
 }

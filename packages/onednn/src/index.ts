@@ -7,6 +7,7 @@ import { register } from './register.js';
 register();
 
 export { OneDnnBackend, type OneDnnBackendOptions, type Precision } from './backend.js';
+export { type ConvolutionBound, convolutionBound } from './convolution-bound.js';
 export { deviceProvider } from './device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';

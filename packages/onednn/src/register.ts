@@ -7,11 +7,12 @@ import '@tensorflow/tfjs-layers';
 import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { registerGradients } from './gradients.js';
+import { createInsight, verbosityOf } from './insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
 import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
-import { BACKEND_NAME, registerKernels } from './kernels/kernel.js';
+import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
@@ -27,7 +28,7 @@ let options: OneDnnBackendOptions = {};
 export function register(): void {
   if (findBackendFactory(BACKEND_NAME)) return;
   copyRegisteredKernels('cpu', BACKEND_NAME);
-  registerKernels([
+  const kernels = [
     ...castKernels,
     ...convolutionKernels,
     ...batchNormKernels,
@@ -35,10 +36,22 @@ export function register(): void {
     ...poolingKernels,
     ...matmulKernels,
     ...crossEntropyKernels,
-  ]);
+  ];
+  registerKernels(kernels);
   registerGradients();
   patchLayers();
-  registerBackend(BACKEND_NAME, () => new OneDnnBackend(options), PRIORITY);
+  const ours = new Set(kernels.map(({ name }) => name));
+  registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
+}
+
+function create(ours: ReadonlySet<string>): OneDnnBackend {
+  const backend = new OneDnnBackend(options);
+  const insight = createInsight(verbosityOf());
+  if (insight) {
+    backend.runtime.observer = (primitive, milliseconds) => insight.primitive(primitive, milliseconds);
+    observeFallbacks(ours, (name, shapes, milliseconds) => insight.fallback(name, shapes, milliseconds));
+  }
+  return backend;
 }
 
 /** Sets what the backend will be made with; without effect once it is in use. */

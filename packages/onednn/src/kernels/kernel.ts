@@ -4,6 +4,7 @@
  */
 import {
   getKernel,
+  getKernelsForBackend,
   type KernelConfig,
   type KernelFunc,
   type NamedAttrMap,
@@ -45,10 +46,50 @@ export function registerKernels(kernels: readonly Kernel[]): void {
         const shapes = Object.entries(call.inputs).map(([key, t]) => `${key} ${t?.dtype}[${t?.shape}]`);
         throw new Error(`Kernel '${name}' of backend 'onednn' does not take ${shapes.join(', ')}.`);
       }
+      warnIfLarge(name, call);
       return fallback.kernelFunc(call as unknown as Parameters<KernelFunc>[0]);
     }) as unknown as KernelFunc;
     if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
     registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
+  }
+}
+
+/** Elements from which a kernel in plain JavaScript is worth a warning: a million operations take about a millisecond. */
+const LARGE = 2 ** 20;
+const warned = new Set<string>();
+
+function warnIfLarge(name: string, { inputs }: KernelCall): void {
+  const tensors = Object.entries(inputs);
+  if (warned.has(name) || !tensors.some(([, t]) => t && util.sizeFromShape(t.shape) >= LARGE)) return;
+  warned.add(name);
+  const shapes = tensors.map(([key, t]) => `${key} ${t?.dtype}[${t?.shape}]`).join(', ');
+  process.emitWarning(
+    `'${name}' of ${shapes} runs in TensorFlow.js' slow cpu kernel; this is reported once per kernel.`,
+    {
+      type: 'OneDnnPerformanceWarning',
+    },
+  );
+}
+
+/** Tells `tell` about every kernel that is `cpu`'s and not ours. For LOCKSTEP_VERBOSE only: it costs on every call. */
+export function observeFallbacks(
+  ours: ReadonlySet<string>,
+  tell: (name: string, shapes: string, ms: number) => void,
+): void {
+  for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu')) {
+    if (ours.has(kernelName)) continue;
+    unregisterKernel(kernelName, BACKEND_NAME);
+    registerKernel({
+      kernelName,
+      backendName: BACKEND_NAME,
+      kernelFunc: (call) => {
+        const start = performance.now();
+        const result = kernelFunc(call);
+        const shapes = Object.values(call.inputs).map((t) => `[${t?.shape}]`);
+        tell(kernelName, shapes.join(' '), performance.now() - start);
+        return result;
+      },
+    });
   }
 }
 
