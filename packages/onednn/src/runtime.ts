@@ -5,10 +5,10 @@
  * count, the scratchpad and the pool are per thread; the library's code cache is shared by all of them.
  */
 import koffi from 'koffi';
+import { bindDnnl } from './ffi/bind.js';
 import type { DataTypeName } from './ffi/constants.js';
 import { Arg } from './ffi/constants.js';
 import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
-import { bindV2 } from './ffi/dnnl-v2.js';
 import { loadLibrary } from './ffi/library.js';
 import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
 import type { LayoutConverter } from './memory/storage.js';
@@ -49,13 +49,7 @@ export class Runtime implements LayoutConverter {
 
   constructor(options: RuntimeOptions = {}) {
     const loaded = loadLibrary();
-    if (loaded.version.major !== 2) {
-      throw new OneDnnError(
-        `oneDNN ${loaded.version.major}.${loaded.version.minor} (${loaded.path}) is not supported; this backend binds 2.6 and 2.7.\n` +
-          'help: install libdnnl2, or name its file with LOCKSTEP_DNNL_LIBRARY.',
-      );
-    }
-    this.dnnl = bindV2(loaded);
+    this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
     this.channelBlock = (this.isa & ISA_AVX512_CORE) !== 0 ? 16 : 8;
     this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;

@@ -198,6 +198,7 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     path: loaded.path,
     engine,
     stream,
+    batchNormBackwardTakesShift: true,
     descriptor(dims, dataType, format: Format) {
       const bytes = new Uint8Array(DESCRIPTOR_BYTES);
       const type = DataType[dataType];

@@ -57,6 +57,8 @@ export interface Dnnl {
   readonly path: string;
   readonly engine: number;
   readonly stream: number;
+  /** Version 2 wants batch norm's shift among the backward pass's arguments though it is not used; version 3 refuses it. */
+  readonly batchNormBackwardTakesShift: boolean;
   descriptor(dims: readonly number[], dataType: DataTypeName, format: Format): MemoryDescriptor;
   convolutionForward(
     prop: number,

@@ -31,7 +31,7 @@ export function librarySearchOrder(environment: NodeJS.ProcessEnv = process.env)
   }
   if (process.platform === 'win32') return ['dnnl.dll'];
   const folders = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/local/lib'];
-  const names = ['libdnnl.so.2', 'libdnnl.so.3'];
+  const names = ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'];
   return [...names, ...folders.flatMap((folder) => names.map((name) => `${folder}/${name}`)).filter(existsSync)];
 }
 
@@ -61,7 +61,7 @@ export function loadLibrary(environment: NodeJS.ProcessEnv = process.env): Loade
   }
   throw new OneDnnNotFoundError(
     `oneDNN was not found. Tried: ${tried.join('; ')}.\n` +
-      'help: on Debian or Ubuntu run `apt-get install libdnnl2` (Debian 13: libdnnl3), or set ' +
+      'help: on Debian or Ubuntu run `apt-get install libdnnl2` (Debian 13: libdnnl3.6), or set ' +
       `${LIBRARY_VARIABLE} to the path of libdnnl.so; without oneDNN, TensorFlow.js' slow backend is --backend=cpu.`,
   );
 }

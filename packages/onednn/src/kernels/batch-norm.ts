@@ -78,7 +78,6 @@ function backwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNo
       [Arg.diffDst, layout],
       [Arg.diffSrc, layout],
       [Arg.scale, channel],
-      [Arg.shift, channel],
       [Arg.mean, channel],
       [Arg.variance, channel],
       [Arg.diffScale, channel],
@@ -157,13 +156,13 @@ const backward = kernel<
       gradient,
       backend.storage(dx).address,
       plainAddress(backend, scale),
-      // oneDNN wants the shift named, though no gradient depends on it.
-      plainAddress(backend, scale),
       plainAddress(backend, mean),
       plainAddress(backend, variance),
       backend.storage(dScale).address,
       backend.storage(dOffset).address,
     ];
+    // The shift is named, not read: no gradient depends on it.
+    if (runtime.dnnl.batchNormBackwardTakesShift) addresses.push(plainAddress(backend, scale));
     if (compiled.workspace) addresses.push(bits);
     compiled.primitive.run(...addresses);
   });
