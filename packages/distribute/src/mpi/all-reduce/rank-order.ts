@@ -1,0 +1,181 @@
+/**
+ * Rank-order all-reduce: every element is summed as ((r0 + r1) + r2) + …, wherever it lies and however many packs there are.
+ *
+ * Small buffers: every rank sends its own to all and sums (1 step, n − 1 buffers sent). Larger ones: rank p receives part p
+ * of all ranks, sums in rank order, and sends the result to all (2 steps, 2 (n − 1) / n of the buffer sent: as much as the
+ * ring, in two steps instead of 2 (n − 1), with n − 1 partners instead of two). This is the direct-exchange form of
+ * Rabenseifner's reduce-scatter and all-gather (Thakur, Rabenseifner and Gropp, 2005).
+ *
+ * The order makes results bit-identical between ranks, runs and numbers of packs, and equal to a sum in replica order
+ * within one process. With bfloat16 on the wire each contribution is rounded once, sums are taken in float32, and the
+ * result is rounded once more, on its owner too, so that all ranks still agree to the bit.
+ */
+import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
+import { fromBf16, toBf16 } from '../bf16.js';
+import { addressOf, type Request } from '../open-mpi.js';
+import { type AllReduceContext, type AllReduceRun, done, partition, Wire } from './all-reduce.js';
+
+/** Up to here (bytes of all ranks' buffers together) one step beats two. */
+const SMALL_BYTES = 64 * 1024;
+/** Segments on their way per partner. */
+const WINDOW = 4;
+
+export function* rankOrderAllReduce(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {
+  if (buffer.byteLength * context.size <= SMALL_BYTES) yield* gatherAndSum(context, buffer, op);
+  else yield* exchangeAndSum(context, buffer, op);
+}
+
+function* gatherAndSum(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {
+  const { mpi, rank, size, scratch, tag } = context;
+  const wire = new Wire(context, buffer, op);
+  const inbox = scratch.take(size * buffer.byteLength);
+  const slot = (source: number) => addressOf(inbox) + source * buffer.byteLength;
+  const sends: (Request | null)[] = [];
+  const receives: (Request | null)[] = [];
+  for (let distance = 1; distance < size; distance++) {
+    const other = (rank + distance) % size;
+    receives[other] = wire.receiveInto(inbox, slot(other), buffer.length, other, tag);
+    sends.push(wire.sendRange(0, buffer.length, other, tag));
+  }
+  for (const send of sends) yield* done(mpi, send);
+  inbox.set(new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength), rank * buffer.byteLength);
+  for (let source = 0; source < size; source++) {
+    yield* done(mpi, receives[source]);
+    if (source > 0) wire.combine(slot(source), slot(0), buffer.length);
+  }
+  new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).set(inbox.subarray(0, buffer.byteLength));
+  scratch.give(inbox);
+}
+
+function* exchangeAndSum(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {
+  const { mpi, rank, size, scratch, tag } = context;
+  const wire = new Wire(context, buffer, op);
+  const { segments, longest, range } = partition(buffer.length, size, wire.bytesPerElement);
+  const slotBytes = longest * wire.bytesPerElement;
+  const inbox = scratch.take(WINDOW * size * slotBytes);
+  const inboxBase = addressOf(inbox);
+  const slotOffset = (source: number, segment: number) => ((segment % WINDOW) * size + source) * slotBytes;
+  const contributions: (Request | null)[][] = Array.from({ length: size }, () => []);
+  const receives: (Request | null)[][] = Array.from({ length: size }, () => []);
+  const results: (Request | null)[] = [];
+
+  const post = (segment: number) => {
+    if (segment >= segments) return;
+    for (let distance = 1; distance < size; distance++) {
+      const source = (rank + size - distance) % size;
+      const address = inboxBase + slotOffset(source, segment);
+      const own = range(rank, segment);
+      (receives[source] as (Request | null)[])[segment] = wire.receiveInto(inbox, address, own.length, source, tag);
+      const owner = (rank + distance) % size;
+      const { start, length } = range(owner, segment);
+      (contributions[owner] as (Request | null)[])[segment] = wire.sendRange(start, length, owner, tag);
+    }
+  };
+
+  for (let segment = 0; segment < WINDOW; segment++) post(segment);
+  for (let segment = 0; segment < segments; segment++) {
+    const { start, length } = range(rank, segment);
+    const first = rank === 0 ? wire.at(start) : inboxBase + slotOffset(0, segment);
+    for (let source = 0; source < size; source++) {
+      if (source !== rank) yield* done(mpi, receives[source]?.[segment]);
+      if (source === 0) continue;
+      wire.combine(source === rank ? wire.at(start) : inboxBase + slotOffset(source, segment), first, length);
+    }
+    if (rank !== 0 && length > 0) {
+      const offset = slotOffset(0, segment);
+      bytesOf(buffer, start, length).set(inbox.subarray(offset, offset + length * wire.bytesPerElement));
+    }
+    for (let distance = 1; distance < size; distance++) {
+      results.push(wire.sendRange(start, length, (rank + distance) % size, tag + 1));
+    }
+    // The place of another owner's result holds the own contribution until that has been sent.
+    for (let distance = 1; distance < size; distance++) {
+      const owner = (rank + size - distance) % size;
+      const place = range(owner, segment);
+      yield* done(mpi, contributions[owner]?.[segment]);
+      results.push(wire.receiveRange(place.start, place.length, owner, tag + 1));
+    }
+    post(segment + WINDOW);
+  }
+  for (const request of results) yield* done(mpi, request);
+  scratch.give(inbox);
+}
+
+/** As {@link rankOrderAllReduce} for sums of float32, with bfloat16 on the wire: half the bytes. */
+export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array): AllReduceRun {
+  const { mpi, comm, rank, size, scratch, tag } = context;
+  const type = mpi.types.byte;
+  const { segments, longest, range } = partition(buffer.length, size, 4);
+  const memory = () => scratch.take(WINDOW * size * longest * 2);
+  const [inbox, outbox, gathered] = [memory(), memory(), memory()];
+  const sums = scratch.take(longest * 4);
+  const halves = (bytes: Uint8Array<SharedArrayBuffer>, rankOf: number, segment: number, length: number) =>
+    new Uint16Array(bytes.buffer, ((segment % WINDOW) * size + rankOf) * longest * 2, length);
+  const view = (part: number, segment: number) => {
+    const { start, length } = range(part, segment);
+    return buffer.subarray(start, start + length);
+  };
+  const send = (values: Uint16Array, to: number, withTag: number) =>
+    values.length > 0 ? mpi.isend(values, addressOf(values), values.byteLength, type, to, withTag, comm) : null;
+  const receive = (values: Uint16Array, from: number, withTag: number) =>
+    values.length > 0 ? mpi.irecv(values, addressOf(values), values.byteLength, type, from, withTag, comm) : null;
+  const contributions: (Request | null)[][] = Array.from({ length: size }, () => []);
+  const receives: (Request | null)[][] = Array.from({ length: size }, () => []);
+  const added = new Float32Array(longest);
+
+  const post = (segment: number) => {
+    if (segment >= segments) return;
+    const own = range(rank, segment).length;
+    for (let distance = 1; distance < size; distance++) {
+      const source = (rank + size - distance) % size;
+      (receives[source] as (Request | null)[])[segment] = receive(halves(inbox, source, segment, own), source, tag);
+      const owner = (rank + distance) % size;
+      const values = view(owner, segment);
+      const rounded = halves(outbox, owner, segment, values.length);
+      toBf16(values, rounded);
+      (contributions[owner] as (Request | null)[])[segment] = send(rounded, owner, tag);
+    }
+  };
+
+  for (let segment = 0; segment < WINDOW; segment++) post(segment);
+  for (let segment = 0; segment < segments; segment++) {
+    const own = view(rank, segment);
+    const sum = new Float32Array(sums.buffer, 0, own.length);
+    for (let source = 0; source < size; source++) {
+      const values = source === rank ? own : added.subarray(0, own.length);
+      if (source !== rank) {
+        yield* done(mpi, receives[source]?.[segment]);
+        fromBf16(halves(inbox, source, segment, own.length), values);
+      }
+      if (source === 0) sum.set(values);
+      else for (let i = 0; i < sum.length; i++) (sum[i] as number) += values[i] as number;
+    }
+    const result = halves(gathered, rank, segment, own.length);
+    toBf16(sum, result);
+    fromBf16(result, own);
+    const exchanged: (Request | null)[] = [];
+    const others: number[] = [];
+    for (let distance = 1; distance < size; distance++) {
+      const owner = (rank + size - distance) % size;
+      others.push(owner);
+      exchanged.push(send(result, (rank + distance) % size, tag + 1));
+      exchanged.push(receive(halves(gathered, owner, segment, range(owner, segment).length), owner, tag + 1));
+      yield* done(mpi, contributions[owner]?.[segment]);
+    }
+    post(segment + WINDOW);
+    for (const request of exchanged) yield* done(mpi, request);
+    for (const owner of others) {
+      const values = view(owner, segment);
+      fromBf16(halves(gathered, owner, segment, values.length), values);
+    }
+  }
+  for (const piece of [inbox, outbox, gathered, sums]) scratch.give(piece);
+}
+
+function bytesOf(buffer: Buffer, start: number, length: number): Uint8Array {
+  return new Uint8Array(
+    buffer.buffer,
+    buffer.byteOffset + start * buffer.BYTES_PER_ELEMENT,
+    length * buffer.BYTES_PER_ELEMENT,
+  );
+}

@@ -1,0 +1,516 @@
+/**
+ * MpiCommunicator: the Communicator between processes, on Open MPI.
+ *
+ * It issues non-blocking calls only and polls them, so every wait can look around: at an abort, at ranks whose process is
+ * gone, stopped or silent (status-board.ts, kept by the watch thread), at the time. It has no thread of its own; an
+ * asynchronous all-reduce moves on whenever somebody calls `test()` or waits for anything on this communicator.
+ * One thread of a process uses it at a time.
+ */
+import {
+  type Buffer,
+  type Communicator,
+  CommunicatorError,
+  type CommunicatorReduceOp,
+  type Work,
+} from '../communicator/communicator.js';
+import { type AllReduceContext, type AllReduceRun, elementType } from './all-reduce/all-reduce.js';
+import { openMpiAllReduce } from './all-reduce/open-mpi.js';
+import { bf16AllReduce, rankOrderAllReduce } from './all-reduce/rank-order.js';
+import { ringAllReduce } from './all-reduce/ring.js';
+import { describeRank } from './identity.js';
+import { describeCulprit, type MpiAlgorithm, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
+import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
+import { Scratch } from './scratch.js';
+import { monotonicMs, OPERATIONS, type OperationName, type RankStatus, StatusBoard } from './status-board.js';
+
+/** What only this communicator can do in an all-reduce. */
+export interface MpiAllReduceOptions {
+  /** 'bf16': float32 sums with bfloat16 on the wire, in rank order whatever the algorithm. Default 'f32'. */
+  readonly wire?: 'f32' | 'bf16';
+  /** Overrides the group's. */
+  readonly algorithm?: MpiAlgorithm;
+}
+
+/** Spins so often before it sleeps: about 50 µs. */
+const SPINS = 100;
+const SHORTEST_NAP_MS = 0.02;
+const LONGEST_NAP_MS = 0.5;
+/** How often a waiting rank looks at the others. */
+const LOOK_MS = 20;
+/** After SIGTERM, a rank that has not been heard of for so long is the likely reason. */
+const SUSPICIOUS_MS = 600;
+/** A stopped process counts as lost after the silence limit like any silent one; a stop of a moment is forgiven. */
+const DELIVERY_MS = 500;
+const FIRST_TAG = 16;
+const TAGS = 2 ** 14;
+const LARGEST_COUNT = 2 ** 30;
+/** Tags of the collectives that are not all-reduces. */
+const DEBUG_TAG = 2;
+
+/** An operation, for messages. */
+interface Operation {
+  readonly name: OperationName;
+  readonly bytes: number;
+  /** 0 for send and receive, which are not collectives. */
+  readonly sequence: number;
+  /** The partner of send and receive. */
+  readonly partner?: number;
+}
+
+/** See the file's head. */
+export class MpiCommunicator implements Communicator {
+  readonly name = 'mpi';
+  readonly rank: number;
+  readonly size: number;
+  readonly #mpi = new OpenMpi();
+  readonly #board: StatusBoard;
+  readonly #scratch = new Scratch();
+  readonly #napWord = new Int32Array(new SharedArrayBuffer(4));
+  /** Asynchronous all-reduces that have not ended, in order of issue. */
+  readonly #underWay: MpiWork[] = [];
+  readonly #log: (line: string) => void;
+  #sequence = 0;
+  #isClosed = false;
+  #ownGroup: MpiGroup | null = null;
+
+  /**
+   * Joins the job and returns its communicator; `close` leaves the job.
+   * @throws MpiNotFoundError; CommunicatorError
+   */
+  static open(options: MpiOptions = {}): MpiCommunicator {
+    const group = MpiGroup.open(options);
+    const communicator = new MpiCommunicator(group.handle, options.log);
+    communicator.#ownGroup = group;
+    return communicator;
+  }
+
+  /** @param group From {@link MpiGroup}, possibly of another thread of this process. */
+  constructor(
+    readonly group: MpiGroupHandle,
+    log?: (line: string) => void,
+  ) {
+    this.rank = group.rank;
+    this.size = group.size;
+    this.#board = new StatusBoard(group.board);
+    this.#log = log ?? ((line) => process.stderr.write(`${line}\n`));
+  }
+
+  /** For messages: the optimizer step that the next operations belong to. */
+  setStep(step: number): void {
+    this.#board.setStep(this.rank, step);
+  }
+
+  allReduce(buffer: Buffer, op: CommunicatorReduceOp = 'sum', options: MpiAllReduceOptions = {}): void {
+    this.allReduceAsync(buffer, op, options).wait();
+  }
+
+  allReduceAsync(buffer: Buffer, op: CommunicatorReduceOp = 'sum', options: MpiAllReduceOptions = {}): Work {
+    const algorithm = options.algorithm ?? this.group.algorithm;
+    const wire = options.wire ?? 'f32';
+    if (wire === 'bf16' && (op !== 'sum' || !(buffer instanceof Float32Array))) {
+      throw new TypeError(`bf16 on the wire is for sums of Float32Array, got ${op} of ${buffer.constructor.name}.`);
+    }
+    const operation = this.#begin('all_reduce', buffer.byteLength, [
+      OPERATIONS.length + ['sum', 'max', 'min'].indexOf(op),
+      TYPE_NUMBERS.indexOf(elementType(buffer)),
+      wire === 'bf16' ? 1 : 0,
+      ALGORITHMS.indexOf(algorithm),
+    ]);
+    if (this.size === 1 || buffer.length === 0) {
+      this.#end();
+      return FINISHED;
+    }
+    const context: AllReduceContext = {
+      mpi: this.#mpi,
+      comm: this.group.collectives,
+      rank: this.rank,
+      size: this.size,
+      scratch: this.#scratch,
+      tag: FIRST_TAG + 2 * (operation.sequence % TAGS),
+    };
+    const run =
+      wire === 'bf16'
+        ? bf16AllReduce(context, buffer as Float32Array)
+        : algorithm === 'ring'
+          ? ringAllReduce(context, buffer, op)
+          : algorithm === 'open_mpi'
+            ? openMpiAllReduce(context, buffer, op)
+            : rankOrderAllReduce(context, buffer, op);
+    const work = new MpiWork(
+      run,
+      () => this.progress(),
+      (poll) => this.#wait(operation, poll),
+    );
+    this.#underWay.push(work);
+    this.progress();
+    return work;
+  }
+
+  /** Moves all asynchronous operations on, without blocking. True if none is under way. */
+  progress(): boolean {
+    this.#throwIfAborted();
+    for (let i = 0; i < this.#underWay.length; ) {
+      if ((this.#underWay[i] as MpiWork).advance()) this.#underWay.splice(i, 1);
+      else i++;
+    }
+    return this.#underWay.length === 0;
+  }
+
+  broadcast(buffer: Buffer, root: number): void {
+    this.#checkRank('root', root);
+    const operation = this.#begin('broadcast', buffer.byteLength, [root]);
+    const bytes = bytesOf(buffer);
+    const { types } = this.#mpi;
+    for (let start = 0; start < bytes.length && this.size > 1; start += LARGEST_COUNT) {
+      const part = bytes.subarray(start, start + LARGEST_COUNT);
+      this.#finish(
+        operation,
+        this.#mpi.ibcast(part, addressOf(part), part.length, types.byte, root, this.group.collectives),
+      );
+    }
+    this.#end();
+  }
+
+  allGather(send: Buffer, receive: Buffer): void {
+    if (receive.length !== this.size * send.length || receive.constructor !== send.constructor) {
+      throw new RangeError(
+        `allGather of ${send.constructor.name}[${send.length}] over ${this.size} ranks needs ` +
+          `${send.constructor.name}[${this.size * send.length}] to receive into, got ${receive.constructor.name}[${receive.length}].`,
+      );
+    }
+    const operation = this.#begin('all_gather', send.byteLength, [TYPE_NUMBERS.indexOf(elementType(send))]);
+    if (this.size === 1) (receive as Float32Array).set(send as Float32Array);
+    else if (send.length > 0) {
+      const type = this.#mpi.types[elementType(send)];
+      const request = this.#mpi.iallgather(
+        receive,
+        addressOf(send),
+        addressOf(receive),
+        send.length,
+        type,
+        this.group.collectives,
+      );
+      this.#finish(operation, request);
+      // What MPI reads must live until here.
+      void send.length;
+    }
+    this.#end();
+  }
+
+  barrier(): void {
+    const operation = this.#begin('barrier', 0, []);
+    if (this.size > 1) this.#finish(operation, this.#mpi.ibarrier(this.group.collectives));
+    this.#end();
+  }
+
+  send(buffer: Buffer, destination: number, tag = 0): void {
+    this.#checkRank('destination', destination);
+    const operation = this.#meet('send', buffer, destination);
+    const type = this.#mpi.types[elementType(buffer)];
+    this.#finish(
+      operation,
+      this.#mpi.isend(buffer, addressOf(buffer), buffer.length, type, destination, tag, this.group.messages),
+    );
+    this.#end();
+  }
+
+  receive(buffer: Buffer, source: number, tag = 0): void {
+    this.#checkRank('source', source);
+    const operation = this.#meet('receive', buffer, source);
+    const type = this.#mpi.types[elementType(buffer)];
+    this.#finish(
+      operation,
+      this.#mpi.irecv(buffer, addressOf(buffer), buffer.length, type, source, tag, this.group.messages),
+    );
+    this.#end();
+  }
+
+  abort(reason: string): void {
+    this.#board.abort(reason, this.rank);
+    this.#board.waitForDelivery(DELIVERY_MS);
+  }
+
+  /** Waits for all ranks, then leaves the job if this communicator opened it. After an abort it leaves at once. */
+  close(): void {
+    if (this.#isClosed) return;
+    try {
+      if (!this.#board.isAborted) this.barrier();
+    } finally {
+      this.#isClosed = true;
+      this.#ownGroup?.close();
+    }
+  }
+
+  /** A collective begins: numbered, shown on the board, and in debug mode compared with the other ranks. */
+  #begin(name: OperationName, bytes: number, details: number[]): Operation {
+    this.#throwIfClosed(name);
+    this.#throwIfAborted();
+    const operation = { name, bytes, sequence: ++this.#sequence };
+    this.#board.begin(this.rank, operation.sequence, name, bytes);
+    if (this.group.debug && this.size > 1) this.#compare(operation, details);
+    return operation;
+  }
+
+  #meet(name: OperationName, buffer: Buffer, partner: number): Operation {
+    this.#throwIfClosed(name);
+    this.#throwIfAborted();
+    return { name, bytes: buffer.byteLength, sequence: 0, partner };
+  }
+
+  #end(): void {
+    this.#board.setState(this.rank, 'computing');
+  }
+
+  #finish(operation: Operation, request: Request): void {
+    this.#wait(operation, () => {
+      if (this.#underWay.length > 0) this.progress();
+      return this.#mpi.test(request);
+    });
+  }
+
+  /** Polls until `poll` is true. @throws CommunicatorError when a rank is lost, on abort, and on time-out. */
+  #wait(operation: Operation, poll: () => boolean): void {
+    let began = 0;
+    let nextLook = 0;
+    let nextWarning = 0;
+    let nap = SHORTEST_NAP_MS;
+    for (let spins = 0; ; spins++) {
+      this.#throwIfAborted(operation, began);
+      try {
+        if (poll()) break;
+      } catch (error) {
+        throw this.#explain(error, operation, began);
+      }
+      if (spins < SPINS) continue;
+      const now = monotonicMs();
+      if (began === 0) {
+        began = now;
+        nextLook = now;
+        nextWarning = now + this.group.warningMs;
+        this.#board.setState(this.rank, 'waiting');
+      }
+      if (now >= nextLook) {
+        nextLook = now + LOOK_MS;
+        this.#look(operation, began, now);
+        if (now >= nextWarning) {
+          nextWarning = now + this.group.warningMs;
+          this.#log(`Rank ${this.rank} ${this.#where(operation, began, 'has been waiting')}. ${this.#whoIsBehind(operation, now)}`);
+        }
+      }
+      Atomics.wait(this.#napWord, 0, 0, nap);
+      nap = Math.min(LONGEST_NAP_MS, nap * 1.1);
+    }
+    if (began > 0) this.#board.setState(this.rank, 'computing');
+  }
+
+  /** Looks at the other ranks. @throws CommunicatorError if one of them will not come. */
+  #look(operation: Operation, began: number, now: number): void {
+    const others = Array.from({ length: this.size }, (_, rank) => ({ rank, status: this.#board.status(rank) })).filter(
+      ({ rank, status }) => rank !== this.rank && status.state !== 'closed',
+    );
+    const [gone] = others
+      .filter(({ status }) => status.gone > 0)
+      .sort((left, right) => left.status.gone - right.status.gone);
+    if (gone) {
+      const isUnreachable = gone.status.process === 'unreachable';
+      this.#lose(gone.rank, isUnreachable ? 'cannot be reached any more' : 'its process is gone');
+    } else {
+      const [silent] = others.sort((left, right) => left.status.heard - right.status.heard);
+      const silence = silent ? now - silent.status.heard : 0;
+      const limit = this.#board.isTerminating ? SUSPICIOUS_MS : this.group.silenceMs;
+      if (silent && silence > limit) {
+        const stopped = silent.status.process === 'stopped' ? ' (its process is stopped)' : '';
+        this.#lose(silent.rank, `it has not answered for ${inSeconds(silence)} s${stopped}`);
+      } else if (now - began > this.group.timeoutMs) {
+        const behind = this.#behind(operation);
+        const culprit = behind[0] ?? -1;
+        this.#lose(culprit, `it did not come within ${inSeconds(this.group.timeoutMs)} s. ${this.#whoIsBehind(operation, now)}`);
+      } else this.#lookForClosed(operation);
+    }
+    this.#throwIfAborted(operation, began);
+  }
+
+  /** A rank that has left will join no further collective. */
+  #lookForClosed(operation: Operation): void {
+    if (operation.sequence === 0 && operation.partner === undefined) return;
+    for (let rank = 0; rank < this.size; rank++) {
+      const { state, sequence } = this.#board.status(rank);
+      if (rank === this.rank || state !== 'closed') continue;
+      if (operation.sequence > sequence || operation.partner === rank) {
+        this.#lose(rank, `it has closed its communicator after collective ${sequence}`);
+      }
+    }
+  }
+
+  /** Tells everybody, and gives the message time to leave before this process may end. */
+  #lose(rank: number, text: string): void {
+    this.#board.abort(text, rank);
+    this.#board.waitForDelivery(DELIVERY_MS);
+  }
+
+  #throwIfAborted(operation?: Operation, began = 0): void {
+    if (!this.#board.isAborted) return;
+    const reason = this.#board.abortReason;
+    const status = this.#board.status(this.rank);
+    const last: Operation = operation ?? { name: status.operation, bytes: status.bytes, sequence: status.sequence };
+    const where = operation
+      ? this.#where(last, began, 'was waiting')
+      : `${status.step >= 0 ? `was in step ${status.step}` : 'was computing'} after ${describeOperation(last)}`;
+    const isOwn = reason.rank === this.rank;
+    throw new CommunicatorError(
+      `${isOwn ? 'The group was aborted by this rank' : 'Lost'} ${describeCulprit(reason, this.group)}. ` +
+        `Rank ${this.rank} of ${this.size} ${where}.\n` +
+        'help: the output of that rank says why; the same command resumes from the last checkpoint.',
+      reason.rank >= 0 ? reason.rank : undefined,
+    );
+  }
+
+  #throwIfClosed(name: string): void {
+    if (this.#isClosed) throw new CommunicatorError(`${name} on a communicator that was closed (rank ${this.rank}).`);
+  }
+
+  #explain(error: unknown, operation: Operation, began: number): Error {
+    if (!(error instanceof CommunicatorError) || this.#board.isAborted) return error as Error;
+    this.abort(`${describeOperation(operation)}: ${error.message}`);
+    return new CommunicatorError(`Rank ${this.rank} ${this.#where(operation, began, 'was waiting')}: ${error.message}`, this.rank);
+  }
+
+  /** 'was waiting in all_reduce of 4,096 bytes (collective 12, step 5) for 0.4 s' */
+  #where(operation: Operation, began: number, verb: string): string {
+    const { step } = this.#board.status(this.rank);
+    const waited = began > 0 ? ` for ${inSeconds(monotonicMs() - began)} s` : '';
+    return `${verb} in ${describeOperation(operation, step)}${waited}`;
+  }
+
+  #behind(operation: Operation): number[] {
+    const isBehind = (rank: number) => this.#board.status(rank).sequence < operation.sequence;
+    if (operation.partner !== undefined) return operation.partner === this.rank ? [] : [operation.partner];
+    return Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank && isBehind(rank));
+  }
+
+  #whoIsBehind(operation: Operation, now: number): string {
+    const behind = this.#behind(operation);
+    if (behind.length === 0) {
+      const ahead = Array.from({ length: this.size }, (_, rank) => this.#describeStatus(rank, now));
+      return `No rank is behind; the ranks may not agree on the operation: ${ahead.join('; ')}.`;
+    }
+    return `Behind: ${behind.map((rank) => this.#describeStatus(rank, now)).join('; ')}.`;
+  }
+
+  #describeStatus(rank: number, now: number): string {
+    const status: RankStatus = this.#board.status(rank);
+    const last = describeOperation({ name: status.operation, bytes: status.bytes, sequence: status.sequence }, status.step);
+    const isSilent = rank !== this.rank && now - status.heard > 2_000;
+    const silence = isSilent ? `, silent for ${inSeconds(now - status.heard)} s` : '';
+    const stopped = status.process === 'stopped' ? ', its process is stopped' : '';
+    const doing = status.state === 'waiting' ? 'waiting in' : 'computing after';
+    return `${describeRank(rank, this.group.identities[rank])} is ${doing} ${last}${silence}${stopped}`;
+  }
+
+  /** Debug mode: all ranks must be about to do the same. Costs one small exchange per collective. */
+  #compare(operation: Operation, details: number[]): void {
+    const mine = new Float64Array(new SharedArrayBuffer(8 * 8));
+    mine.set([operation.sequence, OPERATIONS.indexOf(operation.name), operation.bytes, ...details]);
+    const theirs = new Float64Array(new SharedArrayBuffer(8 * 8 * this.size));
+    const { types } = this.#mpi;
+    const requests: Request[] = [];
+    const tag = DEBUG_TAG;
+    for (let other = 0; other < this.size; other++) {
+      if (other === this.rank) continue;
+      const place = theirs.subarray(8 * other, 8 * other + 8);
+      requests.push(this.#mpi.irecv(theirs, addressOf(place), 8, types.double, other, tag, this.group.collectives));
+      requests.push(this.#mpi.isend(mine, addressOf(mine), 8, types.double, other, tag, this.group.collectives));
+    }
+    for (const request of requests) this.#finish(operation, request);
+    const different: string[] = [];
+    for (let other = 0; other < this.size; other++) {
+      if (other === this.rank) continue;
+      const row = theirs.subarray(8 * other, 8 * other + 8);
+      if (mine.every((value, i) => value === row[i])) continue;
+      const [sequence, name, bytes] = row as unknown as [number, number, number];
+      const theirOperation = { sequence, name: OPERATIONS[name] ?? 'none', bytes };
+      different.push(
+        `${describeRank(other, this.group.identities[other])} issued ${describeOperation(theirOperation)}${describeDetails(row)}`,
+      );
+    }
+    if (different.length === 0) return;
+    const message =
+      `Ranks disagree on collective ${operation.sequence}: rank ${this.rank} issued ` +
+      `${describeOperation(operation)}${describeDetails(mine)}, but ${different.join(', ')}`;
+    // Every rank finds the difference by itself; the abort is for those that are not in a collective.
+    this.#board.abort(message, -1);
+    this.#board.waitForDelivery(DELIVERY_MS);
+    throw new CommunicatorError(
+      `${message}.\nhelp: all ranks must issue the same collectives in the same order; look for a branch that depends on the rank.`,
+    );
+  }
+
+  #checkRank(what: string, rank: number): void {
+    if (Number.isInteger(rank) && rank >= 0 && rank < this.size) return;
+    throw new RangeError(`${what} ${rank} is not a rank of this group; ranks are 0 to ${this.size - 1}.`);
+  }
+}
+
+const ALGORITHMS: readonly MpiAlgorithm[] = ['auto', 'rank_order', 'ring', 'open_mpi'];
+const TYPE_NUMBERS: readonly ElementType[] = ['float', 'double', 'int32', 'uint8', 'int64'];
+
+const FINISHED: Work = { test: () => true, wait: () => undefined };
+
+/** An all-reduce under way. */
+class MpiWork implements Work {
+  #isDone = false;
+  #failure: unknown = null;
+
+  constructor(
+    private readonly run: AllReduceRun,
+    private readonly progressAll: () => void,
+    private readonly waitFor: (poll: () => boolean) => void,
+  ) {}
+
+  /** One step of this operation alone. True when it has ended, well or not. */
+  advance(): boolean {
+    if (this.#isDone || this.#failure) return true;
+    try {
+      this.#isDone = this.run.next().done === true;
+    } catch (error) {
+      this.#failure = error;
+    }
+    return this.#isDone || this.#failure !== null;
+  }
+
+  test(): boolean {
+    if (!this.#isDone && !this.#failure) this.progressAll();
+    if (this.#failure) throw this.#failure;
+    return this.#isDone;
+  }
+
+  wait(): void {
+    if (!this.#isDone) this.waitFor(() => this.test());
+  }
+}
+
+function describeOperation({ name, bytes, sequence, partner }: Operation, step = -1): string {
+  if (partner !== undefined) {
+    return `${name} of ${bytes.toLocaleString('en')} bytes ${name === 'send' ? 'to' : 'from'} rank ${partner}`;
+  }
+  if (sequence === 0) return 'no collective yet';
+  const details = [`collective ${sequence}`, ...(step >= 0 ? [`step ${step}`] : [])].join(', ');
+  return `${name}${name === 'barrier' ? '' : ` of ${bytes.toLocaleString('en')} bytes`} (${details})`;
+}
+
+/** What the comparison adds: kind of sum, element type, wire, algorithm, root. */
+function describeDetails(row: Float64Array): string {
+  const [, name, , first, second, third, fourth] = row as unknown as number[];
+  if (OPERATIONS[name as number] === 'broadcast') return ` from rank ${first}`;
+  if (OPERATIONS[name as number] !== 'all_reduce') return '';
+  const op = ['sum', 'max', 'min'][(first as number) - OPERATIONS.length];
+  return ` (${op} of ${TYPE_NUMBERS[second as number]}, ${third === 1 ? 'bf16' : 'f32'} wire, ${ALGORITHMS[fourth as number]})`;
+}
+
+function bytesOf(buffer: Buffer): Uint8Array {
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+function inSeconds(ms: number): string {
+  return ms < 9_950 ? (ms / 1000).toFixed(1) : Math.round(ms / 1000).toString();
+}

@@ -1,0 +1,236 @@
+/**
+ * The process's membership in an MPI job: starting MPI, knowing the other ranks, the watch thread, and leaving.
+ *
+ * It runs no collectives (MpiCommunicator does, in whichever one thread of the process is given the handle). One group per
+ * process at a time. Every wait here ends: start and leave are guarded by the watch thread, the rest polls with a limit.
+ */
+import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
+import { CommunicatorError } from '../communicator/communicator.js';
+import { ownIdentity, type RankIdentity } from './identity.js';
+import { type Address, addressOf, OpenMpi } from './open-mpi.js';
+import { monotonicMs, Phase, StatusBoard } from './status-board.js';
+import type { WatchData, WatchOrders } from './watch-thread.js';
+
+export type MpiAlgorithm = 'auto' | 'rank_order' | 'ring' | 'open_mpi';
+
+export interface MpiOptions {
+  /** Longest wait in one operation for ranks that are alive, in seconds. Default 600. */
+  readonly timeoutSeconds?: number;
+  /** A rank that has said nothing for so long, in seconds, counts as lost. Default 60. */
+  readonly silenceSeconds?: number;
+  /** First warning about a late rank, and its repetition, in seconds. Default 60. */
+  readonly warningSeconds?: number;
+  /** Longest wait for all processes to start, in seconds. Default 180. */
+  readonly startSeconds?: number;
+  /** Milliseconds between signs of life. Default 250. */
+  readonly heartbeatMs?: number;
+  /** Compare number, kind, and bytes of every collective across ranks before it begins. Slow. Default false. */
+  readonly debug?: boolean;
+  /** How all-reduce sums; see the files of all-reduce/. Default 'auto', which is 'rank_order'. */
+  readonly algorithm?: MpiAlgorithm;
+  /** Receives one line, for warnings. Default: standard error. */
+  readonly log?: (line: string) => void;
+  /** Leave MPI for good in `close`. Default true. False if the process opens another group later. */
+  readonly finalize?: boolean;
+}
+
+/** What a thread needs to make a communicator. Plain data: it crosses threads. */
+export interface MpiGroupHandle {
+  readonly rank: number;
+  readonly size: number;
+  readonly collectives: Address;
+  readonly messages: Address;
+  readonly board: SharedArrayBuffer;
+  readonly identities: readonly RankIdentity[];
+  readonly timeoutMs: number;
+  readonly silenceMs: number;
+  readonly warningMs: number;
+  readonly debug: boolean;
+  readonly algorithm: MpiAlgorithm;
+}
+
+/** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
+const TERMINATION_MS = 700;
+const IDENTITY_BYTES = 1024;
+
+/** See the file's head. */
+export class MpiGroup {
+  readonly handle: MpiGroupHandle;
+  readonly #mpi: OpenMpi;
+  readonly #board: StatusBoard;
+  readonly #watch: Worker;
+  readonly #finalize: boolean;
+  readonly #onExit: (code: number) => void;
+  readonly #onTerminate: (() => void) | null;
+  #isOpen = true;
+
+  /**
+   * Joins the job that mpirun (or srun) started this process in; alone, it is a group of one.
+   * Blocks until all processes have started.
+   * @throws MpiNotFoundError without Open MPI; CommunicatorError if not all ranks come up in time.
+   */
+  static open(options: MpiOptions = {}): MpiGroup {
+    return new MpiGroup(options);
+  }
+
+  private constructor(options: MpiOptions) {
+    const startMs = seconds('startSeconds', options.startSeconds, 180);
+    const limits = {
+      timeoutMs: seconds('timeoutSeconds', options.timeoutSeconds, 600),
+      silenceMs: seconds('silenceSeconds', options.silenceSeconds, 60),
+      warningMs: seconds('warningSeconds', options.warningSeconds, 60),
+    };
+    this.#finalize = options.finalize ?? true;
+    this.#mpi = new OpenMpi();
+    if (this.#mpi.isFinalized) {
+      throw new CommunicatorError(
+        'This process has already left Open MPI, and MPI cannot be started twice.\n' +
+          'help: open one group and keep it, or open with finalize: false.',
+      );
+    }
+    // The size is known only after init, and the guard has to run before it: one board for the largest possible job.
+    const launched = Number(process.env.OMPI_COMM_WORLD_SIZE ?? process.env.PMIX_SIZE ?? process.env.SLURM_NTASKS ?? 1);
+    this.#board = StatusBoard.create(Math.max(launched, 1));
+    const channel = new MessageChannel();
+    const workerData: WatchData = {
+      board: this.#board.buffer,
+      port: channel.port2,
+      startMs,
+      finalizeMs: 30_000,
+    };
+    this.#watch = new Worker(new URL('./watch-thread.js', import.meta.url), {
+      workerData,
+      transferList: [channel.port2],
+      name: 'mpi watch',
+      // Flags such as --input-type or --test belong to the program, not to this thread.
+      execArgv: [],
+    });
+    this.#watch.unref();
+    if (!this.#mpi.isRunning) this.#mpi.init();
+    const { world } = this.#mpi;
+    const rank = this.#mpi.rank(world);
+    const size = this.#mpi.size(world);
+    if (size > Math.max(launched, 1)) {
+      throw new CommunicatorError(
+        `Open MPI counts ${size} processes, and the launcher announced ${launched}.\n` +
+          'help: start the program with mpirun, or with srun --mpi=pmix.',
+      );
+    }
+    const [collectives, messages, watch] = [1, 2, 3].map(() => this.#mpi.duplicate(world)) as [number, number, number];
+    const identities = this.#exchangeIdentities(collectives, rank, size, startMs);
+    this.handle = {
+      rank,
+      size,
+      collectives,
+      messages,
+      board: this.#board.buffer,
+      identities,
+      ...limits,
+      debug: options.debug ?? false,
+      algorithm: options.algorithm ?? 'auto',
+    };
+    const orders: WatchOrders = { rank, size, comm: watch, identities, heartbeatMs: options.heartbeatMs ?? 250 };
+    channel.port1.postMessage(orders);
+    channel.port1.unref();
+    this.#board.hearAll(size);
+    this.#board.phase = Phase.running;
+    this.#onExit = (code) => this.#leaveWithout(code);
+    process.once('exit', this.#onExit);
+    this.#onTerminate = isMainThread && size > 1 ? () => this.#terminate() : null;
+    if (this.#onTerminate) process.once('SIGTERM', this.#onTerminate);
+  }
+
+  get rank(): number {
+    return this.handle.rank;
+  }
+
+  get size(): number {
+    return this.handle.size;
+  }
+
+  /** Ends every rank's current and next operation with `reason`. */
+  abort(reason: string): void {
+    this.#board.abort(reason, this.rank);
+    this.#board.waitForDelivery(500);
+  }
+
+  /**
+   * Leaves the job together with all other ranks. After an abort it leaves alone and at once, without MPI_Finalize:
+   * mpirun then ends the job with a status that is not 0.
+   */
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    process.off('exit', this.#onExit);
+    if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
+    const board = this.#board;
+    if (board.isAborted) {
+      board.waitForDelivery(500);
+      void this.#watch.terminate();
+      return;
+    }
+    board.setState(this.rank, 'closed');
+    board.phase = Phase.closing;
+    board.waitForPhase(Phase.closed, 5_000);
+    if (this.#finalize) this.#mpi.finalize();
+    board.phase = Phase.finalized;
+  }
+
+  #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {
+    const mine = Buffer.from(JSON.stringify(ownIdentity()));
+    if (mine.length > IDENTITY_BYTES) throw new Error(`The identity of rank ${rank} is longer than ${IDENTITY_BYTES} bytes.`);
+    const own = new Uint8Array(new SharedArrayBuffer(IDENTITY_BYTES)).fill(0x20);
+    own.set(mine);
+    const all = new Uint8Array(new SharedArrayBuffer(IDENTITY_BYTES * size));
+    const { types } = this.#mpi;
+    const request = this.#mpi.iallgather(all, addressOf(own), addressOf(all), IDENTITY_BYTES, types.byte, comm);
+    const end = monotonicMs() + limitMs;
+    while (!this.#mpi.test(request)) {
+      if (monotonicMs() > end) {
+        throw new CommunicatorError(
+          `Rank ${rank} of ${size} waited ${limitMs / 1000} s for the other ranks to start.\n` +
+            'help: look for the first error among the outputs of the ranks; a longer limit is startSeconds.',
+        );
+      }
+      this.#board.nap(0.1);
+    }
+    return Array.from(
+      { length: size },
+      (_, i) => JSON.parse(Buffer.from(all.slice(i * IDENTITY_BYTES, (i + 1) * IDENTITY_BYTES)).toString()) as RankIdentity,
+    );
+  }
+
+  /** The process ends and the group is still open: the others must not wait for it. */
+  #leaveWithout(code: number): void {
+    this.#board.abort(`it ended with exit status ${code} before the group was closed`, this.rank);
+    this.#board.waitForDelivery(500);
+  }
+
+  /** mpirun ends the job: some rank is lost, or somebody stopped it. Waiting ranks learn the reason, then we go. */
+  #terminate(): void {
+    this.#board.setTerminating();
+    setTimeout(() => {
+      const { isAborted, abortReason } = this.#board;
+      const why = isAborted ? `: ${describeCulprit(abortReason, this.handle)}` : '';
+      const { step } = this.#board.status(this.rank);
+      process.stderr.write(
+        `Rank ${this.rank} was told to end by its launcher${step >= 0 ? ` in step ${step}` : ''}${why}.\n`,
+      );
+      process.exit(143);
+    }, TERMINATION_MS).unref();
+  }
+}
+
+/** 'rank 2 (host b, process 7) was lost: its process is gone' */
+export function describeCulprit(reason: { text: string; rank: number }, group: MpiGroupHandle): string {
+  if (reason.rank < 0) return reason.text;
+  const identity = group.identities[reason.rank];
+  const who = identity ? `rank ${reason.rank} (host ${identity.host}, process ${identity.pid})` : `rank ${reason.rank}`;
+  return `${who}: ${reason.text}`;
+}
+
+function seconds(name: string, value: number | undefined, byDefault: number): number {
+  const chosen = value ?? byDefault;
+  if (Number.isFinite(chosen) && chosen > 0) return chosen * 1000;
+  throw new RangeError(`${name} must be a positive number of seconds, got ${value}.`);
+}

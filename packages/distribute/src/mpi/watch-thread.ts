@@ -1,0 +1,123 @@
+/**
+ * The watch: a thread in every process that tells the other ranks, a few times a second, where this one is.
+ *
+ * A rank that computes for minutes still answers here, so a silent rank is a dead, frozen or unreachable one and not a busy
+ * one. The thread also carries an abort to every rank, and it guards the two calls into MPI that cannot be bounded (init
+ * and finalize): when they do not return in time it ends the process. It judges no silence; the communicator does.
+ */
+import { writeSync } from 'node:fs';
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { describeRank, processState, type RankIdentity } from './identity.js';
+import { Mailbox } from './mailbox.js';
+import { type Address, OpenMpi } from './open-mpi.js';
+import { monotonicMs, Phase, StatusBoard } from './status-board.js';
+
+/** What the thread is born with. */
+export interface WatchData {
+  readonly board: SharedArrayBuffer;
+  readonly port: MessagePort;
+  readonly startMs: number;
+  readonly finalizeMs: number;
+}
+
+/** What it is told when MPI runs. */
+export interface WatchOrders {
+  readonly rank: number;
+  readonly size: number;
+  readonly comm: Address;
+  readonly identities: readonly RankIdentity[];
+  readonly heartbeatMs: number;
+}
+
+const BEAT_TAG = 1;
+const ABORT_TAG = 2;
+const NAP_MS = 20;
+const PROCESS_CHECK_MS = 50;
+const TEXT_BYTES = 2048;
+
+const data = workerData as WatchData;
+const board = new StatusBoard(data.board);
+
+function watch(orders: WatchOrders): void {
+  const { rank, size, comm, identities } = orders;
+  const mpi = new OpenMpi();
+  const self = identities[rank] as RankIdentity;
+  const beats = new Mailbox(mpi, comm, BEAT_TAG, 8 * 6, rank, size);
+  const aborts = new Mailbox(mpi, comm, ABORT_TAG, 16 + TEXT_BYTES, rank, size);
+  let nextBeat = 0;
+  let nextCheck = 0;
+  let hasSentAbort = false;
+  board.hearAll(size);
+
+  const beat = () => {
+    const row = new Float64Array(6);
+    board.copyRow(rank, row);
+    row[5] = rank;
+    const isClosed = (other: number) => board.status(other).state === 'closed';
+    for (const lost of beats.sendToAll(new Uint8Array(row.buffer), isClosed)) board.setProcess(lost, 'unreachable');
+  };
+
+  while (board.phase === Phase.running) {
+    const now = monotonicMs();
+    if (now >= nextBeat) {
+      nextBeat = now + orders.heartbeatMs;
+      beat();
+    }
+    if (now >= nextCheck) {
+      nextCheck = now + PROCESS_CHECK_MS;
+      for (let other = 0; other < size; other++) {
+        if (other === rank || board.status(other).process === 'unreachable') continue;
+        board.setProcess(other, processState(identities[other] as RankIdentity, self));
+      }
+    }
+    beats.receive((bytes) => {
+      const row = new Float64Array(bytes.buffer, bytes.byteOffset, 6);
+      board.hear(row[5] as number, row);
+    });
+    aborts.receive((bytes) => {
+      const [culprit, length] = new Float64Array(bytes.buffer, bytes.byteOffset, 2) as unknown as [number, number];
+      board.abort(Buffer.from(bytes.slice(16, 16 + length)).toString(), culprit, false);
+    });
+    if (board.isAborted && !board.isDelivered && !hasSentAbort) {
+      hasSentAbort = true;
+      const { text, rank: culprit } = board.abortReason;
+      const bytes = Buffer.from(text);
+      const letter = new Uint8Array(16 + TEXT_BYTES);
+      new Float64Array(letter.buffer, 0, 2).set([culprit, bytes.length]);
+      letter.set(bytes, 16);
+      aborts.sendToAll(letter);
+    }
+    if (hasSentAbort && !board.isDelivered && aborts.flush()) board.setDelivered();
+    board.nap(NAP_MS);
+  }
+
+  // The last beat says 'closed', so that nobody takes the end of this process for a loss.
+  beat();
+  const end = monotonicMs() + 1000;
+  while (!beats.flush() && monotonicMs() < end) board.nap(1);
+  beats.close();
+  aborts.close();
+  board.phase = Phase.closed;
+  if (!board.waitForPhase(Phase.finalized, data.finalizeMs)) {
+    endProcess(
+      `${describeRank(rank, self)} could not leave Open MPI within ${data.finalizeMs / 1000} s; it is ended now.\n` +
+        'help: another rank has stopped answering after the last collective; its output says more.',
+    );
+  }
+}
+
+function endProcess(message: string): void {
+  writeSync(2, `${message}\n`);
+  // The main thread is inside MPI, so no JavaScript and no signal handler of this process will run again.
+  process.kill(process.pid, 'SIGKILL');
+}
+
+if (!board.waitForPhase(Phase.running, data.startMs)) {
+  endProcess(
+    `Open MPI did not start within ${data.startMs / 1000} s: at least one process of the job did not come up.\n` +
+      'help: look for the first error among the outputs of the ranks; a longer limit is startSeconds.',
+  );
+} else {
+  const message = receiveMessageOnPort(data.port) as { message: WatchOrders } | undefined;
+  if (message) watch(message.message);
+}
