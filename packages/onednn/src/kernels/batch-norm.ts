@@ -83,6 +83,7 @@ function backwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNo
       [Arg.diffScale, channel],
       [Arg.diffShift, channel],
     ];
+    if (runtime.dnnl.batchNormBackwardTakesShift) args.push([Arg.shift, channel]);
     if (workspace) args.push([Arg.workspace, workspace]);
     const primitive = runtime.primitive(
       descriptor,
