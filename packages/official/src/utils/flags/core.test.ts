@@ -205,11 +205,16 @@ describe('errors name flag, value and remedy', () => {
       ['bacth_size', 'batch_size'],
       ['dir', 'data_dir'],
       ['trainepoch', 'train_epochs'],
+      ['epochs', 'train_epochs'],
       ['rsnet_sise', 'resnet_size'],
     ] as const) {
       assert.equal(nearestName(typed, names)!.name, expected, typed);
       assert.equal(nearestName(typed, names)!.likely, true, typed);
     }
+    assert.deepEqual(
+      [nearestName('lr', ['ls', 'rate'])!.name, nearestName('lr', ['ls', 'rate'])!.likely],
+      ['ls', false],
+    );
     assert.equal(nearestName('x', []), null);
     // Published examples of the distance: kitten/sitting 3; a swap of neighbours counts once.
     assert.equal(editDistance('kitten', 'sitting'), 3);

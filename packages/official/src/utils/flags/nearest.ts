@@ -45,12 +45,13 @@ export function nearestName(typed: string, candidates: Iterable<string>): Neares
     const folded = fold(name);
     let distance = editDistance(wanted, folded);
     if (wanted.length >= 3 && distance > 0) {
-      // `--batch` means batch_size although four letters and a dash are missing; longer names lose against shorter ones.
-      if (folded.startsWith(wanted)) distance = Math.min(distance, 0.5 + folded.length / 1000);
-      else if (folded.includes(wanted)) distance = Math.min(distance, 0.75 + folded.length / 1000);
+      // `--batch` means batch_size although a dash and four letters are missing: the less is missing, the better.
+      const missing = (folded.length - wanted.length) / 100;
+      if (folded.startsWith(wanted) || folded.endsWith(wanted)) distance = Math.min(distance, 0.5 + missing);
+      else if (folded.includes(wanted)) distance = Math.min(distance, 0.75 + missing);
     }
     if (best === null || distance < best.distance) {
-      best = { name, distance, likely: distance <= Math.max(1, wanted.length / 3) };
+      best = { name, distance, likely: distance < 1 || distance <= wanted.length / 3 };
     }
   }
   return best;
