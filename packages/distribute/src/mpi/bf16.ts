@@ -1,7 +1,7 @@
 /**
  * bfloat16 on the wire: the upper half of a float32, rounded to nearest, ties to even. Sums are never taken in it.
  *
- * Eight bits of mantissa: a gradient element is off by at most 2⁻⁹ of itself. NaN stays NaN, overflow becomes infinity.
+ * Eight bits of mantissa: a gradient element is off by at most 2⁻⁸ of itself. NaN stays NaN, overflow becomes infinity.
  */
 
 /** Rounds `source` into `target`; both have the same length. */

@@ -39,7 +39,8 @@ const LONGEST_NAP_MS = 0.5;
 const LOOK_MS = 20;
 /** After SIGTERM, a rank that has not been heard of for so long is the likely reason. */
 const SUSPICIOUS_MS = 600;
-/** A stopped process counts as lost after the silence limit like any silent one; a stop of a moment is forgiven. */
+/** What ranks say of themselves may be a few signs of life old; a disagreement that lasts so long is one. */
+const SETTLED_MS = 2_000;
 const DELIVERY_MS = 500;
 const FIRST_TAG = 16;
 const TAGS = 2 ** 14;
@@ -226,7 +227,7 @@ export class MpiCommunicator implements Communicator {
   }
 
   abort(reason: string): void {
-    this.#board.abort(reason, this.rank);
+    this.#board.abort(`aborted the group: ${reason}`, this.rank);
     this.#board.waitForDelivery(DELIVERY_MS);
   }
 
@@ -294,7 +295,9 @@ export class MpiCommunicator implements Communicator {
         this.#look(operation, began, now);
         if (now >= nextWarning) {
           nextWarning = now + this.group.warningMs;
-          this.#log(`Rank ${this.rank} ${this.#where(operation, began, 'has been waiting')}. ${this.#whoIsBehind(operation, now)}`);
+          this.#log(
+            `Rank ${this.rank} ${this.#where(operation, began, 'has been waiting')}. ${this.#whoIsBehind(operation, now)}`,
+          );
         }
       }
       Atomics.wait(this.#napWord, 0, 0, nap);
@@ -313,19 +316,22 @@ export class MpiCommunicator implements Communicator {
       .sort((left, right) => left.status.gone - right.status.gone);
     if (gone) {
       const isUnreachable = gone.status.process === 'unreachable';
-      this.#lose(gone.rank, isUnreachable ? 'cannot be reached any more' : 'its process is gone');
+      this.#lose(gone.rank, `was lost: ${isUnreachable ? 'it cannot be reached any more' : 'its process is gone'}`);
     } else {
       const [silent] = others.sort((left, right) => left.status.heard - right.status.heard);
       const silence = silent ? now - silent.status.heard : 0;
       const limit = this.#board.isTerminating ? SUSPICIOUS_MS : this.group.silenceMs;
       if (silent && silence > limit) {
         const stopped = silent.status.process === 'stopped' ? ' (its process is stopped)' : '';
-        this.#lose(silent.rank, `it has not answered for ${inSeconds(silence)} s${stopped}`);
+        this.#lose(silent.rank, `was lost: it has not answered for ${inSeconds(silence)} s${stopped}`);
       } else if (now - began > this.group.timeoutMs) {
-        const behind = this.#behind(operation);
-        const culprit = behind[0] ?? -1;
-        this.#lose(culprit, `it did not come within ${inSeconds(this.group.timeoutMs)} s. ${this.#whoIsBehind(operation, now)}`);
-      } else this.#lookForClosed(operation);
+        const culprit = this.#behind(operation)[0] ?? -1;
+        const text = `${culprit < 0 ? 'The operation did not end' : 'did not come'} within ${inSeconds(this.group.timeoutMs)} s`;
+        this.#lose(culprit, `${text}. ${this.#whoIsBehind(operation, now)}`);
+      } else {
+        this.#lookForClosed(operation);
+        if (now - began > SETTLED_MS) this.#lookForDisagreement(operation);
+      }
     }
     this.#throwIfAborted(operation, began);
   }
@@ -337,9 +343,30 @@ export class MpiCommunicator implements Communicator {
       const { state, sequence } = this.#board.status(rank);
       if (rank === this.rank || state !== 'closed') continue;
       if (operation.sequence > sequence || operation.partner === rank) {
-        this.#lose(rank, `it has closed its communicator after collective ${sequence}`);
+        this.#lose(rank, `has closed its communicator after collective ${sequence}`);
       }
     }
+  }
+
+  /** Two ranks that wait in the same collective for different things would wait for ever. */
+  #lookForDisagreement(operation: Operation): void {
+    if (operation.sequence === 0) return;
+    const different = (rank: number) => {
+      const { state, sequence, operation: name, bytes } = this.#board.status(rank);
+      const isSame = name === operation.name && bytes === operation.bytes;
+      return rank !== this.rank && state === 'waiting' && sequence === operation.sequence && !isSame;
+    };
+    const others = Array.from({ length: this.size }, (_, rank) => rank).filter(different);
+    if (others.length === 0) return;
+    const theirs = others.map((rank) => {
+      const { operation: name, bytes, sequence } = this.#board.status(rank);
+      return `${describeRank(rank, this.group.identities[rank])} issued ${describeOperation({ name, bytes, sequence })}`;
+    });
+    this.#lose(
+      -1,
+      `Ranks disagree on collective ${operation.sequence}: rank ${this.rank} issued ${describeOperation(operation)}, ` +
+        `but ${theirs.join(', ')}`,
+    );
   }
 
   /** Tells everybody, and gives the message time to leave before this process may end. */
@@ -352,15 +379,16 @@ export class MpiCommunicator implements Communicator {
     if (!this.#board.isAborted) return;
     const reason = this.#board.abortReason;
     const status = this.#board.status(this.rank);
-    const last: Operation = operation ?? { name: status.operation, bytes: status.bytes, sequence: status.sequence };
+    const last: Operation = { name: status.operation, bytes: status.bytes, sequence: status.sequence };
     const where = operation
-      ? this.#where(last, began, 'was waiting')
+      ? this.#where(operation, began, 'was waiting')
       : `${status.step >= 0 ? `was in step ${status.step}` : 'was computing'} after ${describeOperation(last)}`;
-    const isOwn = reason.rank === this.rank;
+    const help =
+      reason.rank < 0
+        ? 'all ranks must issue the same collectives in the same order; look for a branch that depends on the rank.'
+        : 'the output of that rank may say why; the same command resumes from the last checkpoint.';
     throw new CommunicatorError(
-      `${isOwn ? 'The group was aborted by this rank' : 'Lost'} ${describeCulprit(reason, this.group)}. ` +
-        `Rank ${this.rank} of ${this.size} ${where}.\n` +
-        'help: the output of that rank says why; the same command resumes from the last checkpoint.',
+      `${describeCulprit(reason, this.group)}. Rank ${this.rank} of ${this.size} ${where}.\nhelp: ${help}`,
       reason.rank >= 0 ? reason.rank : undefined,
     );
   }
@@ -372,7 +400,10 @@ export class MpiCommunicator implements Communicator {
   #explain(error: unknown, operation: Operation, began: number): Error {
     if (!(error instanceof CommunicatorError) || this.#board.isAborted) return error as Error;
     this.abort(`${describeOperation(operation)}: ${error.message}`);
-    return new CommunicatorError(`Rank ${this.rank} ${this.#where(operation, began, 'was waiting')}: ${error.message}`, this.rank);
+    return new CommunicatorError(
+      `Rank ${this.rank} ${this.#where(operation, began, 'was waiting')}: ${error.message}`,
+      this.rank,
+    );
   }
 
   /** 'was waiting in all_reduce of 4,096 bytes (collective 12, step 5) for 0.4 s' */
@@ -399,7 +430,10 @@ export class MpiCommunicator implements Communicator {
 
   #describeStatus(rank: number, now: number): string {
     const status: RankStatus = this.#board.status(rank);
-    const last = describeOperation({ name: status.operation, bytes: status.bytes, sequence: status.sequence }, status.step);
+    const last = describeOperation(
+      { name: status.operation, bytes: status.bytes, sequence: status.sequence },
+      status.step,
+    );
     const isSilent = rank !== this.rank && now - status.heard > 2_000;
     const silence = isSilent ? `, silent for ${inSeconds(now - status.heard)} s` : '';
     const stopped = status.process === 'stopped' ? ', its process is stopped' : '';
@@ -434,15 +468,13 @@ export class MpiCommunicator implements Communicator {
       );
     }
     if (different.length === 0) return;
-    const message =
-      `Ranks disagree on collective ${operation.sequence}: rank ${this.rank} issued ` +
-      `${describeOperation(operation)}${describeDetails(mine)}, but ${different.join(', ')}`;
     // Every rank finds the difference by itself; the abort is for those that are not in a collective.
-    this.#board.abort(message, -1);
-    this.#board.waitForDelivery(DELIVERY_MS);
-    throw new CommunicatorError(
-      `${message}.\nhelp: all ranks must issue the same collectives in the same order; look for a branch that depends on the rank.`,
+    this.#lose(
+      -1,
+      `Ranks disagree on collective ${operation.sequence}: rank ${this.rank} issued ` +
+        `${describeOperation(operation)}${describeDetails(mine)}, but ${different.join(', ')}`,
     );
+    this.#throwIfAborted(operation);
   }
 
   #checkRank(what: string, rank: number): void {

@@ -6,7 +6,7 @@
  */
 import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
-import { ownIdentity, type RankIdentity } from './identity.js';
+import { describeRank, ownIdentity, type RankIdentity } from './identity.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
@@ -150,7 +150,7 @@ export class MpiGroup {
 
   /** Ends every rank's current and next operation with `reason`. */
   abort(reason: string): void {
-    this.#board.abort(reason, this.rank);
+    this.#board.abort(`aborted the group: ${reason}`, this.rank);
     this.#board.waitForDelivery(500);
   }
 
@@ -178,7 +178,8 @@ export class MpiGroup {
 
   #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {
     const mine = Buffer.from(JSON.stringify(ownIdentity()));
-    if (mine.length > IDENTITY_BYTES) throw new Error(`The identity of rank ${rank} is longer than ${IDENTITY_BYTES} bytes.`);
+    if (mine.length > IDENTITY_BYTES)
+      throw new Error(`The identity of rank ${rank} is longer than ${IDENTITY_BYTES} bytes.`);
     const own = new Uint8Array(new SharedArrayBuffer(IDENTITY_BYTES)).fill(0x20);
     own.set(mine);
     const all = new Uint8Array(new SharedArrayBuffer(IDENTITY_BYTES * size));
@@ -196,13 +197,14 @@ export class MpiGroup {
     }
     return Array.from(
       { length: size },
-      (_, i) => JSON.parse(Buffer.from(all.slice(i * IDENTITY_BYTES, (i + 1) * IDENTITY_BYTES)).toString()) as RankIdentity,
+      (_, i) =>
+        JSON.parse(Buffer.from(all.slice(i * IDENTITY_BYTES, (i + 1) * IDENTITY_BYTES)).toString()) as RankIdentity,
     );
   }
 
   /** The process ends and the group is still open: the others must not wait for it. */
   #leaveWithout(code: number): void {
-    this.#board.abort(`it ended with exit status ${code} before the group was closed`, this.rank);
+    this.#board.abort(`ended with exit status ${code} before the group was closed`, this.rank);
     this.#board.waitForDelivery(500);
   }
 
@@ -211,7 +213,7 @@ export class MpiGroup {
     this.#board.setTerminating();
     setTimeout(() => {
       const { isAborted, abortReason } = this.#board;
-      const why = isAborted ? `: ${describeCulprit(abortReason, this.handle)}` : '';
+      const why = isAborted ? `. ${describeCulprit(abortReason, this.handle)}` : '';
       const { step } = this.#board.status(this.rank);
       process.stderr.write(
         `Rank ${this.rank} was told to end by its launcher${step >= 0 ? ` in step ${step}` : ''}${why}.\n`,
@@ -221,12 +223,12 @@ export class MpiGroup {
   }
 }
 
-/** 'rank 2 (host b, process 7) was lost: its process is gone' */
+/** 'Rank 2 (host b, process 7) was lost: its process is gone' */
 export function describeCulprit(reason: { text: string; rank: number }, group: MpiGroupHandle): string {
-  if (reason.rank < 0) return reason.text;
-  const identity = group.identities[reason.rank];
-  const who = identity ? `rank ${reason.rank} (host ${identity.host}, process ${identity.pid})` : `rank ${reason.rank}`;
-  return `${who}: ${reason.text}`;
+  if (reason.rank < 0) return reason.text.replace(/\.$/, '');
+  const who = describeRank(reason.rank, group.identities[reason.rank]);
+  const self = reason.rank === group.rank ? ' (this one)' : '';
+  return `R${who.slice(1)}${self} ${reason.text.replace(/\.$/, '')}`;
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

@@ -141,15 +141,39 @@ export class OpenMpi {
     return this.#word[0] as number;
   }
 
-  isend(keep: ArrayBufferView, address: Address, count: number, type: Address, to: number, tag: number, comm: Address): Request {
+  isend(
+    keep: ArrayBufferView,
+    address: Address,
+    count: number,
+    type: Address,
+    to: number,
+    tag: number,
+    comm: Address,
+  ): Request {
     const request = this.#allocate(keep);
-    this.#check('MPI_Isend', this.#isend(address, count, type, to, tag, comm, this.#requestBase + 8 * request), request);
+    this.#check(
+      'MPI_Isend',
+      this.#isend(address, count, type, to, tag, comm, this.#requestBase + 8 * request),
+      request,
+    );
     return request;
   }
 
-  irecv(keep: ArrayBufferView, address: Address, count: number, type: Address, from: number, tag: number, comm: Address): Request {
+  irecv(
+    keep: ArrayBufferView,
+    address: Address,
+    count: number,
+    type: Address,
+    from: number,
+    tag: number,
+    comm: Address,
+  ): Request {
     const request = this.#allocate(keep);
-    this.#check('MPI_Irecv', this.#irecv(address, count, type, from, tag, comm, this.#requestBase + 8 * request), request);
+    this.#check(
+      'MPI_Irecv',
+      this.#irecv(address, count, type, from, tag, comm, this.#requestBase + 8 * request),
+      request,
+    );
     return request;
   }
 
@@ -162,13 +186,21 @@ export class OpenMpi {
 
   ibcast(keep: ArrayBufferView, address: Address, count: number, type: Address, root: number, comm: Address): Request {
     const request = this.#allocate(keep);
-    const signature = 'int MPI_Ibcast(uintptr_t buffer, int count, uintptr_t type, int root, uintptr_t comm, uintptr_t request)';
+    const signature =
+      'int MPI_Ibcast(uintptr_t buffer, int count, uintptr_t type, int root, uintptr_t comm, uintptr_t request)';
     this.#call(signature, [address, count, type, root, comm, this.#requestBase + 8 * request], request);
     return request;
   }
 
   /** `receive` holds size × count elements. Both buffers are kept by the caller until the request is done. */
-  iallgather(keep: ArrayBufferView, send: Address, receive: Address, count: number, type: Address, comm: Address): Request {
+  iallgather(
+    keep: ArrayBufferView,
+    send: Address,
+    receive: Address,
+    count: number,
+    type: Address,
+    comm: Address,
+  ): Request {
     const request = this.#allocate(keep);
     const signature =
       'int MPI_Iallgather(uintptr_t send, int sendCount, uintptr_t sendType, uintptr_t receive, int receiveCount, ' +
@@ -178,7 +210,14 @@ export class OpenMpi {
   }
 
   /** In place. */
-  iallreduce(keep: ArrayBufferView, address: Address, count: number, type: Address, op: Address, comm: Address): Request {
+  iallreduce(
+    keep: ArrayBufferView,
+    address: Address,
+    count: number,
+    type: Address,
+    op: Address,
+    comm: Address,
+  ): Request {
     const request = this.#allocate(keep);
     const signature =
       'int MPI_Iallreduce(uintptr_t send, uintptr_t receive, int count, uintptr_t type, uintptr_t op, uintptr_t comm, ' +
@@ -275,4 +314,3 @@ export class OpenMpi {
 export function addressOf(array: ArrayBufferView): Address {
   return Number(koffi.address(array));
 }
-

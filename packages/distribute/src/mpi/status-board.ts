@@ -6,7 +6,16 @@
  */
 
 /** Collective operations, by the number under which they travel. */
-export const OPERATIONS = ['none', 'all_reduce', 'broadcast', 'all_gather', 'barrier', 'send', 'receive', 'start'] as const;
+export const OPERATIONS = [
+  'none',
+  'all_reduce',
+  'broadcast',
+  'all_gather',
+  'barrier',
+  'send',
+  'receive',
+  'start',
+] as const;
 export type OperationName = (typeof OPERATIONS)[number];
 
 /** Life of a rank as it says itself. */

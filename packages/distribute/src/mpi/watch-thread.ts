@@ -49,6 +49,7 @@ function watch(orders: WatchOrders): void {
   let hasSentAbort = false;
   board.hearAll(size);
 
+  const isLost = (other: number) => board.status(other).gone > 0 || other === board.abortReason.rank;
   const beat = () => {
     const row = new Float64Array(6);
     board.copyRow(rank, row);
@@ -87,7 +88,8 @@ function watch(orders: WatchOrders): void {
       letter.set(bytes, 16);
       aborts.sendToAll(letter);
     }
-    if (hasSentAbort && !board.isDelivered && aborts.flush()) board.setDelivered();
+    // Whoever is lost takes no more messages; the others' have left when theirs have.
+    if (hasSentAbort && !board.isDelivered && aborts.flush(isLost)) board.setDelivered();
     board.nap(NAP_MS);
   }
 

@@ -1,0 +1,128 @@
+/** MpiCommunicator under real mpirun: sums against closed forms, and what happens when a rank is lost. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { mpirun, whyNoMpirun } from './testing-mpirun.js';
+
+const program = new URL('./testing-program.js', import.meta.url);
+const skip = whyNoMpirun();
+
+describe('MpiCommunicator', { skip }, () => {
+  for (const processes of [1, 2, 3, 4]) {
+    for (const part of ['algorithms', 'types', 'bf16', 'asynchronous', 'test']) {
+      it(`${part}, ${processes} processes`, async () => {
+        const result = await mpirun(processes, program, { args: [part] });
+        assert.equal(result.status, 0, result.describe());
+      });
+    }
+  }
+
+  it('debug mode names the ranks that disagree, and what they issued', async () => {
+    const result = await mpirun(3, program, { args: ['debug'] });
+    assert.notEqual(result.status, 0);
+    assert.match(result.outputs.join('\n'), /Ranks disagree on collective 2: .*rank 1 \(host .*all_reduce of 48 bytes/);
+    assert.match(result.outputs[1] as string, /rank 1 issued all_reduce of 48 bytes/, result.describe());
+  });
+});
+
+/** Runs ranks 0–2; rank 1 is the victim at step 20. Ranks 0 and 2 survive. */
+async function fault(how: string, limitSeconds = 30) {
+  return await mpirun(3, program, { args: ['fault', how, '1', '20'], limitSeconds });
+}
+
+describe('a rank is lost', { skip }, () => {
+  for (const how of ['kill', 'middle']) {
+    it(`killed (${how}): every survivor names it, the collective and the step`, async () => {
+      const result = await fault(how);
+      assert.notEqual(result.status, 0, result.describe());
+      for (const survivor of [0, 2]) {
+        assert.match(
+          result.outputs[survivor] as string,
+          /Rank 1 \(host .*, process \d+\) was lost: .*Rank \d of 3 was .*\(collective (19|20)(, step 20)?\)/,
+          result.describe(),
+        );
+      }
+      assert.ok(result.seconds < 20, result.describe());
+    });
+  }
+
+  it('frozen: a warning first, then the same within the limit', async () => {
+    const result = await fault('stop');
+    assert.notEqual(result.status, 0);
+    for (const survivor of [0, 2]) {
+      assert.match(
+        result.outputs[survivor] as string,
+        /has been waiting in all_reduce .*Behind: rank 1 .*is stopped/,
+        result.describe(),
+      );
+      assert.match(
+        result.outputs[survivor] as string,
+        /Rank 1 .* was lost: it has not answered for \d.*\(collective 20, step 20\)/,
+        result.describe(),
+      );
+    }
+    assert.ok(result.seconds < 20, result.describe());
+  });
+
+  it('its own error is heard, and the others name it', async () => {
+    const result = await fault('throw');
+    assert.notEqual(result.status, 0);
+    assert.match(result.outputs[1] as string, /a mistake of its own/);
+    for (const survivor of [0, 2]) {
+      assert.match(result.outputs[survivor] as string, /Rank 1 .* ended with exit status 1/, result.describe());
+    }
+  });
+
+  it('abort reaches every rank with its reason', async () => {
+    const result = await fault('abort');
+    assert.notEqual(result.status, 0);
+    for (const output of result.outputs)
+      assert.match(output, /Rank 1 .* aborted the group: out of paper/, result.describe());
+  });
+
+  it('late, but alive: a warning, and the job goes on', async () => {
+    const result = await fault('late');
+    assert.equal(result.status, 0, result.describe());
+    assert.match(
+      result.outputs[0] as string,
+      /Behind: rank 1 .* is computing after all_reduce .*\(collective 19, step 20\)/,
+      result.describe(),
+    );
+    for (const output of result.outputs) assert.match(output, /all steps done/);
+  });
+
+  it('alive and never coming: the time limit ends it', async () => {
+    const result = await fault('hang');
+    assert.notEqual(result.status, 0);
+    for (const survivor of [0, 2]) {
+      assert.match(result.outputs[survivor] as string, /Rank 1 .* did not come within 5\.0 s/, result.describe());
+    }
+  });
+
+  it('a different collective is told apart from a late rank', async () => {
+    const result = await fault('other');
+    assert.notEqual(result.status, 0);
+    assert.match(
+      result.outputs.join(''),
+      /Ranks disagree on collective 20: .*broadcast of 800,000 bytes/,
+      result.describe(),
+    );
+  });
+
+  it('killed during start: the launcher ends the job', async () => {
+    const result = await fault('start-kill');
+    assert.notEqual(result.status, 0, result.describe());
+    assert.ok(result.seconds < 20, result.describe());
+  });
+
+  it('frozen during start: the guard ends the job', async () => {
+    const result = await fault('start-stop');
+    assert.notEqual(result.status, 0, result.describe());
+    assert.match(result.outputs.join(''), /Open MPI did not start within 3 s/, result.describe());
+    assert.ok(result.seconds < 25, result.describe());
+  });
+
+  it('two jobs at once do not meet', async () => {
+    const results = await Promise.all([1, 2].map(() => mpirun(2, program, { args: ['asynchronous'] })));
+    for (const result of results) assert.equal(result.status, 0, result.describe());
+  });
+});

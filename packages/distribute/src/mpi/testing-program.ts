@@ -1,0 +1,192 @@
+/**
+ * For tests: what runs in every rank. The first argument names the part; a part that finds something wrong throws.
+ *
+ * Expected values are closed forms of rank and index, computed in float64 where rounding matters.
+ */
+import assert from 'node:assert/strict';
+import type { Buffer } from '../communicator/communicator.js';
+import { fromBf16, toBf16 } from './bf16.js';
+import { MpiCommunicator } from './mpi-communicator.js';
+import type { MpiAlgorithm, MpiOptions } from './mpi-group.js';
+
+const [, , part = '', ...rest] = process.argv;
+
+/** Reproducible values in [−1, 1) of a rank. */
+function valuesOf(rank: number, length: number): Float32Array {
+  let state = (rank + 1) * 0x9e3779b1;
+  return new Float32Array(length).map(() => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return state / 2 ** 31;
+  });
+}
+
+const LENGTHS = [1, 2, 3, 17, 1000, 16_411, 100_003, 1_000_003];
+
+function open(options: MpiOptions = {}): MpiCommunicator {
+  return MpiCommunicator.open(options);
+}
+
+/** Sums in rank order with float32 rounding after every addition: what 'rank_order' promises, bit for bit. */
+function sumInRankOrder(size: number, length: number): Float32Array {
+  const sum = valuesOf(0, length);
+  for (let rank = 1; rank < size; rank++) {
+    const values = valuesOf(rank, length);
+    for (let i = 0; i < length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
+  }
+  return sum;
+}
+
+const parts: Record<string, () => void> = {
+  algorithms() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    for (const length of LENGTHS) {
+      const exact = sumInRankOrder(size, length);
+      for (const algorithm of ['rank_order', 'ring', 'open_mpi'] satisfies MpiAlgorithm[]) {
+        const buffer = valuesOf(rank, length);
+        communicator.allReduce(buffer, 'sum', { algorithm });
+        if (algorithm === 'rank_order') assert.deepEqual(buffer, exact, `rank_order, ${length} elements`);
+        for (let i = 0; i < length; i++) {
+          const difference = Math.abs((buffer[i] as number) - (exact[i] as number));
+          assert.ok(difference <= size * 2 ** -22, `${algorithm}, element ${i} of ${length}: off by ${difference}`);
+        }
+        // Bit-identical on all ranks: maximum and minimum of the bits over the ranks are the same.
+        const bits = new Int32Array(buffer.buffer.slice(0));
+        const least = bits.slice();
+        communicator.allReduce(bits, 'max');
+        communicator.allReduce(least, 'min');
+        assert.deepEqual(bits, least, `${algorithm}, ${length} elements: ranks differ`);
+      }
+    }
+    communicator.close();
+  },
+
+  types() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    const triangle = (size * (size + 1)) / 2;
+    const kinds: [Buffer, (value: number) => number | bigint][] = [
+      [new Float64Array(20_001).fill(rank + 1), Number],
+      [new Int32Array(20_001).fill(rank + 1), Number],
+      [new Uint8Array(90_001).fill(rank + 1), Number],
+      [new BigInt64Array(20_001).fill(BigInt(rank + 1)), BigInt],
+    ];
+    for (const algorithm of ['rank_order', 'ring', 'open_mpi'] satisfies MpiAlgorithm[]) {
+      for (const [buffer, cast] of kinds) {
+        for (const [op, expected] of [
+          ['sum', triangle],
+          ['max', size],
+          ['min', 1],
+        ] as const) {
+          const copy = buffer.slice() as Buffer;
+          communicator.allReduce(copy, op, { algorithm });
+          for (const value of copy)
+            assert.equal(value, cast(expected), `${op} of ${buffer.constructor.name}, ${algorithm}`);
+        }
+      }
+    }
+    communicator.close();
+  },
+
+  bf16() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    for (const length of [1, 1000, 300_007]) {
+      const buffer = valuesOf(rank, length);
+      communicator.allReduce(buffer, 'sum', { wire: 'bf16' });
+      const all = Array.from({ length: size }, (_, other) => valuesOf(other, length));
+      for (let i = 0; i < length; i++) {
+        const sum = all.reduce((total, values) => total + (values[i] as number), 0);
+        const size1 = all.reduce((total, values) => total + Math.abs(values[i] as number), 0);
+        // Each contribution and the result are rounded once, each by at most 2⁻⁸ of itself.
+        const bound = (size1 + Math.abs(sum)) * 2 ** -8 * 1.01;
+        assert.ok(Math.abs((buffer[i] as number) - sum) <= bound, `element ${i}: ${buffer[i]} instead of ${sum}`);
+      }
+      const halves = new Uint16Array(length);
+      const again = new Float32Array(length);
+      toBf16(buffer, halves);
+      fromBf16(halves, again);
+      if (size > 1) assert.deepEqual(buffer, again, 'the result is a bfloat16 number');
+      const bits = new Int32Array(buffer.buffer.slice(0));
+      const least = bits.slice();
+      communicator.allReduce(bits, 'max');
+      communicator.allReduce(least, 'min');
+      assert.deepEqual(bits, least, 'ranks differ');
+    }
+    communicator.close();
+  },
+
+  /** Several all-reduces at once, in pieces, finished out of order; other collectives in between. */
+  asynchronous() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    const whole = valuesOf(rank, 500_009);
+    const expected = sumInRankOrder(size, whole.length);
+    const cuts = [0, 10, 70_000, 70_001, 300_000, whole.length];
+    const works = cuts.slice(1).map((end, i) => communicator.allReduceAsync(whole.subarray(cuts[i], end)));
+    communicator.barrier();
+    const small = new Int32Array([rank]);
+    communicator.allReduce(small);
+    assert.equal(small[0], (size * (size - 1)) / 2);
+    for (const work of works.reverse()) work.wait();
+    assert.ok(works.every((work) => work.test()));
+    assert.deepEqual(whole, expected, 'the same bits for any number of packs');
+    communicator.close();
+  },
+
+  /** `test()` alone, without `wait`, has to carry an operation to its end. */
+  test() {
+    const communicator = open();
+    const buffer = valuesOf(communicator.rank, 200_000);
+    const work = communicator.allReduceAsync(buffer);
+    const end = Date.now() + 20_000;
+    while (!work.test()) assert.ok(Date.now() < end, 'test() never became true');
+    assert.deepEqual(buffer, sumInRankOrder(communicator.size, buffer.length));
+    communicator.close();
+  },
+
+  /** Arguments: how, victim, step. */
+  fault() {
+    const [how, victim, at] = [rest[0], Number(rest[1]), Number(rest[2])];
+    if (how === 'start-kill' && Number(process.env.OMPI_COMM_WORLD_RANK) === victim)
+      process.kill(process.pid, 'SIGKILL');
+    if (how === 'start-stop' && Number(process.env.OMPI_COMM_WORLD_RANK) === victim)
+      process.kill(process.pid, 'SIGSTOP');
+    const communicator = open({ silenceSeconds: 2, timeoutSeconds: 5, warningSeconds: 1, startSeconds: 3 });
+    const buffer = new Float32Array(200_000);
+    const nap = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    for (let step = 1; step <= 400; step++) {
+      communicator.setStep(step);
+      nap(2);
+      if (step === at && communicator.rank === victim) {
+        if (how === 'kill') process.kill(process.pid, 'SIGKILL');
+        if (how === 'stop') process.kill(process.pid, 'SIGSTOP');
+        if (how === 'throw') throw new Error('a mistake of its own');
+        if (how === 'abort') communicator.abort('out of paper');
+        if (how === 'late') nap(3_000);
+        if (how === 'hang') nap(60_000);
+        if (how === 'other') communicator.broadcast(buffer, 0);
+        if (how === 'close') communicator.close();
+        // In the middle: its first part has been sent, and it ends before it has summed anything.
+        if (how === 'middle') {
+          communicator.allReduceAsync(buffer);
+          process.kill(process.pid, 'SIGKILL');
+        }
+      }
+      communicator.allReduce(buffer);
+    }
+    communicator.close();
+    console.log('all steps done');
+  },
+
+  debug() {
+    const communicator = open({ debug: true });
+    communicator.allReduce(new Float32Array(10));
+    if (communicator.rank === 1) communicator.allReduce(new Float32Array(12));
+    else communicator.allReduce(new Float32Array(10));
+  },
+};
+
+const run = parts[part];
+if (!run) throw new Error(`No such part: '${part}'.`);
+run();
