@@ -69,12 +69,14 @@ export function backward(
   }
   try {
     if (!(value instanceof tf.Tensor) || value.size !== 1) {
-      throw new Error(
-        `The loss must be a scalar tensor, got ${value instanceof tf.Tensor ? `shape [${value.shape}]` : typeof value}.`,
-      );
+      const got = value instanceof tf.Tensor ? `shape [${value.shape}]` : typeof value;
+      throw new Error(`The loss must be a scalar tensor, got ${got}.`);
     }
     onForward?.();
     walk(state.activeTape ?? [], value, variables, onGradient, lossScale);
+  } catch (error) {
+    tf.dispose(value);
+    throw error;
   } finally {
     releaseTape(state);
   }

@@ -3,6 +3,8 @@
  *
  * It is not part of the package's interface. Models are tiny, because TensorFlow.js' `cpu` backend runs them.
  */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
 import type { ReplicaContext } from '../replica/replica-context.js';
@@ -144,6 +146,29 @@ const SCENES: Record<string, Scene> = {
       tensors,
       decayLoss: trainer.weightDecayLoss(),
     };
+  },
+
+  /** Many small steps, watching memory. */
+  endure: (context, args) => {
+    const model = tinyModel(7);
+    const trainer = context.trainer(model.trainable, { optimizer: { kind: 'momentum', momentum: 0.9 } });
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const megabytes = () => {
+      collect();
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      return (heapUsed + arrayBuffers) / 2 ** 20;
+    };
+    const tensors: number[] = [];
+    const heapMb: number[] = [];
+    for (let step = 0; step < (args.steps as number); step++) {
+      const { x, labels } = batch(step, context.replicaIdInSyncGroup);
+      trainer.step(() => model.loss(x, labels), 0.01);
+      tf.dispose([x, labels]);
+      tensors.push(tf.memory().numTensors);
+      if (step + 1 === 200 || step + 1 === args.steps) heapMb.push(megabytes());
+    }
+    return { tensors, heapMb, weights: Array.from(trainer.weights) };
   },
 
   /** The same steps through context.optimizer(). */

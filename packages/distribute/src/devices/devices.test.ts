@@ -1,0 +1,199 @@
+/** Devices: core shares on invented machines, names, providers, and what a thread is really bound to. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { allowedCpus } from './affinity.js';
+import {
+  canonicalDeviceName,
+  type DeviceProvider,
+  listDevices,
+  registerDeviceProvider,
+  resolveDevices,
+  unregisterDeviceProvider,
+} from './device.js';
+import { divideCores, physicalCores } from './topology.js';
+
+/** A machine of `sockets` × `cores` × `siblings`, numbered as Linux does: first all first siblings, then the second ones. */
+function inventMachine(sockets: number, cores: number, siblings: number, cpuMax?: string): string {
+  const root = mkdtempSync(join(tmpdir(), 'lockstep-topology-'));
+  for (let cpu = 0; cpu < sockets * cores * siblings; cpu++) {
+    const topology = join(root, `devices/system/cpu/cpu${cpu}/topology`);
+    mkdirSync(topology, { recursive: true });
+    const index = cpu % (sockets * cores);
+    writeFileSync(join(topology, 'physical_package_id'), `${Math.floor(index / cores)}\n`);
+    writeFileSync(join(topology, 'core_id'), `${index % cores}\n`);
+  }
+  if (cpuMax) {
+    mkdirSync(join(root, 'fs/cgroup'), { recursive: true });
+    writeFileSync(join(root, 'fs/cgroup/cpu.max'), cpuMax);
+  }
+  return root;
+}
+
+describe('physical cores', () => {
+  const roots: string[] = [];
+  const machine = (...args: Parameters<typeof inventMachine>) => {
+    const root = inventMachine(...args);
+    roots.push(root);
+    return root;
+  };
+  after(() => {
+    for (const root of roots) rmSync(root, { recursive: true });
+  });
+  const cpus = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+  test('hardware threads of one core count once, equal core ids of two sockets count twice', () => {
+    assert.deepEqual(physicalCores(cpus(8), machine(2, 2, 2)), [
+      [0, 4],
+      [1, 5],
+      [2, 6],
+      [3, 7],
+    ]);
+  });
+  test('only allowed CPUs count', () => {
+    assert.deepEqual(physicalCores([1, 4, 5], machine(2, 2, 2)), [[1, 5], [4]]);
+  });
+  test('without topology every CPU is a core', () => {
+    assert.deepEqual(physicalCores([0, 3], '/nonexistent'), [[0], [3]]);
+  });
+  test("a container's quota limits the cores", () => {
+    assert.equal(physicalCores(cpus(8), machine(1, 8, 1, '150000 100000\n')).length, 2);
+    assert.equal(physicalCores(cpus(8), machine(1, 8, 1, 'max 100000\n')).length, 8);
+    assert.equal(physicalCores(cpus(8), machine(1, 8, 1, '1000 100000\n')).length, 1);
+  });
+  test('this machine has at least one, all of them allowed', () => {
+    const allowed = new Set(allowedCpus());
+    const cores = physicalCores();
+    assert.ok(cores.length >= 1);
+    for (const cpu of cores.flat()) assert.ok(allowed.has(cpu));
+  });
+});
+
+describe('division of cores', () => {
+  test('equal shares of whole cores; the rest serves the input pipeline', () => {
+    const cores = [
+      [0, 8],
+      [1, 9],
+      [2, 10],
+      [3, 11],
+      [4, 12],
+      [5, 13],
+      [6, 14],
+      [7, 15],
+    ];
+    assert.deepEqual(divideCores(cores, 3), [
+      { cpus: [0, 8, 1, 9], cores: 2 },
+      { cpus: [2, 10, 3, 11], cores: 2 },
+      { cpus: [4, 12, 5, 13], cores: 2 },
+    ]);
+  });
+  test('more replicas than cores take hardware threads singly', () => {
+    const shares = divideCores(
+      [
+        [0, 2],
+        [1, 3],
+      ],
+      4,
+    );
+    assert.deepEqual(
+      shares.map((share) => share.cpus),
+      [[0], [1], [2], [3]],
+    );
+  });
+  test('never the same CPU twice while there are enough, never more than one apart otherwise', () => {
+    const machines = fc.tuple(
+      fc.integer({ min: 1, max: 16 }),
+      fc.integer({ min: 1, max: 2 }),
+      fc.integer({ min: 1, max: 40 }),
+    );
+    fc.assert(
+      fc.property(machines, ([count, siblings, replicas]) => {
+        const cores = Array.from({ length: count }, (_, i) =>
+          Array.from({ length: siblings }, (_, s) => i + s * count),
+        );
+        const shares = divideCores(cores, replicas);
+        assert.equal(shares.length, replicas);
+        const used = new Map<number, number>();
+        for (const cpu of shares.flatMap((share) => share.cpus)) used.set(cpu, (used.get(cpu) ?? 0) + 1);
+        const most = Math.max(...used.values());
+        if (replicas <= count * siblings) assert.equal(most, 1);
+        else assert.ok(most <= Math.ceil(replicas / (count * siblings)));
+        for (const share of shares) assert.ok(share.cores >= 1 && share.cores <= Math.max(1, count / replicas));
+      }),
+    );
+  });
+});
+
+describe('device names', () => {
+  test('all of TensorFlow’s ways of writing one', () => {
+    for (const name of [
+      'cpu:0',
+      'CPU:0',
+      'cpu',
+      'device:CPU:0',
+      '/device:CPU:0',
+      '/job:localhost/replica:0/task:0/device:CPU:0',
+    ]) {
+      assert.equal(canonicalDeviceName(name), 'cpu:0');
+    }
+    assert.equal(canonicalDeviceName('/gpu:3'), 'gpu:3');
+  });
+  test('others are refused with what to write', () => {
+    for (const name of ['', 'tpu:0', 'cpu:x', 'cpu0', '/job:worker/device:CPU:0']) {
+      assert.throws(() => canonicalDeviceName(name), /is not the name of a device\.\nhelp:/);
+    }
+  });
+});
+
+describe('providers', () => {
+  const fake = (name: string, priority: number, devices: { type: string; count: number }[]): DeviceProvider => ({
+    name,
+    priority,
+    backendModule: `file:///${name}.js`,
+    devices: () => devices,
+  });
+
+  test("as many CPU devices as asked for; TensorFlow.js' cpu backend by default", () => {
+    assert.deepEqual(
+      listDevices({ numCpus: 5 }).map((device) => device.name),
+      ['cpu:0', 'cpu:1', 'cpu:2', 'cpu:3', 'cpu:4'],
+    );
+    assert.ok(listDevices({ numCpus: 2 }).every((device) => device.provider === 'cpu' && device.type === 'CPU'));
+    assert.equal(listDevices().length, physicalCores().length);
+    assert.equal(listDevices({ numCpus: 3, threadsPerReplica: 7 })[1]?.threads, 7);
+    for (const numCpus of [0, -2, 1.5])
+      assert.throws(() => listDevices({ numCpus }), /numCpus must be a positive integer/);
+  });
+
+  test('the highest priority wins for its type; GPUs come first', () => {
+    registerDeviceProvider(fake('low', 1, [{ type: 'CPU', count: 1 }]));
+    registerDeviceProvider(
+      fake('high', 2, [
+        { type: 'CPU', count: 1 },
+        { type: 'GPU', count: 2 },
+      ]),
+    );
+    try {
+      const devices = listDevices({ numCpus: 1 });
+      assert.deepEqual(
+        devices.map((device) => `${device.name} ${device.provider}`),
+        ['gpu:0 high', 'gpu:1 high', 'cpu:0 high'],
+      );
+      assert.deepEqual(
+        resolveDevices(['gpu:1', 'cpu:5']).map((device) => device.name),
+        ['gpu:1', 'cpu:5'],
+      );
+    } finally {
+      unregisterDeviceProvider('high');
+      unregisterDeviceProvider('low');
+    }
+    assert.equal(listDevices({ numCpus: 1 })[0]?.provider, 'cpu');
+  });
+
+  test('a GPU that is not there is named, with what is', () => {
+    assert.throws(() => resolveDevices(['gpu:0']), /Device gpu:0 is not available: .*: none\.\nhelp:/);
+  });
+});

@@ -1,0 +1,82 @@
+/** The cases of strategy-cases.ts for OneDevice and Mirrored, and upstream's device rules and texts (I.11, I.12). */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { checkReduceOp, checkVariableModes, VariableAggregation, VariableSynchronization } from './enums.js';
+import { MirroredStrategy } from './mirrored-strategy.js';
+import { OneDeviceStrategy } from './one-device-strategy.js';
+import { getStrategy, runInScope } from './scope.js';
+import { strategyCases } from './strategy-cases.js';
+
+function mirrored(count: number): MirroredStrategy {
+  return new MirroredStrategy({ devices: Array.from({ length: count }, (_, i) => `cpu:${i}`), log: () => {} });
+}
+
+strategyCases('OneDeviceStrategy', () => new OneDeviceStrategy());
+for (const count of [1, 2, 3, 4, 5, 9]) {
+  const selection = count === 2 || count === 3 ? 'all' : 'arithmetic';
+  strategyCases(`MirroredStrategy of ${count}`, () => mirrored(count), selection);
+}
+
+describe('MirroredStrategy: devices', () => {
+  test('the default without a GPU is the CPU, and the choice of the reduction is said', () => {
+    const lines: string[] = [];
+    const strategy = new MirroredStrategy({ log: (line) => lines.push(line), numPacks: 2 });
+    assert.deepEqual(
+      strategy.devices.map((device) => device.name),
+      ['cpu:0'],
+    );
+    assert.deepEqual(lines, ['MirroredStrategy on cpu:0: gradients are reduced by ShardedAllReduce(num_packs=2).']);
+    assert.equal(strategy.crossDeviceOpsDescription, 'ShardedAllReduce(num_packs=2)');
+  });
+
+  const refused: [string[], string][] = [
+    [[], 'Got an empty `devices` list. Please make sure the `devices` you pass in is not empty.'],
+    [['cpu:0', 'device:CPU:0'], "No duplicates allowed in `devices` argument: ['cpu:0', 'cpu:0']"],
+    [
+      ['cpu:0', '/job:worker/task:1/device:CPU:0'],
+      "Local device string cannot have job specified other than 'localhost'",
+    ],
+    [['/job:worker/task:1/device:CPU:0', 'cpu:0'], 'Remote device string must have job specified.'],
+    [['/job:worker/device:CPU:0'], 'Remote device string must have task specified.'],
+    [['/job:worker/task:0/device:CPU:0'], 'In-graph multi-worker training with `MirroredStrategy` is not supported.'],
+  ];
+  for (const [devices, message] of refused) {
+    test(`refuses [${devices}]`, () => {
+      assert.throws(() => new MirroredStrategy({ devices, log: () => {} }), { message });
+    });
+  }
+});
+
+describe('modes of combination', () => {
+  test('reduce operations', () => {
+    for (const op of ['SUM', 'MEAN']) checkReduceOp(op);
+    assert.throws(() => checkReduceOp('MAX'), { message: '`reduce_op` must be Reduce.SUM or Reduce.MEAN.' });
+  });
+  test('variable synchronization and aggregation', () => {
+    const { AUTO, ON_READ, ON_WRITE, NONE } = VariableSynchronization;
+    assert.equal(checkVariableModes('v', AUTO, VariableAggregation.MEAN), 'mirrored');
+    assert.equal(checkVariableModes('v', ON_WRITE, VariableAggregation.NONE), 'mirrored');
+    assert.equal(checkVariableModes('v', ON_READ, VariableAggregation.MEAN), 'on-read');
+    assert.throws(() => checkVariableModes('v', NONE, VariableAggregation.SUM), {
+      message:
+        '`NONE` variable synchronization mode is not supported with `Mirrored` distribution strategy. Please change the ' +
+        '`synchronization` for variable: v',
+    });
+    assert.throws(() => checkVariableModes('v', 'Invalid' as never, VariableAggregation.SUM), {
+      message: 'Invalid variable synchronization mode: Invalid for variable: v',
+    });
+    assert.throws(() => checkVariableModes('v', AUTO, 'Invalid' as never), {
+      message: 'Invalid variable aggregation mode: Invalid for variable: v',
+    });
+  });
+  test('the current strategy is the innermost scope’s', () => {
+    const [outer, inner] = [mirrored(2), new OneDeviceStrategy()];
+    assert.equal(getStrategy(), null);
+    runInScope(outer, () => {
+      assert.equal(getStrategy(), outer);
+      runInScope(inner, () => assert.equal(getStrategy(), inner));
+      assert.equal(getStrategy(), outer);
+    });
+    assert.equal(getStrategy(), null);
+  });
+});
