@@ -1,0 +1,70 @@
+/**
+ * Do all ranks run the same thing? Compared once, at the start, because a difference found later looks like anything else.
+ *
+ * Compares named facts (version, flags, model) as text over any Communicator; it knows none of them.
+ */
+import { type Communicator, CommunicatorError } from '../communicator/communicator.js';
+
+/** What must be the same on all ranks, by name: {version: '0.1.0', flags: …, model: …}. Values are compared as JSON. */
+export type Facts = Readonly<Record<string, unknown>>;
+
+/**
+ * Throws, on every rank, unless all ranks bring the same facts. Collective.
+ * @throws CommunicatorError naming each fact that differs, the ranks, and their values.
+ */
+export function checkAgreement(communicator: Communicator, facts: Facts): void {
+  if (communicator.size === 1) return;
+  const all = gatherTexts(communicator, JSON.stringify(facts)).map((text) => JSON.parse(text) as Facts);
+  const differences: string[] = [];
+  const names = new Set(all.flatMap((one) => Object.keys(one)));
+  for (const name of names) {
+    const byValue = new Map<string, number[]>();
+    for (const [rank, one] of all.entries()) {
+      const value = JSON.stringify(one[name]) ?? 'nothing';
+      byValue.set(value, [...(byValue.get(value) ?? []), rank]);
+    }
+    if (byValue.size < 2) continue;
+    const found = differencesOnly(all.map((one) => one[name]));
+    const said = [...byValue.values()].map((ranks) => `${ranksInWords(ranks)}: ${found(ranks[0] as number)}`);
+    differences.push(`${name} (${said.join('; ')})`);
+  }
+  if (differences.length === 0) return;
+  throw new CommunicatorError(
+    `The ranks do not run the same thing. Different: ${differences.join(', ')}.\n` +
+      'help: install the same version on every machine and give every rank the same flags; mpirun does when it starts all of them.',
+  );
+}
+
+/** Every rank's text, in rank order. Collective. */
+export function gatherTexts(communicator: Communicator, text: string): string[] {
+  const mine = Buffer.from(text);
+  const lengths = new Int32Array(communicator.size);
+  communicator.allGather(Int32Array.of(mine.length), lengths);
+  const longest = Math.max(...lengths, 1);
+  const padded = new Uint8Array(longest);
+  padded.set(mine);
+  const all = new Uint8Array(longest * communicator.size);
+  communicator.allGather(padded, all);
+  return Array.from(lengths, (length, rank) => Buffer.from(all.buffer, rank * longest, length).toString());
+}
+
+/** Of records, only the members that differ are worth showing. */
+function differencesOnly(values: readonly unknown[]): (rank: number) => string {
+  const records = values.filter(
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  ) as Facts[];
+  if (records.length < values.length) return (rank) => shorten(JSON.stringify(values[rank]) ?? 'nothing');
+  const names = [...new Set(records.flatMap((record) => Object.keys(record)))].filter(
+    (name) => new Set(records.map((record) => JSON.stringify(record[name]))).size > 1,
+  );
+  return (rank) =>
+    names.map((name) => `${name}=${shorten(JSON.stringify(records[rank]?.[name]) ?? 'nothing')}`).join(' ');
+}
+
+function shorten(text: string): string {
+  return text.length > 200 ? `${text.slice(0, 197)}…` : text;
+}
+
+function ranksInWords(ranks: readonly number[]): string {
+  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(', ')}`;
+}
