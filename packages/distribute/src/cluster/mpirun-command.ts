@@ -2,7 +2,7 @@
  * The mpirun line for a program: composed here, so that `lockstep launch` and the error of a program that was started
  * without it show the same command.
  *
- * It runs nothing. Options that only Open MPI 4 or only 5 knows are given as environment variables, which the other ignores.
+ * It runs nothing. Open MPI ignores MCA parameters that its version does not know, so one line serves 4 and 5.
  */
 import { hostname, networkInterfaces } from 'node:os';
 import type { Host } from './kubernetes.js';

@@ -1,0 +1,65 @@
+/** configureCluster against the rules of upstream's configure_cluster. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { configureCluster } from './cluster.js';
+
+const tfConfig = (cluster: object) => JSON.stringify({ cluster, task: { type: 'worker', index: 0 } });
+
+describe('configureCluster', () => {
+  it('is one worker without any description', () => {
+    const environment: Record<string, string | undefined> = {};
+    assert.equal(configureCluster(null, -1, environment), 1);
+    assert.equal(environment.TF_CONFIG, undefined);
+  });
+
+  it('counts chief and workers of TF_CONFIG, and then ignores the flags', () => {
+    const environment = {
+      TF_CONFIG: tfConfig({ chief: ['a:1'], worker: ['b:1', 'c:1'], ps: ['d:1'], evaluator: ['e:1'] }),
+    };
+    const before = environment.TF_CONFIG;
+    assert.equal(configureCluster('x:1,y:1,z:1,w:1', -1, environment), 3);
+    assert.equal(environment.TF_CONFIG, before);
+    assert.throws(
+      () => configureCluster(null, -1, { TF_CONFIG: '{"task": {}}' }),
+      /"cluster" is not found in TF_CONFIG/,
+    );
+    assert.throws(() => configureCluster(null, -1, { TF_CONFIG: 'a:1' }), /TF_CONFIG is not JSON/);
+    assert.equal(configureCluster(null, -1, { TF_CONFIG: '' }), 1);
+  });
+
+  it('writes TF_CONFIG from worker_hosts and task_index', () => {
+    const environment: Record<string, string | undefined> = {};
+    assert.equal(configureCluster('a:1,b:2', 1, environment), 2);
+    assert.deepEqual(JSON.parse(environment.TF_CONFIG as string), {
+      cluster: { worker: ['a:1', 'b:2'] },
+      task: { type: 'worker', index: 1 },
+    });
+  });
+
+  it('forces the index of a single worker to 0', () => {
+    const environment: Record<string, string | undefined> = {};
+    assert.equal(configureCluster('a:1', 5, environment), 1);
+    assert.equal(JSON.parse(environment.TF_CONFIG as string).task.index, 0);
+  });
+
+  it('needs an index for several workers, within their number', () => {
+    assert.throws(() => configureCluster('a:1,b:1', -1, {}), {
+      name: 'RangeError',
+      message: 'Must specify task_index when number of workers > 1',
+    });
+    assert.throws(() => configureCluster('a:1,b:1', 2, {}), /task_index is 2, and worker_hosts names 2 workers/);
+  });
+
+  it("takes mpirun's processes for workers, and the rank for the index", () => {
+    const launched = (rank: number): Record<string, string | undefined> => ({
+      OMPI_COMM_WORLD_RANK: String(rank),
+      OMPI_COMM_WORLD_SIZE: '4',
+    });
+    assert.equal(configureCluster(null, -1, launched(2)), 4);
+    assert.equal(configureCluster(null, -1, { ...launched(2), LOCKSTEP_NUM_PS: '1' }), 3);
+    const environment = launched(2);
+    assert.equal(configureCluster('a:1,b:1,c:1,d:1', -1, environment), 4);
+    assert.equal(JSON.parse(environment.TF_CONFIG as string).task.index, 2);
+    assert.equal(configureCluster(null, -1, { PMIX_RANK: '0', SLURM_NTASKS: '2' }), 2);
+  });
+});
