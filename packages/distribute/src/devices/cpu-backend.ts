@@ -2,6 +2,8 @@
  * Backend module of the default provider: TensorFlow.js' own `cpu` backend, which has every kernel and hurries with none.
  */
 import '@tensorflow/tfjs-backend-cpu';
+// In Node, TensorFlow.js' gradients are registered by the layers package alone.
+import '@tensorflow/tfjs-layers';
 import * as tf from '@tensorflow/tfjs-core';
 import type { BackendSetup } from './device.js';
 

@@ -28,7 +28,8 @@ export interface DeviceDescription {
 export interface BackendSetup {
   readonly threads: number;
   readonly cores: readonly number[];
-  readonly device: DeviceDescription;
+  /** 'cpu:0', for messages. */
+  readonly device: string;
 }
 
 /** A backend module's default export: makes the calling thread's TensorFlow.js engine use this device. */

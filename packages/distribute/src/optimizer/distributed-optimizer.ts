@@ -1,8 +1,9 @@
 /**
  * Any TensorFlow.js optimizer, made distributed: between computing and applying gradients they are averaged over replicas.
  *
- * Only `applyGradients` is replaced, the one door through which `minimize`, `model.fit` and hand-written loops go, so
- * learning rates, slots and saving stay the optimizer's own. Every replica applies the same bits and stays a mirror.
+ * `applyGradients` is the one door through which `minimize`, `model.fit` and hand-written loops go, so replacing it leaves
+ * learning rates, slots and saving the optimizer's own. Every replica applies the same bits and stays a mirror. That all
+ * begin alike is seen to as well: before the first gradients are computed, replica 0's values go to everybody.
  */
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -10,6 +11,8 @@ import * as tf from '@tensorflow/tfjs-core';
 export interface GradientReducer {
   /** Mean over replicas of each tensor; new tensors. Collective. */
   mean(tensors: tf.Tensor[]): tf.Tensor[];
+  /** Gives every replica replica 0's values. Collective. */
+  mirror(variables: tf.Variable[]): void;
   /** Counts the step. */
   beginStep(): void;
 }
@@ -23,7 +26,7 @@ type Gradients = Parameters<tf.Optimizer['applyGradients']>[0];
 const distributed = new WeakSet<tf.Optimizer>();
 
 /**
- * Replaces the optimizer's `applyGradients` and returns the same optimizer.
+ * Replaces the optimizer's `applyGradients` (and `computeGradients`, to mirror first) and returns the same optimizer.
  * @throws Error if it is distributed already: gradients would be averaged twice.
  */
 export function distributeOptimizer<Optimizer extends tf.Optimizer>(
@@ -34,6 +37,16 @@ export function distributeOptimizer<Optimizer extends tf.Optimizer>(
     throw new Error('This optimizer is distributed already.\nhelp: call context.optimizer() once per optimizer.');
   }
   distributed.add(optimizer);
+  const compute = optimizer.computeGradients.bind(optimizer);
+  let isMirrored = false;
+  optimizer.computeGradients = (f, varList) => {
+    if (!isMirrored) {
+      isMirrored = true;
+      const variables = varList ?? Object.values(tf.engine().registeredVariables);
+      reducer.mirror(variables.filter((variable) => variable.trainable));
+    }
+    return compute(f, varList);
+  };
   const apply = optimizer.applyGradients.bind(optimizer);
   optimizer.applyGradients = (gradients: Gradients): void => {
     reducer.beginStep();

@@ -124,11 +124,14 @@ export class ReplicaContext {
 
   /**
    * Makes any TensorFlow.js optimizer distributed: gradients are packed, averaged over replicas, then applied.
-   * Works with `model.compile`, `optimizer.minimize` and `applyGradients`. The same object is returned.
+   * Works with `model.compile`, `optimizer.minimize` and `applyGradients`. The same object is returned. Before the first
+   * gradients are computed the trainable variables are mirrored; a loop that computes gradients without the optimizer
+   * calls {@link mirror} itself.
    */
   optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
     return distributeOptimizer(optimizer, {
       mean: (tensors) => this.allReduce('MEAN', tensors),
+      mirror: (variables) => this.mirror(variables),
       beginStep: () => this.#parts.control.beginStep(this.replicaIdInSyncGroup),
     });
   }

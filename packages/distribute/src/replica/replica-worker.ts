@@ -37,7 +37,7 @@ async function run(): Promise<unknown> {
   const { replica, replicas, device } = data;
   if (data.bindThreads) bindThread(device.cores);
   const setup = await importDefault<BackendSetupFunction>(device.backendModule, 'backend module');
-  await setup({ threads: device.threads, cores: device.cores, device });
+  await setup({ threads: device.threads, cores: device.cores, device: device.name });
   const replicaFunction = await importDefault<ReplicaFunction>(data.module, 'replica module');
 
   const group = joinSharedMemoryGroup(data.group, replica);

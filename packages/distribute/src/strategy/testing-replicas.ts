@@ -175,7 +175,6 @@ const SCENES: Record<string, Scene> = {
   optimizer: (context, args) => {
     const { steps, learningRate = 0.1, momentum = 0.9 } = args as never as Record<string, number>;
     const model = tinyModel(7 + context.replicaIdInSyncGroup);
-    context.mirror(model.trainable);
     const optimizer = context.optimizer(tf.train.momentum(learningRate as number, momentum as number));
     for (let step = 0; step < (steps as number); step++) {
       const { x, labels } = batch(step, context.replicaIdInSyncGroup);
@@ -188,7 +187,6 @@ const SCENES: Record<string, Scene> = {
   /** model.compile and model.fit, unchanged but for the optimizer and the shard. */
   fit: async (context, args) => {
     const model = smallLayersModel(3 + context.replicaIdInSyncGroup);
-    context.mirror(model);
     model.compile({
       optimizer: context.optimizer(tf.train.adam(0.02)),
       loss: 'categoricalCrossentropy',

