@@ -1,0 +1,207 @@
+/**
+ * FlatKernels: what is done to flat f32 buffers once a step, as one interface, and its SIMD implementation.
+ *
+ * Element-wise, so the result does not depend on how buffers are cut; sums run in the order of `sources`. The loops are
+ * assembly/kernels.ts; this file turns typed arrays into addresses. It has no threads and no barriers in it.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Instance, Module, type WasmMemory, type WasmModule } from './webassembly.js';
+
+/** What TensorFlow's GradientDescentOptimizer does, on the sum of the replicas' gradients. */
+export interface SgdUpdate {
+  readonly learningRate: number;
+  /** The summed gradient is multiplied by it: 1 ÷ (replicas · loss scale) for a mean. */
+  readonly gradientScale: number;
+  /** weightDecay·w is added to the scaled gradient. */
+  readonly weightDecay: number;
+}
+
+/** TensorFlow's MomentumOptimizer: m = momentum·m + g; w −= rate·m, with Nesterov w −= rate·(g + momentum·m). */
+export interface MomentumUpdate extends SgdUpdate {
+  readonly momentum: number;
+  readonly nesterov: boolean;
+}
+
+/** All arrays of one call have the target's length; f32 throughout, every operation rounded to f32. */
+export interface FlatKernels {
+  /** 'simd' or 'plain', for messages and benchmarks. */
+  readonly name: 'simd' | 'plain';
+  /** Whether the arrays lie where these kernels reach. */
+  accepts(arrays: readonly Float32Array[]): boolean;
+  /** target = Σ sources, in order. The target may be one of the sources. */
+  sum(target: Float32Array, sources: readonly Float32Array[]): void;
+  /** Every buffer = Σ buffers, in order. */
+  sumToAll(buffers: readonly Float32Array[]): void;
+  copy(target: Float32Array, source: Float32Array): void;
+  /** target = source · factor. */
+  scale(target: Float32Array, source: Float32Array, factor: number): void;
+  /** Sum, scale, decay, update, in one pass. @returns whether every summed gradient was finite. */
+  momentumUpdate(
+    weights: Float32Array,
+    slot: Float32Array,
+    gradients: readonly Float32Array[],
+    update: MomentumUpdate,
+  ): boolean;
+  /** As {@link momentumUpdate}, without a slot. */
+  sgdUpdate(weights: Float32Array, gradients: readonly Float32Array[], update: SgdUpdate): boolean;
+  /** Σ source², in f64. */
+  sumSquares(source: Float32Array): number;
+  allFinite(source: Float32Array): boolean;
+}
+
+/** Exports of dist/simd/kernels.wasm. Addresses cross as i32, hence `>>> 0` is not needed: the bits are the same. */
+interface KernelExports {
+  sum(target: number, table: number, n: number, count: number): void;
+  sumToAll(table: number, n: number, count: number): void;
+  copy(target: number, source: number, count: number): void;
+  scale(target: number, source: number, factor: number, count: number): void;
+  momentumUpdate(
+    weights: number,
+    slot: number,
+    table: number,
+    n: number,
+    count: number,
+    gradientScale: number,
+    weightDecay: number,
+    rate: number,
+    momentum: number,
+    nesterov: number,
+  ): number;
+  sgdUpdate(
+    weights: number,
+    table: number,
+    n: number,
+    count: number,
+    gradientScale: number,
+    weightDecay: number,
+    rate: number,
+  ): number;
+  sumSquares(source: number, count: number): number;
+  allFinite(source: number, count: number): number;
+}
+
+/** Where the kernels work: a FlatMemory, seen from here. */
+export interface KernelMemory {
+  readonly memory: WasmMemory;
+  contains(view: ArrayBufferView): boolean;
+}
+
+/** Longest table of addresses: most replicas of one process. */
+export const MAX_SOURCES = 256;
+
+const FILE = new URL('./kernels.wasm', import.meta.url);
+
+/** The compiled kernels, or null if the package was built without them (`scripts/build-wasm.mjs` makes the file). */
+export function compileKernels(): WasmModule | null {
+  const path = fileURLToPath(FILE);
+  return existsSync(path) ? new Module(readFileSync(path)) : null;
+}
+
+/** See the file's head. */
+export class SimdKernels implements FlatKernels {
+  readonly name = 'simd';
+  readonly #exports: KernelExports;
+
+  /**
+   * @param owner Where all arrays must lie.
+   * @param table Room for {@link MAX_SOURCES} addresses there, used by this thread alone.
+   */
+  constructor(
+    module: WasmModule,
+    private readonly owner: KernelMemory,
+    private readonly table: Uint32Array,
+  ) {
+    const { memory } = owner;
+    this.#exports = new Instance(module, { env: { memory } }).exports as unknown as KernelExports;
+  }
+
+  accepts(arrays: readonly Float32Array[]): boolean {
+    return arrays.every((array) => this.owner.contains(array));
+  }
+
+  sum(target: Float32Array, sources: readonly Float32Array[]): void {
+    const table = this.#write(sources);
+    this.#exports.sum(this.#at(target), table, sources.length, target.length);
+  }
+
+  sumToAll(buffers: readonly Float32Array[]): void {
+    this.#exports.sumToAll(this.#write(buffers), buffers.length, (buffers[0] as Float32Array).length);
+  }
+
+  copy(target: Float32Array, source: Float32Array): void {
+    this.#exports.copy(this.#at(target), this.#at(source), target.length);
+  }
+
+  scale(target: Float32Array, source: Float32Array, factor: number): void {
+    this.#exports.scale(this.#at(target), this.#at(source), factor, target.length);
+  }
+
+  momentumUpdate(
+    weights: Float32Array,
+    slot: Float32Array,
+    gradients: readonly Float32Array[],
+    { gradientScale, weightDecay, learningRate, momentum, nesterov }: MomentumUpdate,
+  ): boolean {
+    const table = this.#write(gradients);
+    return (
+      this.#exports.momentumUpdate(
+        this.#at(weights),
+        this.#at(slot),
+        table,
+        gradients.length,
+        weights.length,
+        gradientScale,
+        weightDecay,
+        learningRate,
+        momentum,
+        nesterov ? 1 : 0,
+      ) === 1
+    );
+  }
+
+  sgdUpdate(
+    weights: Float32Array,
+    gradients: readonly Float32Array[],
+    { gradientScale, weightDecay, learningRate }: SgdUpdate,
+  ): boolean {
+    const table = this.#write(gradients);
+    const { length } = weights;
+    return (
+      this.#exports.sgdUpdate(
+        this.#at(weights),
+        table,
+        gradients.length,
+        length,
+        gradientScale,
+        weightDecay,
+        learningRate,
+      ) === 1
+    );
+  }
+
+  sumSquares(source: Float32Array): number {
+    return this.#exports.sumSquares(this.#at(source), source.length);
+  }
+
+  allFinite(source: Float32Array): boolean {
+    return this.#exports.allFinite(this.#at(source), source.length) === 1;
+  }
+
+  #write(arrays: readonly Float32Array[]): number {
+    if (arrays.length > MAX_SOURCES) {
+      throw new RangeError(`The kernels sum at most ${MAX_SOURCES} buffers, got ${arrays.length}.`);
+    }
+    for (let i = 0; i < arrays.length; i++) this.table[i] = this.#at(arrays[i] as Float32Array);
+    return this.table.byteOffset;
+  }
+
+  #at(array: Float32Array): number {
+    if (!this.owner.contains(array)) {
+      throw new RangeError(
+        'A SIMD kernel was given an array outside its FlatMemory.\nhelp: allocate it with FlatMemory.allocate(), or use plainKernels.',
+      );
+    }
+    return array.byteOffset;
+  }
+}
