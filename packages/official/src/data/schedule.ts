@@ -1,0 +1,90 @@
+/**
+ * Which examples make a batch. Training walks through shuffled epochs, one after another, and cuts the stream into batches
+ * (upstream: shuffle, repeat, batch), so a batch may span two epochs; each replica takes its contiguous share of every global
+ * batch. Everything is a function of (seed, epoch, step): a run resumes at any step without replaying.
+ */
+import { Philox } from '../utils/random/philox.js';
+
+const SHUFFLE_STREAM = 1;
+
+/** Identifies an example of a run. */
+export interface ExampleReference {
+  readonly example: number;
+  readonly epoch: number;
+}
+
+/** The order of an epoch's examples: a Fisher–Yates shuffle. */
+export function epochOrder(count: number, seed: number, epoch: number): Uint32Array {
+  const random = new Philox(seed, [SHUFFLE_STREAM, epoch]);
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = random.integer(i + 1);
+    const kept = order[i] as number;
+    order[i] = order[j] as number;
+    order[j] = kept;
+  }
+  return order;
+}
+
+export interface TrainingScheduleOptions {
+  /** Examples of the data set. */
+  readonly count: number;
+  /** Images of a global batch. */
+  readonly batchSize: number;
+  readonly replica: number;
+  readonly replicas: number;
+  readonly seed: number;
+  /** First epoch of this train call, and how many it has. */
+  readonly firstEpoch: number;
+  readonly epochs: number;
+}
+
+/** Batches of one train call, for one replica. */
+export class TrainingSchedule {
+  /** Steps of the call: every global batch, the last one perhaps smaller. The same on every replica. */
+  readonly steps: number;
+  readonly #orders = new Map<number, Uint32Array>();
+
+  constructor(private readonly options: TrainingScheduleOptions) {
+    const { count, batchSize, replicas, epochs } = options;
+    if (!Number.isInteger(batchSize) || batchSize < 1) {
+      throw new RangeError(`batch_size must be a positive integer, got ${batchSize}.`);
+    }
+    const examples = count * epochs;
+    const rest = examples % batchSize;
+    // A last batch with fewer images than replicas would leave one without work.
+    this.steps = Math.floor(examples / batchSize) + (rest >= replicas ? 1 : 0);
+  }
+
+  /** This replica's examples of step `step` (0-based within the call), in order. */
+  batch(step: number): ExampleReference[] {
+    const { count, batchSize, replica, replicas, firstEpoch, epochs } = this.options;
+    const begin = step * batchSize;
+    const size = Math.min(batchSize, count * epochs - begin);
+    const from = begin + Math.floor((size * replica) / replicas);
+    const to = begin + Math.floor((size * (replica + 1)) / replicas);
+    return Array.from({ length: to - from }, (_, i) => {
+      const epoch = firstEpoch + Math.floor((from + i) / count);
+      return { epoch, example: this.#order(epoch)[(from + i) % count] as number };
+    });
+  }
+
+  #order(epoch: number): Uint32Array {
+    let order = this.#orders.get(epoch);
+    if (!order) {
+      order = epochOrder(this.options.count, this.options.seed, epoch);
+      this.#orders.clear();
+      this.#orders.set(epoch, order);
+    }
+    return order;
+  }
+}
+
+/** Evaluation's batches for one replica: every replicas-th batch of the whole set, in order, each image once. */
+export function evaluationBatches(count: number, batchSize: number, replica: number, replicas: number): [number, number][] {
+  const batches: [number, number][] = [];
+  for (let index = replica; index * batchSize < count; index += replicas) {
+    batches.push([index * batchSize, Math.min(count, (index + 1) * batchSize)]);
+  }
+  return batches;
+}
