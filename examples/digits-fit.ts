@@ -20,7 +20,7 @@ const BATCH = 32;
 /** Trains, and returns each epoch's loss and the accuracy on images that were not trained on. */
 // Lockstep: 2 of 5, the context, and that the module exports what is to run
 export default async function train(context: ReplicaContext, { epochs, images }: Options) {
-  const data = context.shard({ ...digits('train', images) }); // Lockstep: 3 of 5
+  const data = context.shard(digits('train', images)); // Lockstep: 3 of 5
   const model = tfl.sequential({
     layers: [
       tfl.layers.conv2d({ inputShape: [28, 28, 1], filters: 8, kernelSize: 5, strides: 2, activation: 'relu' }),
@@ -40,12 +40,13 @@ export default async function train(context: ReplicaContext, { epochs, images }:
   return { losses: history.loss as number[], accuracy: (accuracy as tf.Scalar).dataSync()[0] as number };
 }
 
+type Result = Awaited<ReturnType<typeof train>>;
+
 if (isMainThread) {
   const backend = await useFastestDevices();
   const { args, devices } = options();
   console.log(`${devices.length} replicas on ${backend}, ${args.images * 10} images, ${BATCH * devices.length} a step`);
-  const strategy = new MirroredStrategy({ devices });
-  const [result] = await strategy.run<Awaited<ReturnType<typeof train>>>(import.meta.url, args); // Lockstep: 5 of 5
+  const [result] = await new MirroredStrategy({ devices }).run<Result>(import.meta.url, args); // Lockstep: 5 of 5
   for (const [epoch, loss] of (result?.losses ?? []).entries())
     console.log(`epoch ${epoch + 1}: loss ${loss.toFixed(4)}`);
   console.log(`accuracy on other images: ${((result?.accuracy ?? 0) * 100).toFixed(1)} %`);

@@ -20,7 +20,7 @@ const BATCH = 32;
 /** Trains, and returns each epoch's mean loss and the accuracy on images that were not trained on. */
 // Lockstep: 2 of 5, the context, and that the module exports what is to run
 export default function train(context: ReplicaContext, { epochs, images }: Options) {
-  const data = context.shard({ ...digits('train', images) }); // Lockstep: 3 of 5
+  const data = context.shard(digits('train', images)); // Lockstep: 3 of 5
   const first = tf.variable(tf.randomNormal<tf.Rank.R4>([5, 5, 1, 8], 0, 0.2));
   const second = tf.variable(tf.randomNormal<tf.Rank.R4>([3, 3, 8, 16], 0, 0.12));
   const dense = tf.variable(tf.randomNormal<tf.Rank.R2>([5 * 5 * 16, 10], 0, 0.05));
@@ -53,12 +53,13 @@ export default function train(context: ReplicaContext, { epochs, images }: Optio
   return { losses, accuracy };
 }
 
+type Result = ReturnType<typeof train>;
+
 if (isMainThread) {
   const backend = await useFastestDevices();
   const { args, devices } = options();
   console.log(`${devices.length} replicas on ${backend}, ${args.images * 10} images, ${BATCH * devices.length} a step`);
-  const strategy = new MirroredStrategy({ devices });
-  const [result] = await strategy.run<ReturnType<typeof train>>(import.meta.url, args); // Lockstep: 5 of 5
+  const [result] = await new MirroredStrategy({ devices }).run<Result>(import.meta.url, args); // Lockstep: 5 of 5
   for (const [epoch, loss] of (result?.losses ?? []).entries())
     console.log(`epoch ${epoch + 1}: loss ${loss.toFixed(4)}`);
   console.log(`accuracy on other images: ${((result?.accuracy ?? 0) * 100).toFixed(1)} %`);

@@ -13,14 +13,11 @@ export interface DatasetLike<T> {
   iterator(): Promise<AsyncIterator<T> | { next(): Promise<IteratorResult<T>> }>;
 }
 
-/** Anything that {@link shard} divides. Tensors and arrays along their first axis; records of those, member by member. */
-export type Shardable =
-  | tf.Tensor
-  | readonly unknown[]
-  | Iterable<unknown>
-  | AsyncIterable<unknown>
-  | DatasetLike<unknown>
-  | { readonly [name: string]: tf.Tensor | readonly unknown[] };
+/**
+ * What {@link shard} divides: tensors and arrays (typed ones too) along their first axis, records of those member by member,
+ * iterables, async iterables, and {@link DatasetLike}s. The type cannot say more, because an interface is no record.
+ */
+export type Shardable = object;
 
 /** What sharding needs to know of the replicas. */
 export interface ShardContext {
@@ -42,7 +39,7 @@ export interface ShardContext {
 export function shard<T extends Shardable>(data: T, context: ShardContext): T {
   if (data instanceof tf.Tensor) return shardTensor(data, context) as tf.Tensor as T;
   if (Array.isArray(data) || ArrayBuffer.isView(data)) return shardArray(data as never, context) as never;
-  if (typeof data !== 'object' || data === null) throw new TypeError(`Cannot shard a ${typeof data}.`);
+  if (typeof data !== 'object' || data === null) throw new TypeError(`shard() cannot divide a ${typeof data}.`);
   if (typeof (data as DatasetLike<unknown>).iterator === 'function') {
     return shardDataset(data as DatasetLike<unknown>, context) as never;
   }
