@@ -3,8 +3,7 @@
  * (https://www.cs.toronto.edu/~kriz/cifar.html). Images stay bytes; the input pipeline makes floats of them. Memory is
  * shared, so all replicas of a process read one copy.
  */
-import { existsSync, readdirSync } from 'node:fs';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const HEIGHT = 32;

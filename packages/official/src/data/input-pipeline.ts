@@ -76,7 +76,14 @@ export class InputPipeline {
     const { count, replica, seed, firstEpoch, epochs } = options;
     const schedule = { count, batchSize, replica, replicas, seed, firstEpoch, epochs };
     for (let thread = 0; thread < threads; thread++) {
-      const workerData: InputThreadData = { ring: this.#ring, schedule, records: options.records, thread, threads, firstStep };
+      const workerData: InputThreadData = {
+        ring: this.#ring,
+        schedule,
+        records: options.records,
+        thread,
+        threads,
+        firstStep,
+      };
       const worker = new Worker(new URL('./input-thread.js', import.meta.url), { workerData });
       worker.unref();
       this.#workers.push(worker);
@@ -91,7 +98,8 @@ export class InputPipeline {
     if (this.#step >= this.steps) return null;
     const begin = performance.now();
     const slot = this.#step % this.#ring.slots;
-    if (this.#workers.length === 0) fillSlot(this.#ring, slot, this.options.records, this.#schedule, this.options.seed, this.#step);
+    if (this.#workers.length === 0)
+      fillSlot(this.#ring, slot, this.options.records, this.#schedule, this.options.seed, this.#step);
     else this.#await(slot);
     this.#waitMs += performance.now() - begin;
     const size = this.#ring.labels[slot * (this.#ring.slotImages + 1)] as number;

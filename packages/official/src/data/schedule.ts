@@ -81,7 +81,12 @@ export class TrainingSchedule {
 }
 
 /** Evaluation's batches for one replica: every replicas-th batch of the whole set, in order, each image once. */
-export function evaluationBatches(count: number, batchSize: number, replica: number, replicas: number): [number, number][] {
+export function evaluationBatches(
+  count: number,
+  batchSize: number,
+  replica: number,
+  replicas: number,
+): [number, number][] {
   const batches: [number, number][] = [];
   for (let index = replica; index * batchSize < count; index += replicas) {
     batches.push([index * batchSize, Math.min(count, (index + 1) * batchSize)]);

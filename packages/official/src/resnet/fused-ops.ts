@@ -45,11 +45,15 @@ export function batchNormTraining(
   const attrs = { epsilon, activation: relu ? 'relu' : 'linear' };
   return tf.customGrad((a, b, c, save) => {
     const [input, gamma, beta] = [a, b, c] as tf.Tensor[];
-    const [y, mean, variance] = run('FusedBatchNormV3', {
-      x: input as tf.Tensor,
-      scale: gamma as tf.Tensor,
-      offset: beta as tf.Tensor,
-    }, attrs) as [tf.Tensor, tf.Tensor, tf.Tensor];
+    const [y, mean, variance] = run(
+      'FusedBatchNormV3',
+      {
+        x: input as tf.Tensor,
+        scale: gamma as tf.Tensor,
+        offset: beta as tf.Tensor,
+      },
+      attrs,
+    ) as [tf.Tensor, tf.Tensor, tf.Tensor];
     listen(mean.dataSync() as Float32Array, variance.dataSync() as Float32Array);
     (save as tf.GradSaveFunc)([input, gamma, y, mean, variance] as tf.Tensor[]);
     return {

@@ -156,9 +156,23 @@ export class Model {
       const filters = numFilters * 2 ** layer;
       for (let index = 0; index < count; index++) {
         const stride = index === 0 ? (blockStrides[layer] as number) : 1;
-        blocks.push(buildBlock(builder, conv, () => channels, (value) => { channels = value; }, {
-          filters, stride, bottleneck, version: resnetVersion, hasProjection: index === 0,
-        }));
+        blocks.push(
+          buildBlock(
+            builder,
+            conv,
+            () => channels,
+            (value) => {
+              channels = value;
+            },
+            {
+              filters,
+              stride,
+              bottleneck,
+              version: resnetVersion,
+              hasProjection: index === 0,
+            },
+          ),
+        );
       }
     }
     this.#blocks = blocks;
@@ -216,8 +230,15 @@ function buildBlock(
   const input = channels();
   const output = bottleneck ? 4 * filters : filters;
   const steps: [kernel: number, filters: number, stride: number][] = bottleneck
-    ? [[1, filters, 1], [3, filters, stride], [1, output, 1]]
-    : [[3, filters, stride], [3, filters, 1]];
+    ? [
+        [1, filters, 1],
+        [3, filters, stride],
+        [1, output, 1],
+      ]
+    : [
+        [3, filters, stride],
+        [3, filters, 1],
+      ];
   const norms: BatchNorm[] = [];
   const convs: Conv[] = [];
   if (version === 2) norms.push(builder.norm(input));

@@ -16,7 +16,13 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { decodeTensorFile, encodeTensorFile, type StoredTensor, type TensorFile, TensorFileError } from './safetensors.js';
+import {
+  decodeTensorFile,
+  encodeTensorFile,
+  type StoredTensor,
+  type TensorFile,
+  TensorFileError,
+} from './safetensors.js';
 
 export interface CheckpointManagerOptions {
   /** Checkpoints kept; older ones are deleted after a new one is safe. Default 5. */
@@ -64,7 +70,10 @@ export class CheckpointManager {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
       throw error;
     }
-    return names.flatMap((name) => PATTERN.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b);
+    return names
+      .flatMap((name) => PATTERN.exec(name)?.[1] ?? [])
+      .map(Number)
+      .sort((a, b) => a - b);
   }
 
   path(step: number): string {
@@ -134,7 +143,8 @@ function verified(file: TensorFile): TensorFile {
   const expected = file.metadata[CHECKSUM];
   if (expected === undefined) throw new TensorFileError('has no checksum');
   const found = checksum(file.tensors, file.metadata);
-  if (found !== expected) throw new TensorFileError(`is damaged: its SHA-256 is ${found.slice(0, 12)}…, not ${expected.slice(0, 12)}…`);
+  if (found !== expected)
+    throw new TensorFileError(`is damaged: its SHA-256 is ${found.slice(0, 12)}…, not ${expected.slice(0, 12)}…`);
   return file;
 }
 

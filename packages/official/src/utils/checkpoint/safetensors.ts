@@ -79,12 +79,15 @@ export function decodeTensorFile(bytes: Uint8Array): TensorFile {
 
 function decodeTensor(name: string, entry: HeaderEntry, bytes: Uint8Array, data: number): StoredTensor {
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (!Array.isArray(shape) || !Array.isArray(offsets)) throw new TensorFileError(`describes tensor '${name}' incompletely`);
+  if (!Array.isArray(shape) || !Array.isArray(offsets))
+    throw new TensorFileError(`describes tensor '${name}' incompletely`);
   const [begin, end] = offsets;
   const length = shape.reduce((a, b) => a * b, 1);
   if (dtype !== 'F32' && dtype !== 'I32') throw new TensorFileError(`has tensor '${name}' of unknown dtype ${dtype}`);
-  if (end - begin !== 4 * length) throw new TensorFileError(`has ${end - begin} bytes for tensor '${name}' of shape [${shape}]`);
-  if (begin < 0 || data + end > bytes.length) throw new TensorFileError(`is cut off: tensor '${name}' ends beyond its end`);
+  if (end - begin !== 4 * length)
+    throw new TensorFileError(`has ${end - begin} bytes for tensor '${name}' of shape [${shape}]`);
+  if (begin < 0 || data + end > bytes.length)
+    throw new TensorFileError(`is cut off: tensor '${name}' ends beyond its end`);
   const copy = bytes.slice(data + begin, data + end).buffer;
   return { shape, values: dtype === 'F32' ? new Float32Array(copy) : new Int32Array(copy) };
 }

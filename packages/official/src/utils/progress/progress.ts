@@ -37,7 +37,8 @@ export interface Progress {
   finish(): void;
 }
 
-const FORMAT = '{bar} epoch {epoch}/{epochs} · step {value}/{total} · loss {loss} · accuracy {accuracy} · {rate} images/s · {left} left';
+const FORMAT =
+  '{bar} epoch {epoch}/{epochs} · step {value}/{total} · loss {loss} · accuracy {accuracy} · {rate} images/s · {left} left';
 
 /** Default stream: standard error, so that standard output stays for results. */
 export function createProgress(options: ProgressOptions): Progress {
@@ -109,7 +110,8 @@ class PlainProgress implements Progress {
     this.#first ??= state.step - 1;
     const isFirst = this.#lastStep === null;
     const steps = state.step - (this.#lastStep ?? 0);
-    const isDue = now - this.#lastTime >= (this.options.everyMs ?? 10_000) || steps >= (this.options.everySteps ?? Infinity);
+    const isDue =
+      now - this.#lastTime >= (this.options.everyMs ?? 10_000) || steps >= (this.options.everySteps ?? Infinity);
     if (!isFirst && !isDue && state.step !== state.steps) return;
     this.#lastStep = state.step;
     this.#lastTime = now;

@@ -1,0 +1,127 @@
+/**
+ * Trains a ResNet on CIFAR-10: upstream's official/resnet/cifar10_main.py, with its flags, defaults and messages.
+ *
+ *   lockstep cifar10 --data_dir=DIR --model_dir=DIR --resnet_size=20 --train_epochs=10
+ */
+import { readCifar10 } from '../data/cifar10-data.js';
+import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
+import { benchmarkContext } from '../utils/logs/logger.js';
+import { CIFAR10_RECIPE } from './lr-schedule.js';
+import { defineCifarFlags } from './resnet-flags.js';
+import { cifar10Plan } from './resnet-model.js';
+import { type ResnetMainResult, resnetMain } from './resnet-run-loop.js';
+
+/** Where a main writes, and how it is interrupted. */
+export interface MainIo {
+  /** Results and help. Default: standard output. */
+  readonly out?: (text: string) => void;
+  /** Errors. Default: standard error. */
+  readonly err?: (text: string) => void;
+  /** Progress and log lines. Default: standard error. */
+  readonly stream?: NodeJS.WriteStream;
+  /** Called with the result of a run that ended. */
+  readonly onResult?: (result: ResnetMainResult) => void;
+  /** Default: Ctrl-C and SIGTERM end the run gracefully. */
+  readonly signal?: AbortSignal;
+}
+
+const INTERRUPTED = 130;
+
+/**
+ * @param argv flags, without the program's name
+ * @returns exit status: 0, 1 for a failed run, 2 for bad flags, 130 when interrupted
+ */
+export async function main(argv: readonly string[], io: MainIo = {}): Promise<number> {
+  const out = io.out ?? ((text) => process.stdout.write(text));
+  const err = io.err ?? ((text) => process.stderr.write(text));
+  const flags = defineCifarFlags(
+    new FlagValues({
+      program: 'lockstep cifar10',
+      summary: 'Trains a ResNet on CIFAR-10, as the Model Garden does.',
+    }),
+  );
+  const interrupt = io.signal ? null : listenForInterrupt(err);
+  try {
+    const { help } = parseFlags(argv, flags);
+    if (help) {
+      out(help.text);
+      return 0;
+    }
+    const result = await runCifar(flags, { ...io, signal: io.signal ?? (interrupt as Interrupt).signal });
+    if (result === null) return 1;
+    io.onResult?.(result);
+    return result.interrupted ? INTERRUPTED : 0;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      err(`${error.message}\n`);
+      return 2;
+    }
+    err(`${describe(error)}\n`);
+    return 1;
+  } finally {
+    interrupt?.stop();
+  }
+}
+
+/** Upstream's run_cifar: null where upstream returns without training. */
+export async function runCifar(flags: FlagValues, io: MainIo = {}): Promise<ResnetMainResult | null> {
+  const { FLAGS } = flags;
+  if (FLAGS.image_bytes_as_serving_input) {
+    (io.err ?? ((text) => process.stderr.write(text)))(
+      '--image_bytes_as_serving_input cannot be set to True for CIFAR. This flag is only applicable to ImageNet.\n',
+    );
+    return null;
+  }
+  const size = Number(FLAGS.resnet_size);
+  if (!Number.isInteger(size)) {
+    throw new UsageError(`flag --resnet_size=${FLAGS.resnet_size}: not a number`, {
+      flag: 'resnet_size',
+      value: FLAGS.resnet_size,
+      remedy: 'Give 6n + 2: 8, 14, 20, 32, 44, 56, 110, ….',
+    });
+  }
+  const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
+  return benchmarkContext(FLAGS, (benchmarkLogger) =>
+    resnetMain({
+      flags,
+      plan,
+      recipe: CIFAR10_RECIPE,
+      datasetName: 'CIFAR-10',
+      decayExcept: null,
+      readData: (isTraining) => readCifar10(FLAGS.data_dir, isTraining),
+      benchmarkLogger,
+      ...(io.stream ? { stream: io.stream } : {}),
+      ...(io.signal ? { signal: io.signal } : {}),
+    }),
+  );
+}
+
+interface Interrupt {
+  readonly signal: AbortSignal;
+  stop(): void;
+}
+
+/** The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. */
+function listenForInterrupt(err: (text: string) => void): Interrupt {
+  const controller = new AbortController();
+  const listener = () => {
+    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    err('\nStopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.\n');
+    controller.abort(new Error('Interrupted.'));
+  };
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return {
+    signal: controller.signal,
+    stop: () => {
+      process.off('SIGINT', listener);
+      process.off('SIGTERM', listener);
+    },
+  };
+}
+
+/** An error for a person: its message and causes; the stack only when asked for. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return process.env.LOCKSTEP_STACK ? (error.stack ?? error.message) : error.message;
+}

@@ -1,0 +1,482 @@
+/**
+ * What every replica of the official ResNet runs, in a thread of its own: the model, the training steps, evaluation,
+ * checkpoints. Every strategy runs it, `off` and `one_device` too, so that the main thread stays free for the screen and for
+ * Ctrl-C. All replicas execute the same sequence of collectives.
+ */
+import type { ReplicaContext, Trainer } from '@lockstep/distribute';
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-layers';
+import { labelOf, prepareImage } from '../data/augment.js';
+import { type Cifar10Data, IMAGE_BYTES } from '../data/cifar10-data.js';
+import { type Batch, InputPipeline } from '../data/input-pipeline.js';
+import { evaluationBatches } from '../data/schedule.js';
+import { SyntheticInput } from '../data/synthetic.js';
+import { type Checkpoint, CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
+import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
+import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
+import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
+import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
+
+/** Everything a run needs, as plain data: it crosses threads. */
+export interface ReplicaArguments {
+  readonly plan: ResNetPlan;
+  readonly seed: number;
+  readonly modelDir: string;
+  /** Global. */
+  readonly batchSize: number;
+  /** Epochs of each train call; 0 only evaluates. */
+  readonly schedule: readonly number[];
+  readonly maxTrainSteps: number | null;
+  readonly recipe: DecayOptions;
+  readonly momentum: number;
+  readonly weightDecay: number;
+  /** Variables whose name contains this text do not decay; null: all do. */
+  readonly decayExcept: string | null;
+  readonly lossScale: number;
+  readonly train: Cifar10Data | null;
+  readonly validation: Cifar10Data | null;
+  /** One batch of made-up data instead of files. */
+  readonly synthetic: boolean;
+  readonly inputThreads: number;
+  readonly inputAhead: number;
+  readonly stopThreshold: number | null;
+  readonly saveSeconds: number | null;
+  readonly saveSteps: number | null;
+  readonly keepCheckpointMax: number;
+  readonly dtype: 'f32' | 'bf16';
+  /** Report every step (hooks want them), not only a few a second. */
+  readonly reportEveryStep: boolean;
+}
+
+/** What replica 0 tells the main thread. */
+export type ReplicaMessage =
+  | { readonly kind: 'log'; readonly line: string }
+  | { readonly kind: 'begin'; readonly globalStep: number; readonly parameters: number }
+  | {
+      readonly kind: 'step';
+      readonly globalStep: number;
+      /** Steps of all train calls together. */
+      readonly totalSteps: number;
+      readonly epoch: number;
+      readonly loss: number;
+      readonly crossEntropy: number;
+      readonly accuracy: number;
+      readonly learningRate: number;
+      readonly stepMs: number;
+      readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
+    }
+  | { readonly kind: 'evaluation'; readonly result: EvaluationResult }
+  | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };
+
+export interface EvaluationResult {
+  readonly accuracy: number;
+  readonly accuracyTop5: number;
+  /** Mean cross-entropy plus the L2 term. */
+  readonly loss: number;
+  readonly globalStep: number;
+}
+
+export interface ReplicaResult {
+  readonly evaluation: EvaluationResult | null;
+  readonly globalStep: number;
+  readonly checkpoint: string | null;
+  readonly interrupted: boolean;
+  /** SHA-free fingerprint of the weights: equal on all replicas, and from run to run with one seed. */
+  readonly waitMs: number;
+  /** Resident memory of the process in bytes, sampled at the first report and at the end. */
+  readonly residentBytes: readonly number[];
+}
+
+/** Per-example losses are added as integers of this unit: the sum does not depend on the order, so not on the replicas. */
+const LOSS_UNIT = 2 ** -20;
+const REPORT_INTERVAL_MS = 200;
+
+export default async function replica(context: ReplicaContext, args: ReplicaArguments): Promise<ReplicaResult> {
+  const run = new Run(context, args);
+  try {
+    return await run.run();
+  } finally {
+    run.dispose();
+  }
+}
+
+/** One replica's run. */
+class Run {
+  readonly #model: Model;
+  readonly #trainer: Trainer;
+  readonly #checkpoints: CheckpointManager;
+  readonly #learningRate: (step: number) => number;
+  #globalStep = 0;
+  /** Where in the schedule: train call, and step within it. */
+  #cycle = 0;
+  #stepInCycle = 0;
+  #lastSave = performance.now();
+  #lastReport = 0;
+  #lastCheckpoint: string | null = null;
+  #waitMs = 0;
+  #resident: number[] = [];
+
+  constructor(
+    private readonly context: ReplicaContext,
+    private readonly args: ReplicaArguments,
+  ) {
+    applyPrecision(args.dtype);
+    this.#model = new Model(args.plan, args.seed);
+    const { weightDecay, decayExcept, momentum, lossScale } = args;
+    this.#trainer = context.trainer(this.#model.variables, {
+      optimizer: { kind: 'momentum', momentum },
+      weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
+      lossScale,
+    });
+    this.#checkpoints = new CheckpointManager(args.modelDir, {
+      maxToKeep: args.keepCheckpointMax,
+      warn: (line) => this.#log(line),
+    });
+    this.#learningRate = learningRateWithDecay(args.recipe);
+  }
+
+  get #isChief(): boolean {
+    return this.context.replicaIdInSyncGroup === 0;
+  }
+
+  async run(): Promise<ReplicaResult> {
+    this.#restore();
+    if (this.#isChief) {
+      const parameters = this.#trainer.weights.length;
+      this.context.report({ kind: 'begin', globalStep: this.#globalStep, parameters } satisfies ReplicaMessage);
+    }
+    const { schedule } = this.args;
+    let evaluation: EvaluationResult | null = null;
+    let interrupted = false;
+    for (; this.#cycle < schedule.length; this.#cycle++, this.#stepInCycle = 0) {
+      const epochs = schedule[this.#cycle] as number;
+      this.#log(`Starting cycle: ${this.#cycle}/${schedule.length}`);
+      if (epochs > 0) {
+        interrupted = await this.#train(epochs);
+        // What is saved is where the next run goes on: at the end of this call, not at its beginning.
+        this.#save(interrupted ? this.#cycle : this.#cycle + 1, interrupted ? this.#stepInCycle : 0);
+        if (interrupted) break;
+      }
+      this.#log('Starting to evaluate.');
+      evaluation = this.#evaluate();
+      if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
+      if (this.context.shouldStop()) {
+        interrupted = true;
+        break;
+      }
+      const { stopThreshold } = this.args;
+      if (stopThreshold !== null && evaluation.accuracy >= stopThreshold) {
+        this.#log(`Stop threshold of ${stopThreshold} was passed with metric value ${evaluation.accuracy}.`);
+        break;
+      }
+      if (this.#isPastLastStep()) break;
+    }
+    this.#resident.push(process.memoryUsage.rss());
+    return {
+      evaluation,
+      globalStep: this.#globalStep,
+      checkpoint: this.#lastCheckpoint,
+      interrupted,
+      waitMs: this.#waitMs,
+      residentBytes: this.#resident,
+    };
+  }
+
+  dispose(): void {
+    this.#model.dispose();
+  }
+
+  #log(line: string): void {
+    if (this.#isChief) this.context.report({ kind: 'log', line } satisfies ReplicaMessage);
+  }
+
+  /** One train call. @returns true if it was told to stop before its end. */
+  async #train(epochs: number): Promise<boolean> {
+    const input = this.#openInput(epochs);
+    try {
+      for (;;) {
+        if (this.#isPastLastStep()) return false;
+        const begin = performance.now();
+        const batch = input.next();
+        if (batch === null) return false;
+        const inputMs = performance.now() - begin;
+        this.#step(batch, inputMs, begin, epochs, input.steps);
+        input.release();
+        this.#stepInCycle++;
+        this.#saveIfDue();
+        if (this.context.shouldStop()) return true;
+      }
+    } finally {
+      this.#waitMs += input.waitMs;
+      await input.close();
+    }
+  }
+
+  #step(batch: Batch, inputMs: number, begin: number, epochs: number, steps: number): void {
+    const learningRate = this.#learningRate(this.#globalStep);
+    let correct = 0;
+    const { loss, finite, phases } = this.#trainer.step(() => {
+      const { images, labels } = tensors(batch, this.args.plan);
+      const logits = this.#model.call(images, true);
+      correct = countCorrect(logits.dataSync() as Float32Array, batch.labels, 1);
+      return tf.mean(sparseSoftmaxCrossEntropy(logits, labels)) as tf.Scalar;
+    }, learningRate);
+    if (!finite) {
+      throw new Error(
+        `Loss became ${loss} in step ${this.#globalStep + 1}; training stops.\n` +
+          `help: a smaller learning rate or another seed; the last good checkpoint is ${this.#lastCheckpoint ?? 'the start: none was saved'}.`,
+      );
+    }
+    this.#globalStep++;
+    const now = performance.now();
+    const isLast = this.#stepInCycle + 1 === steps;
+    if (!this.#isChief || (!this.args.reportEveryStep && !isLast && now - this.#lastReport < REPORT_INTERVAL_MS))
+      return;
+    this.#lastReport = now;
+    if (this.#resident.length === 0 && this.#stepInCycle > 5) this.#resident.push(process.memoryUsage.rss());
+    const done = this.args.schedule.slice(0, this.#cycle).reduce((a, b) => a + b, 0);
+    this.context.report({
+      kind: 'step',
+      globalStep: this.#globalStep,
+      totalSteps: this.#totalSteps(steps, epochs),
+      epoch: done + (epochs * (this.#stepInCycle + 1)) / steps,
+      loss: loss + this.#trainer.weightDecayLoss(),
+      crossEntropy: loss,
+      accuracy: correct / batch.size,
+      learningRate,
+      stepMs: now - begin,
+      phases: { input: inputMs, ...phases },
+    } satisfies ReplicaMessage);
+  }
+
+  #totalSteps(stepsOfCall: number, epochsOfCall: number): number {
+    const total = this.args.schedule.reduce((a, b) => a + b, 0);
+    const steps = Math.round((stepsOfCall * total) / epochsOfCall);
+    return this.args.maxTrainSteps === null ? steps : Math.min(steps, this.args.maxTrainSteps);
+  }
+
+  #isPastLastStep(): boolean {
+    return this.args.maxTrainSteps !== null && this.#globalStep >= this.args.maxTrainSteps;
+  }
+
+  #openInput(epochs: number): Pick<InputPipeline, 'next' | 'release' | 'close' | 'waitMs' | 'steps'> {
+    const { args, context } = this;
+    const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
+    if (args.synthetic) {
+      return new SyntheticInput({
+        plan: args.plan,
+        batchSize: args.batchSize / replicas,
+        seed: args.seed,
+        stream: replica,
+      });
+    }
+    const { records, count } = args.train as Cifar10Data;
+    return new InputPipeline({
+      records,
+      count,
+      batchSize: args.batchSize,
+      replica,
+      replicas,
+      seed: args.seed,
+      firstEpoch: args.schedule.slice(0, this.#cycle).reduce((a, b) => a + b, 0),
+      epochs,
+      threads: args.inputThreads,
+      ahead: args.inputAhead,
+      firstStep: this.#stepInCycle,
+    });
+  }
+
+  /** The whole validation set, split over replicas; sums of integers, so the figures are those of one device. */
+  #evaluate(): EvaluationResult {
+    const { context, args } = this;
+    const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
+    this.#averageStatistics();
+    const perReplica = Math.max(1, Math.floor(args.batchSize / replicas));
+    const totals = new Float64Array(4);
+    const add = (batch: Batch) => {
+      const { top1, top5, loss } = tf.tidy(() => {
+        const { images, labels } = tensors(batch, args.plan);
+        const logits = this.#model.call(images, false);
+        const losses = sparseSoftmaxCrossEntropy(logits, labels).dataSync() as Float32Array;
+        const values = logits.dataSync() as Float32Array;
+        return {
+          top1: countCorrect(values, batch.labels, 1),
+          top5: countCorrect(values, batch.labels, 5),
+          loss: losses.reduce((sum, value) => sum + Math.round(value / LOSS_UNIT), 0),
+        };
+      });
+      [top1, top5, loss, batch.size].forEach((value, i) => {
+        totals[i] = (totals[i] as number) + value;
+      });
+    };
+    if (args.synthetic) {
+      const input = new SyntheticInput({ plan: args.plan, batchSize: perReplica, seed: args.seed, stream: replica });
+      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) add(input.next());
+    } else {
+      const data = args.validation as Cifar10Data;
+      const limit = args.maxTrainSteps ?? Number.POSITIVE_INFINITY;
+      const batches = evaluationBatches(data.count, perReplica, replica, replicas);
+      for (const [index, [begin, end]] of batches.entries()) {
+        if (index * replicas + replica >= limit * replicas) break;
+        add(evaluationBatch(data, begin, end));
+      }
+    }
+    if (replicas > 1) context.communicator.allReduce(totals);
+    const [top1, top5, loss, count] = totals as unknown as [number, number, number, number];
+    return {
+      accuracy: top1 / count,
+      accuracyTop5: top5 / count,
+      loss: (loss * LOSS_UNIT) / count + this.#trainer.weightDecayLoss(),
+      globalStep: this.#globalStep,
+    };
+  }
+
+  /** Moving statistics are each replica's own while it trains; read or saved, they are the mean (upstream: ON_READ, MEAN). */
+  #averageStatistics(): void {
+    const { numReplicasInSync: replicas, communicator } = this.context;
+    if (replicas === 1) return;
+    const { statistics } = this.#model;
+    communicator.allReduce(statistics);
+    for (let i = 0; i < statistics.length; i++) statistics[i] = (statistics[i] as number) / replicas;
+  }
+
+  #saveIfDue(): void {
+    const { saveSteps, saveSeconds } = this.args;
+    let due = false;
+    if (saveSteps !== null) due = this.#globalStep % saveSteps === 0;
+    else if (saveSeconds !== null) {
+      // Clocks differ between replicas; the chief's counts.
+      const mine = performance.now() - this.#lastSave >= saveSeconds * 1000 ? 1 : 0;
+      const all = Int32Array.of(this.#isChief ? mine : 0);
+      if (this.context.numReplicasInSync > 1 && this.#globalStep % 16 === 0)
+        this.context.communicator.broadcast(all, 0);
+      due = all[0] === 1 && (this.context.numReplicasInSync === 1 || this.#globalStep % 16 === 0);
+    }
+    if (due) this.#save(this.#cycle, this.#stepInCycle);
+  }
+
+  #save(cycle: number, stepInCycle: number): void {
+    this.#averageStatistics();
+    this.#lastSave = performance.now();
+    if (!this.#isChief) return;
+    const path = this.#checkpoints.save(this.#globalStep, {
+      tensors: this.#tensors(),
+      metadata: {
+        format: 'lockstep-resnet',
+        global_step: String(this.#globalStep),
+        cycle: String(cycle),
+        step_in_cycle: String(stepInCycle),
+        // Random numbers are functions of the seed and of the position above: this is the whole random state.
+        seed: String(this.args.seed),
+        resnet_size: String(this.args.plan.resnetSize),
+        resnet_version: String(this.args.plan.resnetVersion),
+      },
+    });
+    this.#lastCheckpoint = path;
+    this.context.report({ kind: 'checkpoint', path, globalStep: this.#globalStep } satisfies ReplicaMessage);
+  }
+
+  #tensors(): Record<string, StoredTensor> {
+    const tensors: Record<string, StoredTensor> = {};
+    for (const { name, offset, length, shape } of this.#trainer.segments) {
+      tensors[upstreamName(name)] = { shape, values: this.#trainer.weights.subarray(offset, offset + length) };
+    }
+    for (const [slot, values] of Object.entries(this.#trainer.slots)) {
+      for (const { name, offset, length, shape } of this.#trainer.segments) {
+        tensors[`${upstreamName(name)}/${slot}`] = { shape, values: values.subarray(offset, offset + length) };
+      }
+    }
+    for (const { name, offset, length } of this.#model.statisticSegments) {
+      tensors[name] = { shape: [length], values: this.#model.statistics.subarray(offset, offset + length) };
+    }
+    return tensors;
+  }
+
+  /** Every replica reads the same file for its statistics; the chief alone writes the shared weights. */
+  #restore(): void {
+    const checkpoint = this.#checkpoints.latest();
+    const step = checkpoint?.step ?? -1;
+    // A replica that sees another newest checkpoint would train something else.
+    const steps = this.context.merge(step, (all) => all);
+    if (steps.some((other) => other !== steps[0])) {
+      throw new Error(`Replicas found different checkpoints in ${this.args.modelDir}: steps ${steps.join(', ')}.`);
+    }
+    if (checkpoint === null) return;
+    this.#load(checkpoint);
+    const { metadata } = checkpoint;
+    this.#globalStep = Number(metadata.global_step);
+    this.#cycle = this.args.schedule.every((epochs) => epochs === 0) ? 0 : Number(metadata.cycle);
+    this.#stepInCycle = Number(metadata.step_in_cycle);
+    this.#lastCheckpoint = checkpoint.path;
+    this.#log(`Restored step ${this.#globalStep} from ${checkpoint.path}`);
+    if (this.#cycle >= this.args.schedule.length && this.args.schedule.length > 0) {
+      // Everything was trained already: evaluate, as a run that has just ended would.
+      this.#cycle = this.args.schedule.length - 1;
+      this.#log('All epochs are trained already; only evaluating. A larger --train_epochs goes on.');
+      (this.args as { schedule: readonly number[] }).schedule = this.args.schedule.map(() => 0);
+    }
+  }
+
+  #load({ path, tensors, metadata }: Checkpoint): void {
+    const { plan } = this.args;
+    const read = (name: string, length: number): Float32Array => {
+      const tensor = tensors[name];
+      if (tensor?.values.length === length) return tensor.values as Float32Array;
+      throw new Error(
+        `Checkpoint ${path} has ${tensor ? `${tensor.values.length} elements` : 'nothing'} for ${name}, expected ${length}: it is of ` +
+          `ResNet-${metadata.resnet_size} v${metadata.resnet_version}, this run trains ResNet-${plan.resnetSize} v${plan.resnetVersion}.\n` +
+          'help: another --model_dir, or --clean to start over.',
+      );
+    };
+    for (const { name, offset, length } of this.#model.statisticSegments) {
+      this.#model.statistics.set(read(name, length), offset);
+    }
+    for (const { name, offset, length } of this.#trainer.segments) {
+      const values = read(upstreamName(name), length);
+      const slots = Object.keys(this.#trainer.slots).map(
+        (slot) => [slot, read(`${upstreamName(name)}/${slot}`, length)] as const,
+      );
+      if (!this.#isChief) continue;
+      this.#trainer.weights.set(values, offset);
+      for (const [slot, slotValues] of slots) this.#trainer.slots[slot]?.set(slotValues, offset);
+    }
+    this.context.communicator.barrier();
+  }
+}
+
+function tensors(batch: Batch, plan: ResNetPlan): { images: tf.Tensor4D; labels: tf.Tensor1D } {
+  return {
+    images: tf.tensor4d(batch.images, [batch.size, ...plan.imageShape]),
+    labels: tf.tensor1d(batch.labels, 'int32'),
+  };
+}
+
+function evaluationBatch({ records }: Cifar10Data, begin: number, end: number): Batch {
+  const size = end - begin;
+  const images = new Float32Array(size * IMAGE_BYTES);
+  const labels = new Int32Array(size);
+  for (let i = 0; i < size; i++) {
+    prepareImage(records, begin + i, images, i * IMAGE_BYTES);
+    labels[i] = labelOf(records, begin + i);
+  }
+  return { images, labels, size };
+}
+
+/** Examples whose label is among the k largest logits (ties count as right, as TensorFlow's in_top_k). */
+export function countCorrect(logits: Float32Array, labels: Int32Array, k: number): number {
+  const classes = logits.length / labels.length;
+  let correct = 0;
+  for (let row = 0; row < labels.length; row++) {
+    const target = logits[row * classes + (labels[row] as number)] as number;
+    let larger = 0;
+    for (let c = 0; c < classes; c++) if ((logits[row * classes + c] as number) > target) larger++;
+    if (larger < k && Number.isFinite(target)) correct++;
+  }
+  return correct;
+}
+
+/** bf16 is a property of the backend; a backend without it computes in f32. */
+function applyPrecision(dtype: 'f32' | 'bf16'): void {
+  const backend = tf.backend() as { precision?: string };
+  if ('precision' in backend) backend.precision = dtype;
+}

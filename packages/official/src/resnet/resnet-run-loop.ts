@@ -1,0 +1,301 @@
+/**
+ * The main thread of a ResNet run (upstream's resnet_run_loop.resnet_main): flags become a strategy and a plan, replicas run
+ * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
+ */
+import { OneDeviceStrategy, type Strategy } from '@lockstep/distribute';
+import type { Cifar10Data } from '../data/cifar10-data.js';
+import { type FlagValues, getLossScale, progressStyle, UsageError, useColor } from '../utils/flags/core.js';
+import type { TrainHook } from '../utils/logs/hooks.js';
+import { getTrainHooks } from '../utils/logs/hooks-helper.js';
+import type { Log } from '../utils/logs/log.js';
+import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
+import { applyClean, markModelDir } from '../utils/misc/model-helpers.js';
+import { createProgress, type Progress } from '../utils/progress/progress.js';
+import type { TrainingRecipe } from './lr-schedule.js';
+import { checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
+import type { ResNetPlan } from './resnet-model.js';
+import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
+
+/** What a main (CIFAR-10, ImageNet) brings. */
+export interface ResnetMainOptions {
+  readonly flags: FlagValues;
+  readonly plan: ResNetPlan;
+  readonly recipe: TrainingRecipe;
+  /** For the benchmark log: 'CIFAR-10'. */
+  readonly datasetName: string;
+  /** Variables whose name contains this do not decay; null: all do. */
+  readonly decayExcept: string | null;
+  /** Reads a split; not called with synthetic data. */
+  readonly readData: (isTraining: boolean) => Cifar10Data;
+  readonly benchmarkLogger: BaseBenchmarkLogger;
+  readonly stream?: NodeJS.WriteStream;
+  /** Ends the run gracefully: finish the step, save, return. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a run gives back. */
+export interface ResnetMainResult {
+  readonly evaluation: EvaluationResult | null;
+  readonly globalStep: number;
+  readonly checkpoint: string | null;
+  readonly interrupted: boolean;
+  readonly seed: number;
+  readonly strategy: string;
+  readonly replicas: number;
+  readonly replicaResults: readonly ReplicaResult[];
+  readonly trainHooks: readonly TrainHook[];
+}
+
+/** Epochs of each train call (upstream's schedule): all of one size, the last one what is left. [0] only evaluates. */
+export function trainingSchedule(trainEpochs: number, epochsBetweenEvals: number): number[] {
+  if (trainEpochs <= 0) return [0];
+  const calls = Math.ceil(trainEpochs / epochsBetweenEvals);
+  return Array.from({ length: calls }, (_, i) =>
+    i < calls - 1 ? epochsBetweenEvals : trainEpochs - epochsBetweenEvals * (calls - 1),
+  );
+}
+
+/** Trains and evaluates as the flags say. @throws UsageError, DataError, ReplicaError, … each with a remedy. */
+export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMainResult> {
+  const { flags, recipe } = options;
+  const { FLAGS } = flags;
+  const stream = options.stream ?? process.stderr;
+  const style = progressStyle(FLAGS.progress, stream);
+  const progress = createProgress({
+    style,
+    color: useColor(FLAGS.color, stream),
+    stream,
+    everySteps: FLAGS.log_steps ?? Number.POSITIVE_INFINITY,
+  });
+  const log: Log = {
+    info: (line) => progress.message(line),
+    warning: (line) => progress.message(`warning: ${line}`),
+  };
+  for (const note of checkFlagsHere(flags)) log.warning(note);
+  refuseWhatIsMissing(flags);
+  applyClean(FLAGS, log);
+  const { strategy, replicas } = chooseStrategy(flags, log);
+  const seed = FLAGS.seed ?? drawSeed();
+  if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
+  perReplicaBatchSize(FLAGS.batch_size, replicas, FLAGS.num_gpus > 0 ? 'GPUs' : 'CPU devices');
+
+  const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
+  const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);
+  const synthetic = FLAGS.use_synthetic_data;
+  const train = synthetic || trainEpochs === 0 ? null : options.readData(true);
+  const validation = synthetic ? null : options.readData(false);
+  markModelDir(FLAGS.model_dir);
+
+  const trainHooks = getTrainHooks(FLAGS.hooks ?? [], {
+    modelDir: FLAGS.model_dir,
+    batchSize: FLAGS.batch_size,
+    benchmarkLogger: options.benchmarkLogger,
+    // With a bar on the screen the step's figures are in the bar.
+    log: style === 'plain' ? log : { info() {}, warning: log.warning },
+  });
+  options.benchmarkLogger.logRunInfo({
+    modelName: 'resnet',
+    datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
+    parameters: resnetRunParameters(FLAGS, 1),
+    ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
+  });
+
+  const args: ReplicaArguments = {
+    plan: options.plan,
+    seed,
+    modelDir: FLAGS.model_dir,
+    batchSize: FLAGS.batch_size,
+    schedule,
+    maxTrainSteps: FLAGS.max_train_steps,
+    // Data sets other than the official one (the digits) keep the recipe's epochs.
+    recipe: { ...recipe, numImages: train?.count ?? recipe.numImages, batchSize: FLAGS.batch_size },
+    momentum: recipe.momentum,
+    weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
+    decayExcept: options.decayExcept,
+    lossScale: Number(getLossScale(FLAGS)),
+    train,
+    validation,
+    synthetic,
+    inputThreads: FLAGS.datasets_num_private_threads ?? 1,
+    inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
+    stopThreshold: FLAGS.stop_threshold,
+    saveSeconds: FLAGS.save_checkpoints_secs,
+    saveSteps: FLAGS.save_checkpoints_steps,
+    keepCheckpointMax: FLAGS.keep_checkpoint_max,
+    dtype: FLAGS.dtype === 'fp32' ? 'f32' : 'bf16',
+    reportEveryStep: trainHooks.length > 0,
+  };
+  const listener = new Listener(
+    progress,
+    log,
+    trainHooks,
+    options,
+    schedule.reduce((a, b) => a + b, 0),
+  );
+  try {
+    const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
+      onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
+      ...(options.signal ? { signal: options.signal } : {}),
+      ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
+    });
+    listener.end();
+    const [chief] = replicaResults as [ReplicaResult];
+    return {
+      evaluation: chief.evaluation,
+      globalStep: chief.globalStep,
+      checkpoint: chief.checkpoint,
+      interrupted: chief.interrupted,
+      seed,
+      strategy: strategy.name,
+      replicas,
+      replicaResults,
+      trainHooks,
+    };
+  } finally {
+    progress.finish();
+  }
+}
+
+/** The strategy that the flags name; `off` runs on one device without the strategy's name. */
+function chooseStrategy(flags: FlagValues, log: Log): { strategy: Strategy; replicas: number } {
+  const { FLAGS } = flags;
+  const chosen = getDistributionStrategy({
+    distributionStrategy: FLAGS.distribution_strategy,
+    numGpus: Math.max(0, FLAGS.num_gpus),
+    numCpus: FLAGS.num_cpus === 0 ? 1 : FLAGS.num_cpus,
+    numWorkers: 1,
+    allReduceAlg: FLAGS.all_reduce_alg,
+    numPacks: FLAGS.num_packs,
+    onWarning: (line) => log.warning(line),
+    log: (line) => log.info(line),
+  });
+  const strategy = chosen ?? new OneDeviceStrategy('cpu:0');
+  return { strategy, replicas: strategy.numReplicasInSync };
+}
+
+/** Flags that upstream has and this program does not yet carry out are errors, not silence. */
+function refuseWhatIsMissing(flags: FlagValues): void {
+  const { FLAGS } = flags;
+  const refuse = (name: string, value: unknown, why: string, remedy: string): never => {
+    throw new UsageError(`flag --${name}=${value}: ${why}`, { flag: name, value: String(value), remedy });
+  };
+  if (FLAGS.dtype === 'fp16') {
+    refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
+  }
+  if (getLossScale(FLAGS) === 'dynamic') {
+    refuse('loss_scale', 'dynamic', 'dynamic loss scaling is not available in this main', 'Give a number.');
+  }
+  if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
+  if (FLAGS.fine_tune) refuse('fine_tune', true, 'fine tuning is not available yet', 'Leave it out.');
+  if (FLAGS.pretrained_model_checkpoint_path) {
+    refuse(
+      'pretrained_model_checkpoint_path',
+      FLAGS.pretrained_model_checkpoint_path,
+      'warm starts are not available yet',
+      'Put the checkpoint into --model_dir to go on from it.',
+    );
+  }
+  if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
+  if (FLAGS.label_smoothing > 0) {
+    refuse(
+      'label_smoothing',
+      FLAGS.label_smoothing,
+      'the CIFAR-10 main does not smooth labels, as upstream',
+      'Leave it out.',
+    );
+  }
+}
+
+function drawSeed(): number {
+  return Math.floor(Math.random() * 2 ** 32);
+}
+
+/** Turns replica 0's messages into progress, hooks and logs. */
+class Listener {
+  #hooksBegun = false;
+  #globalStep = 0;
+  #last: Record<string, number> = {};
+  #rate = new RateMeter();
+
+  constructor(
+    private readonly progress: Progress,
+    private readonly log: Log,
+    private readonly hooks: readonly TrainHook[],
+    private readonly options: ResnetMainOptions,
+    private readonly epochs: number,
+  ) {}
+
+  handle(message: ReplicaMessage): void {
+    switch (message.kind) {
+      case 'log':
+        this.log.info(message.line);
+        break;
+      case 'begin':
+        this.#globalStep = message.globalStep;
+        for (const hook of this.hooks) hook.begin(message.globalStep);
+        this.#hooksBegun = true;
+        break;
+      case 'step':
+        this.#step(message);
+        break;
+      case 'evaluation':
+        this.#evaluation(message.result);
+        break;
+      case 'checkpoint':
+        this.log.info(`Saved checkpoint ${message.path}`);
+        break;
+    }
+  }
+
+  end(): void {
+    if (this.#hooksBegun) for (const hook of this.hooks) hook.end(this.#globalStep, this.#last);
+  }
+
+  #step(message: Extract<ReplicaMessage, { kind: 'step' }>): void {
+    const { globalStep, totalSteps, epoch, loss, crossEntropy, accuracy, learningRate, phases } = message;
+    this.#globalStep = globalStep;
+    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: accuracy };
+    for (const hook of this.hooks) {
+      hook.beforeRun(globalStep - 1);
+      hook.afterRun(globalStep, this.#last, [phases]);
+    }
+    const imagesPerSecond = this.#rate.add(globalStep) * this.options.flags.FLAGS.batch_size;
+    this.progress.update({
+      step: globalStep,
+      steps: Number.isFinite(totalSteps) ? totalSteps : globalStep,
+      epoch,
+      epochs: this.epochs,
+      loss,
+      accuracy,
+      imagesPerSecond: imagesPerSecond || (1000 * this.options.flags.FLAGS.batch_size) / message.stepMs,
+    });
+  }
+
+  #evaluation(result: EvaluationResult): void {
+    const { accuracy, accuracyTop5, loss, globalStep } = result;
+    this.#rate = new RateMeter();
+    this.log.info(
+      `Evaluation at step ${globalStep}: accuracy ${(100 * accuracy).toFixed(2)} %, top 5 ${(100 * accuracyTop5).toFixed(2)} %, loss ${loss.toFixed(4)}`,
+    );
+    this.options.benchmarkLogger.logEvaluationResult({
+      accuracy,
+      accuracy_top_5: accuracyTop5,
+      loss,
+      global_step: globalStep,
+    });
+  }
+}
+
+/** Steps a second over the last few reports. */
+class RateMeter {
+  readonly #samples: { step: number; time: number }[] = [];
+
+  add(step: number): number {
+    this.#samples.push({ step, time: performance.now() });
+    if (this.#samples.length > 20) this.#samples.shift();
+    const first = this.#samples[0] as { step: number; time: number };
+    const last = this.#samples.at(-1) as { step: number; time: number };
+    return last.time > first.time ? (1000 * (last.step - first.step)) / (last.time - first.time) : 0;
+  }
+}
