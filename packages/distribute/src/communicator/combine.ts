@@ -29,8 +29,7 @@ function combineBigInts(target: BigInt64Array, sources: readonly BigInt64Array[]
     for (let source = 1; source < sources.length; source++) {
       const value = sources[source]![i]!;
       if (op === 'sum') result += value;
-      else if (op === 'max') result = value > result ? value : result;
-      else result = value < result ? value : result;
+      else if (op === 'max' ? value > result : value < result) result = value;
     }
     target[i] = result;
   }

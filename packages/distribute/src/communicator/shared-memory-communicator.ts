@@ -20,13 +20,14 @@ import {
 } from './communicator.js';
 import { GroupBoard } from './group-board.js';
 import { Mailbox } from './mailbox.js';
-import { elementType, type Operation, type OperationName } from './operation.js';
+import { type ElementType, elementType, type Operation, type OperationName } from './operation.js';
 import { type SharedMemoryGroupHandle, STAGING_BYTES } from './shared-memory-group.js';
 
 /** Up to here every rank sums everything. */
 const SMALL_BYTES = 16 * 1024;
 
-const VIEWS = {
+type SharedView = new (buffer: SharedArrayBuffer, offset: number, length: number) => Buffer;
+const VIEWS: Record<Exclude<ElementType, 'none'>, SharedView> = {
   float32: Float32Array,
   float64: Float64Array,
   int32: Int32Array,
