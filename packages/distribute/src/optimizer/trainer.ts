@@ -15,7 +15,6 @@ import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
 import type { CrossDeviceOps } from '../replica/provisional.js';
 import { FlatReducer } from '../replica/provisional.js';
-import type { SharedAllocator } from '../replica/shared-allocator.js';
 import { backward } from './backward.js';
 
 export interface TrainerOptions {
@@ -63,11 +62,9 @@ export interface TrainerContext {
   readonly replicas: number;
   readonly communicator: CountingCommunicator;
   readonly crossDeviceOps: CrossDeviceOps;
-  readonly allocator: SharedAllocator;
   readonly control: ControlBlock;
 }
 
-const BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Numbers that replicas tell each other in every step: loss, gradients produced. */
 const STEP_REPORT = 2;
 
@@ -104,16 +101,13 @@ export class Trainer {
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     this.segments = layOut(variables);
     const elements = this.segments.reduce((total, segment) => total + segment.length, 0);
-    this.weights = new Float32Array(context.allocator.allocate(elements * BYTES));
+    const { memory } = context.communicator.inner;
+    this.weights = memory.allocate(elements);
     this.slots = {};
     if (options.optimizer.kind === 'momentum') {
-      this.slots.momentum = new Float32Array(context.allocator.allocate(elements * BYTES));
+      this.slots.momentum = memory.allocate(elements);
     }
-    const all = context.allocator.allocate(context.replicas * elements * BYTES);
-    const gradients = Array.from(
-      { length: context.replicas },
-      (_, replica) => new Float32Array(all, replica * elements * BYTES, elements),
-    );
+    const gradients = memory.allocateEach(context.replicas, elements);
     this.#gradients = gradients[context.replica] as Float32Array;
     this.#aliases = this.#adopt();
     this.#produced = new Uint8Array(variables.length);
@@ -125,7 +119,6 @@ export class Trainer {
     this.#reducer = new FlatReducer({
       communicator: context.communicator,
       crossDeviceOps: context.crossDeviceOps,
-      allocate: (byteLength: number) => context.allocator.allocate(byteLength),
       segments: this.segments.map(({ offset, length }, i) => ({
         offset,
         length,

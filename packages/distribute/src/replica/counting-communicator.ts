@@ -5,6 +5,7 @@
  * finished, will never join, and let it say who is where.
  */
 import type { Buffer, Communicator, CommunicatorReduceOp, Work } from '../communicator/communicator.js';
+import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
 import type { ControlBlock } from './control-block.js';
 
 export class CountingCommunicator implements Communicator {
@@ -13,7 +14,8 @@ export class CountingCommunicator implements Communicator {
   readonly size: number;
 
   constructor(
-    private readonly inner: Communicator,
+    /** The communicator itself, for algorithms that know its memory; their use is to be {@link counted}. */
+    readonly inner: SharedMemoryCommunicator,
     private readonly control: ControlBlock,
     private readonly replica: number,
   ) {

@@ -1,7 +1,8 @@
 /** What the main thread and a replica's thread say to each other. Plain data only. */
-import type { MessagePort } from 'node:worker_threads';
+
+import type { SharedMemoryGroupHandle } from '../communicator/shared-memory-group.js';
 import type { DeviceDescription } from '../devices/device.js';
-import type { CrossDeviceOpsConfig, SharedMemoryGroup } from '../replica/provisional.js';
+import type { CrossDeviceOpsConfig } from '../replica/provisional.js';
 
 /** Everything a replica's thread is born with. */
 export interface ReplicaWorkerData {
@@ -14,9 +15,8 @@ export interface ReplicaWorkerData {
   readonly module: string;
   readonly args: unknown;
   readonly control: SharedArrayBuffer;
-  readonly group: SharedMemoryGroup;
+  readonly group: SharedMemoryGroupHandle;
   readonly crossDeviceOps: CrossDeviceOpsConfig;
-  readonly ports: MessagePort[];
 }
 
 /** An error as it crosses threads. */

@@ -16,7 +16,6 @@ import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
 import { gatherJson } from './gather.js';
-import type { SharedAllocator } from './shared-allocator.js';
 
 /** What a context is made of. */
 export interface ReplicaContextParts {
@@ -26,7 +25,6 @@ export interface ReplicaContextParts {
   readonly communicator: CountingCommunicator;
   readonly control: ControlBlock;
   readonly crossDeviceOps: CrossDeviceOps;
-  readonly allocator: SharedAllocator;
   readonly report: (message: unknown) => void;
 }
 
@@ -71,7 +69,7 @@ export class ReplicaContext {
       copyValues(tensor, flat.subarray(offset, offset + tensor.size));
       offset += tensor.size;
     }
-    this.#parts.communicator.counted(() => this.crossDeviceOps.allReduce(this.communicator, flat));
+    this.#parts.communicator.counted(() => this.crossDeviceOps.allReduce(this.#parts.communicator.inner, flat));
     if (op === 'MEAN') for (let i = 0; i < flat.length; i++) flat[i] = (flat[i] as number) / this.numReplicasInSync;
     offset = 0;
     return tensors.map((tensor) => {
@@ -146,7 +144,6 @@ export class ReplicaContext {
       replicas: this.numReplicasInSync,
       communicator: this.#parts.communicator,
       crossDeviceOps: this.crossDeviceOps,
-      allocator: this.#parts.allocator,
       control: this.#parts.control,
     });
   }

@@ -6,14 +6,14 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
+import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
-import { createCrossDeviceOpsFromConfig, joinSharedMemoryGroup } from '../replica/provisional.js';
+import { createCrossDeviceOpsFromConfig } from '../replica/provisional.js';
 import { ControlBlock } from './control-block.js';
 import { CountingCommunicator } from './counting-communicator.js';
 import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';
 import { ReplicaContext } from './replica-context.js';
-import { SharedAllocator } from './shared-allocator.js';
 
 /** The default export of a module that strategies run. */
 type ReplicaFunction = (context: ReplicaContext, args: unknown) => unknown;
@@ -29,8 +29,6 @@ try {
 } catch (error) {
   control.setState(data.replica, 'failed');
   tell({ type: 'error', error: transferable(error) });
-} finally {
-  for (const port of data.ports) port.close();
 }
 
 async function run(): Promise<unknown> {
@@ -49,7 +47,6 @@ async function run(): Promise<unknown> {
     communicator,
     control,
     crossDeviceOps: createCrossDeviceOpsFromConfig(data.crossDeviceOps),
-    allocator: new SharedAllocator(communicator, replica, data.ports),
     report: (message) => tell({ type: 'report', message }),
   });
   isStarting = false;

@@ -6,10 +6,10 @@
  * replicas wake at once), whoever does not end by itself is terminated, and one error names the replica and its cause.
  * No thread survives a run, and no wait here is without end.
  */
-import { MessageChannel, type ResourceLimits, Worker } from 'node:worker_threads';
+import { type ResourceLimits, Worker } from 'node:worker_threads';
+import { createSharedMemoryGroup, type SharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import type { DeviceDescription } from '../devices/device.js';
 import type { CrossDeviceOpsConfig } from '../replica/provisional.js';
-import { createSharedMemoryGroup, type SharedMemoryGroup } from '../replica/provisional.js';
 import { ControlBlock } from './control-block.js';
 import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';
@@ -137,10 +137,7 @@ class ReplicaRun {
   }
 
   #start(args: unknown): void {
-    const channels = Array.from({ length: this.#size - 1 }, () => new MessageChannel());
     for (const [replica, device] of this.spec.devices.entries()) {
-      const ports =
-        replica === 0 ? channels.map((channel) => channel.port1) : [(channels[replica - 1] as MessageChannel).port2];
       const workerData: ReplicaWorkerData = {
         replica,
         replicas: this.#size,
@@ -151,11 +148,9 @@ class ReplicaRun {
         control: this.#control.buffer,
         group: this.#group,
         crossDeviceOps: this.spec.crossDeviceOps,
-        ports,
       };
       const worker = new Worker(new URL('./replica-worker.js', import.meta.url), {
         workerData,
-        transferList: ports,
         name: `replica ${replica}`,
         ...(this.options.resourceLimits && { resourceLimits: this.options.resourceLimits }),
       });

@@ -182,6 +182,8 @@ function conductCases(strategy: Strategy, n: number): void {
         device: device.name,
         threads: device.threads,
         backend: 'cpu',
+        // Bound to its cores, where threads can be bound.
+        cpus: process.platform === 'linux' ? device.cores : null,
         value: { deep: [1, 'two'] },
       })),
     );

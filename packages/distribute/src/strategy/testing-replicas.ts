@@ -7,6 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
+import { threadCpus } from '../devices/affinity.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 
 export interface SceneArgs {
@@ -105,6 +106,7 @@ const SCENES: Record<string, Scene> = {
     device: context.device.name,
     threads: context.threads,
     backend: tf.getBackend(),
+    cpus: threadCpus(),
     value: args.value,
   }),
 
