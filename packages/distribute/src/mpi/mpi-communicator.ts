@@ -93,6 +93,8 @@ export class MpiCommunicator implements Communicator {
     this.rank = group.rank;
     this.size = group.size;
     this.#board = new StatusBoard(group.board);
+    // A later communicator of the same process goes on counting, so that ranks can still be compared.
+    this.#sequence = this.#board.status(this.rank).sequence;
     this.#log = log ?? ((line) => process.stderr.write(`${line}\n`));
   }
 

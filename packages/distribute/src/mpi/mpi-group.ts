@@ -202,22 +202,30 @@ export class MpiGroup {
     );
   }
 
-  /** The process ends and the group is still open: the others must not wait for it. */
+  /** The process ends and the group is still open: after success we leave in order, else the others must not wait for us. */
   #leaveWithout(code: number): void {
+    if (code === 0) {
+      this.close();
+      return;
+    }
     this.#board.abort(`ended with exit status ${code} before the group was closed`, this.rank);
     this.#board.waitForDelivery(500);
   }
 
-  /** mpirun ends the job: some rank is lost, or somebody stopped it. Waiting ranks learn the reason, then we go. */
+  /**
+   * The launcher ends the job: some rank is lost, or somebody stopped it. Waiting ranks look for the reason; if there is
+   * none, whoever else listens to SIGTERM (to save and leave) decides, and without such a listener we go.
+   */
   #terminate(): void {
     this.#board.setTerminating();
+    const isAlone = process.listenerCount('SIGTERM') === 0;
     setTimeout(() => {
       const { isAborted, abortReason } = this.#board;
-      const why = isAborted ? `. ${describeCulprit(abortReason, this.handle)}` : '';
+      if (!isAborted && !isAlone) return;
       const { step } = this.#board.status(this.rank);
-      process.stderr.write(
-        `Rank ${this.rank} was told to end by its launcher${step >= 0 ? ` in step ${step}` : ''}${why}.\n`,
-      );
+      const where = step >= 0 ? ` in step ${step}` : '';
+      const why = isAborted ? `. ${describeCulprit(abortReason, this.handle)}` : '';
+      process.stderr.write(`Rank ${this.rank} was told to end by its launcher${where}${why}.\n`);
       process.exit(143);
     }, TERMINATION_MS).unref();
   }

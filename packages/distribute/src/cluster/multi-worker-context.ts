@@ -1,0 +1,147 @@
+/**
+ * The ReplicaContext of a replica that is one of several processes' replicas: the same members, over all of them.
+ *
+ * Ids and counts are global; shared memory ends at the process. It wraps the context that the process's own replicas have.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Shardable, shard } from '../data/shard.js';
+import type { DeviceDescription } from '../devices/device.js';
+import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
+import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
+import type { TrainerOptions } from '../optimizer/trainer.js';
+import { gatherJson } from '../replica/gather.js';
+import { copyValues, type ReplicaContext } from '../replica/replica-context.js';
+import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
+import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
+import { MultiWorkerTrainer, type MultiWorkerTrainerContext } from './multi-worker-trainer.js';
+
+/** What user code may rely on: a ReplicaContext's public members, except those that belong to one process alone. */
+type ContextMembers = Omit<{ [Member in keyof ReplicaContext]: ReplicaContext[Member] }, 'trainer' | 'crossDeviceOps'>;
+
+/** See the file's head. */
+export class MultiWorkerContext implements ContextMembers {
+  readonly replicaIdInSyncGroup: number;
+  readonly numReplicasInSync: number;
+  readonly device: DeviceDescription;
+  readonly threads: number;
+  readonly communicator: HierarchicalCommunicator;
+  readonly crossDeviceOps: ReplicaContext['crossDeviceOps'];
+  /** tf.distribute.InputContext: which worker reads. */
+  readonly inputPipelineId: number;
+  readonly numInputPipelines: number;
+  #steps = 0;
+
+  constructor(
+    private readonly inner: ReplicaContext,
+    private readonly parts: MultiWorkerTrainerContext,
+  ) {
+    this.communicator = parts.communicator;
+    this.replicaIdInSyncGroup = parts.communicator.rank;
+    this.numReplicasInSync = parts.communicator.size;
+    this.inputPipelineId = parts.communicator.workers.rank;
+    this.numInputPipelines = parts.communicator.workers.size;
+    this.device = inner.device;
+    this.threads = inner.threads;
+    this.crossDeviceOps = inner.crossDeviceOps;
+  }
+
+  allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
+    checkReduceOp(op);
+    for (const tensor of tensors) {
+      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
+    }
+    this.#checkSameShapes(tensors);
+    const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
+    let offset = 0;
+    for (const tensor of tensors) {
+      copyValues(tensor, flat.subarray(offset, offset + tensor.size));
+      offset += tensor.size;
+    }
+    const size = Math.max(1, Math.ceil(flat.length / this.parts.numPacks));
+    const works = [];
+    for (let start = 0; start < flat.length; start += size) {
+      works.push(this.communicator.allReduceGradients(flat.subarray(start, start + size)));
+    }
+    for (const work of works) work.wait();
+    if (op === 'MEAN') for (let i = 0; i < flat.length; i++) flat[i] = (flat[i] as number) / this.numReplicasInSync;
+    offset = 0;
+    return tensors.map((tensor) => {
+      const values = flat.slice(offset, offset + tensor.size);
+      offset += tensor.size;
+      return tf.tensor(values, tensor.shape, 'float32');
+    });
+  }
+
+  /** A different list on one replica would add up unrelated values. */
+  #checkSameShapes(tensors: readonly tf.Tensor[]): void {
+    const text = JSON.stringify(tensors.map(({ shape }) => shape));
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+    const least = Int32Array.of(hash);
+    const most = Int32Array.of(hash);
+    this.communicator.allReduce(least, 'min');
+    this.communicator.allReduce(most, 'max');
+    if (least[0] === most[0]) return;
+    const lists = gatherJson(this.communicator, text);
+    const other = lists.findIndex((list) => list !== lists[0]);
+    throw new Error(
+      `Replicas reduce different gradients: replica 0 has shapes ${lists[0]?.slice(0, 200)}, replica ${other} has ` +
+        `${lists[other]?.slice(0, 200)}.\nhelp: every replica must reduce the same variables in the same order.`,
+    );
+  }
+
+  mirror(target: MirrorTarget): void {
+    mirrorVariables(target, this.#mirrorContext());
+  }
+
+  averageStatistics(target: MirrorTarget): void {
+    averageVariables(target, this.#mirrorContext());
+  }
+
+  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
+    return distributeOptimizer(optimizer, {
+      mean: (tensors) => this.allReduce('MEAN', tensors),
+      mirror: (variables) => this.mirror(variables),
+      beginStep: () => this.communicator.workers.setStep(++this.#steps),
+    });
+  }
+
+  trainer(variables: readonly tf.Variable[], options: TrainerOptions): MultiWorkerTrainer {
+    return new MultiWorkerTrainer(variables, options, this.parts);
+  }
+
+  shard<T extends Shardable>(data: T): T {
+    return shard(data, {
+      replica: this.replicaIdInSyncGroup,
+      replicas: this.numReplicasInSync,
+      gather: (value) => {
+        const all = new Int32Array(this.numReplicasInSync);
+        this.communicator.allGather(Int32Array.of(value), all);
+        return [...all];
+      },
+    });
+  }
+
+  merge<T, R>(value: T, fn: (values: T[]) => R): R {
+    return fn(gatherJson(this.communicator, value));
+  }
+
+  /** True on all replicas of all workers as soon as one worker was asked to stop. Collective: one small exchange. */
+  shouldStop(): boolean {
+    const stop = Int32Array.of(this.inner.shouldStop() ? 1 : 0);
+    this.communicator.allReduce(stop, 'max');
+    return stop[0] === 1;
+  }
+
+  report(message: unknown): void {
+    this.inner.report(message);
+  }
+
+  #mirrorContext() {
+    return {
+      communicator: this.communicator,
+      replicas: this.numReplicasInSync,
+      gather: <T>(value: T) => gatherJson(this.communicator, value),
+    };
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * MultiWorkerMirroredStrategy: one process per worker, one replica per device of each, gradients averaged over all of them
+ * every step.
+ *
+ * Within a process replicas share memory; between processes their leaders talk through Open MPI, pack by pack. mpirun (or
+ * srun, or an MPIJob) starts the processes; a process that was started alone although the cluster has more gets the command
+ * to type. Initial values are replica 0's, everywhere, after models have been compared.
+ */
+
+import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { MpiCommunicator } from '../mpi/mpi-communicator.js';
+import { MpiGroup, type MpiOptions } from '../mpi/mpi-group.js';
+import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { FlatMemory } from '../simd/index.js';
+import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
+import { defaultLog, type Strategy, type StrategyLog } from '../strategy/strategy.js';
+import { checkAgreement, type Facts } from './agreement.js';
+import type { Task } from './cluster-spec.js';
+import { repr } from './cluster-spec.js';
+import { shareCores } from './core-share.js';
+import type { MultiWorkerArguments } from './multi-worker-replica.js';
+import { type Cluster, resolveCluster } from './resolve-cluster.js';
+
+/** tf.distribute.experimental.CollectiveCommunication. */
+export type CollectiveCommunicationName = 'AUTO' | 'RING' | 'NCCL';
+
+export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
+  /** Devices of this worker; the same number on every worker. Default: all GPUs, else 'cpu:0'. */
+  readonly devices?: readonly string[];
+  /** AUTO sums in rank order; RING forces the ring; NCCL needs NVIDIA GPUs. Default AUTO. */
+  readonly communication?: CollectiveCommunicationName;
+  /** Packs that gradients are cut into. Default 1. */
+  readonly numPacks?: number;
+  /** 'bf16' halves what travels between workers; sums are taken in float32 all the same. Default 'f32'. */
+  readonly gradientDtype?: 'f32' | 'bf16';
+  /** Default: TF_CONFIG, else the launcher's processes. */
+  readonly cluster?: Cluster;
+  /** Compared over all workers before anything runs: {version, flags, …}. */
+  readonly facts?: Facts;
+  readonly mpi?: MpiOptions;
+}
+
+/** tf.distribute.experimental.MultiWorkerMirroredStrategy. */
+export class MultiWorkerMirroredStrategy implements Strategy {
+  readonly name = 'MultiWorkerMirroredStrategy';
+  readonly devices: readonly DeviceDescription[];
+  readonly cluster: Cluster;
+  readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'numPacks' | 'gradientDtype'>>;
+  #group: MpiGroup | null = null;
+  #isAgreed = false;
+
+  /** @throws NotLaunchedError with the command to type; RangeError for NCCL without NVIDIA GPUs. */
+  constructor(private readonly options: MultiWorkerMirroredStrategyOptions = {}) {
+    const { communication = 'AUTO', numPacks = 1, gradientDtype = 'f32' } = options;
+    if (!['AUTO', 'RING', 'NCCL'].includes(communication)) {
+      throw new RangeError(`communication must be AUTO, RING or NCCL, got '${communication}'.`);
+    }
+    if (!Number.isInteger(numPacks) || numPacks < 1) {
+      throw new RangeError(`numPacks must be a positive integer, got ${numPacks}.`);
+    }
+    if (gradientDtype !== 'f32' && gradientDtype !== 'bf16') {
+      throw new RangeError(`gradientDtype must be 'f32' or 'bf16', got '${gradientDtype}'.`);
+    }
+    this.#options = { communication, numPacks, gradientDtype };
+    this.cluster = options.cluster ?? resolveCluster();
+    const { task, numWorkers, numParameterServers, launched } = this.cluster;
+    if (numParameterServers > 0 || (task.type !== 'worker' && task.type !== 'chief')) {
+      throw new RangeError(
+        `MultiWorkerMirroredStrategy runs chief and worker tasks; this cluster has ${numParameterServers} ps tasks and this ` +
+          `process is ${repr(task.type)}.\nhelp: leave the ps and evaluator jobs out, or use ParameterServerStrategy.`,
+      );
+    }
+    if (launched) shareCores(launched);
+    const names = options.devices ?? defaultDevices();
+    this.devices = resolveDevices(names.map(canonicalDeviceName));
+    if (communication === 'NCCL' && this.devices.some(({ type }) => type !== 'GPU')) {
+      throw new RangeError(
+        `communication NCCL needs NVIDIA GPUs, and this worker has ${names.join(', ')}.\n` +
+          'help: --all_reduce_alg=ring, or leave it out.',
+      );
+    }
+    if (this.isChief) (options.log ?? defaultLog)(this.#describe(names, numWorkers, task));
+  }
+
+  /** Chief and workers of the cluster. */
+  get numWorkers(): number {
+    return this.cluster.numWorkers;
+  }
+
+  get numReplicasInSync(): number {
+    return this.devices.length * this.numWorkers;
+  }
+
+  /** Whether this process writes checkpoints, summaries and exports. */
+  get isChief(): boolean {
+    return this.cluster.isChief;
+  }
+
+  get crossDeviceOpsDescription(): string {
+    const { communication, numPacks, gradientDtype } = this.#options;
+    return `CollectiveAllReduce(${communication}, num_packs=${numPacks}, gradient_dtype=${gradientDtype})`;
+  }
+
+  /**
+   * Runs `module` on this worker's replicas, together with all other workers'.
+   * @returns results of this worker's replicas.
+   * @throws ReplicaError naming the replica, and the worker if one was lost.
+   */
+  async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
+    const devices = resolveDevices(
+      this.devices.map(({ name }) => name),
+      options.threadsPerReplica,
+    );
+    const { numPacks, communication, gradientDtype } = this.#options;
+    const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks).toConfig() };
+    if (this.numWorkers === 1) return (await runReplicas(spec, module, args, options)) as Result[];
+    const group = this.#join();
+    const inner: MultiWorkerArguments = {
+      module: String(module),
+      args,
+      group: group.handle,
+      memory: FlatMemory.create(devices.length).handle,
+      numPacks,
+      wire: gradientDtype,
+      algorithm: communication === 'RING' ? 'ring' : 'auto',
+    };
+    // Replicas wait for their leader as long as it waits for other workers, and a little longer.
+    const timeoutSeconds = options.timeoutSeconds ?? group.handle.timeoutMs / 1000 + 60;
+    try {
+      const replica = new URL('./multi-worker-replica.js', import.meta.url);
+      return (await runReplicas(spec, replica, inner, { ...options, timeoutSeconds })) as Result[];
+    } catch (error) {
+      // The other workers would wait for this one.
+      group.abort(`failed: ${(error as Error).message.split('\n')[0]}`);
+      throw error;
+    }
+  }
+
+  /** Leaves the job together with the other workers. Without it, the process leaves when it ends. */
+  close(): void {
+    this.#group?.close();
+    this.#group = null;
+  }
+
+  /** Joins the job once, and makes sure that all workers run the same thing. */
+  #join(): MpiGroup {
+    this.#group ??= MpiGroup.open(this.options.mpi);
+    if (!this.#isAgreed) {
+      const communicator = new MpiCommunicator(this.#group.handle);
+      try {
+        checkAgreement(communicator, {
+          strategy: this.crossDeviceOpsDescription,
+          'replicas per worker': this.devices.length,
+          ...this.options.facts,
+        });
+      } catch (error) {
+        this.#group.abort((error as Error).message.split('\n')[0] as string);
+        throw error;
+      }
+      this.#isAgreed = true;
+    }
+    return this.#group;
+  }
+
+  /** Upstream's log line. */
+  #describe(names: readonly string[], numWorkers: number, task: Task): string {
+    const devices = `(${names.map(repr).join(', ')})`;
+    if (numWorkers === 1) return `CollectiveAllReduceStrategy with local_devices = ${devices}`;
+    return (
+      `Multi-worker CollectiveAllReduceStrategy with cluster_spec = ${JSON.stringify(this.cluster.spec)}, ` +
+      `task_type = ${repr(task.type)}, task_id = ${task.index}, num_workers = ${numWorkers}, local_devices = ${devices}, ` +
+      `communication = ${this.#options.communication}`
+    );
+  }
+}
+
+function defaultDevices(): string[] {
+  const gpus = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU');
+  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
+}

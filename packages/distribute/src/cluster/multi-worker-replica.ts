@@ -1,0 +1,46 @@
+/**
+ * The replica module that MultiWorkerMirroredStrategy runs: joins the workers' group, then calls the user's module with a
+ * context that spans all workers.
+ */
+import { MpiCommunicator } from '../mpi/mpi-communicator.js';
+import type { MpiGroupHandle } from '../mpi/mpi-group.js';
+import type { ReplicaContext } from '../replica/replica-context.js';
+import { FlatMemory, type FlatMemoryHandle } from '../simd/index.js';
+import { asWorkerError, HierarchicalCommunicator } from './hierarchical-communicator.js';
+import { MultiWorkerContext } from './multi-worker-context.js';
+
+/** What the strategy hands to its replicas. */
+export interface MultiWorkerArguments {
+  /** URL of the user's module, and its arguments. */
+  readonly module: string;
+  readonly args: unknown;
+  readonly group: MpiGroupHandle;
+  readonly memory: FlatMemoryHandle;
+  readonly numPacks: number;
+  readonly wire: 'f32' | 'bf16';
+  readonly algorithm: 'auto' | 'ring';
+}
+
+/** Entry point of every replica. */
+export default async function run(inner: ReplicaContext, args: MultiWorkerArguments): Promise<unknown> {
+  const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
+  if (typeof user.default !== 'function') {
+    throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
+  }
+  const { wire, algorithm, numPacks, group } = args;
+  const workers = new MpiCommunicator(group);
+  const communicator = new HierarchicalCommunicator(inner.communicator, workers, { wire, algorithm });
+  const context = new MultiWorkerContext(inner, {
+    communicator,
+    memory: FlatMemory.attach(args.memory, inner.replicaIdInSyncGroup),
+    numPacks,
+    wire,
+    algorithm,
+    timeoutMs: group.timeoutMs + 60_000,
+  });
+  try {
+    return await user.default(context, args.args);
+  } catch (error) {
+    throw asWorkerError(error);
+  }
+}

@@ -1,0 +1,360 @@
+/**
+ * The fast path of a synchronous step over several processes; what Trainer is within one.
+ *
+ * Weights and slots are one copy per process, in shared memory; gradients one flat buffer per replica. The buffer is cut
+ * into num_packs contiguous packs, which are reduced in a static order, from the end (whose gradients are final first): as
+ * soon as all replicas of the process have filled a pack, the leader sums it and starts its all-reduce between processes,
+ * which moves on while backward goes on. A finished pack is applied by all replicas, a slice each, while later ones travel.
+ * Every process adds the same numbers in the same order, so weights stay bit-identical everywhere without being sent.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Work } from '../communicator/communicator.js';
+import { checkSameVariables } from '../mirror/mirror.js';
+import { backward } from '../optimizer/backward.js';
+import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
+import { gatherJson } from '../replica/gather.js';
+import type { FlatMemory } from '../simd/index.js';
+import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
+
+/** What a trainer needs of its replica. */
+export interface MultiWorkerTrainerContext {
+  readonly communicator: HierarchicalCommunicator;
+  readonly memory: FlatMemory;
+  readonly numPacks: number;
+  readonly wire: 'f32' | 'bf16';
+  readonly algorithm: 'auto' | 'ring';
+  /** Longest wait of a replica for its leader, in milliseconds. */
+  readonly timeoutMs: number;
+}
+
+interface Run {
+  readonly start: number;
+  readonly end: number;
+  readonly weightDecay: number;
+}
+
+/** Contiguous part of the flat buffers. Packs count in the order of their reduction. */
+interface Pack {
+  readonly start: number;
+  readonly end: number;
+  /** Variables whose gradients lie in it, wholly or in part. */
+  readonly segments: number;
+  /** Parts with one rate of decay. */
+  readonly runs: readonly Run[];
+}
+
+/** Numbers that replicas tell each other in every step: loss, gradients produced. */
+const REPORT = 2;
+
+/** See the file's head. */
+export class MultiWorkerTrainer {
+  /** All weights of this process, in variable order. Write to it only between steps, on every process's leader alike. */
+  readonly weights: Float32Array;
+  readonly slots: Record<string, Float32Array> = {};
+  readonly segments: readonly TrainerSegment[];
+  readonly #gradients: readonly Float32Array[];
+  readonly #packs: readonly Pack[];
+  /** Packs that a segment lies in. */
+  readonly #packsOf: readonly number[][];
+  readonly #segmentOf: ReadonlyMap<tf.Variable, number>;
+  readonly #aliases: readonly object[];
+  readonly #decayed: readonly TrainerSegment[];
+  /** Per pack: gradients that replicas have put in place, counted over all steps; and steps whose sum is there. */
+  readonly #filled: Int32Array;
+  readonly #summed: Int32Array;
+  readonly #produced: Uint8Array;
+  readonly #localReports: Float64Array;
+  /** Of all replicas of all workers; written by the leader. */
+  readonly #reports: Float64Array;
+  readonly #works: Work[] = [];
+  #steps = 0;
+
+  constructor(
+    private readonly variables: readonly tf.Variable[],
+    private readonly options: TrainerOptions,
+    private readonly context: MultiWorkerTrainerContext,
+  ) {
+    const { communicator, memory } = context;
+    const replicas = communicator.local.size;
+    checkSameVariables(variables, {
+      communicator,
+      replicas: communicator.size,
+      gather: (value) => gatherJson(communicator, value),
+    });
+    const { weightDecay } = options;
+    let offset = 0;
+    this.segments = variables.map(({ name, shape, size }) => {
+      const segment = { name, offset, length: size, shape: [...shape] };
+      offset += size;
+      return segment;
+    });
+    this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
+    const rates = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
+    this.#decayed = this.segments.filter((_, i) => rates[i] !== 0);
+    this.#packs = cutIntoPacks(this.segments, rates, context.numPacks);
+    this.#packsOf = this.segments.map((segment) =>
+      this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
+    );
+    // Every thread of the process makes the same allocations in the same order: see FlatMemory.
+    this.weights = memory.allocate(offset);
+    if (options.optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(offset);
+    this.#gradients = memory.allocateEach(replicas, offset);
+    this.#filled = memory.allocateWords(this.#packs.length);
+    this.#summed = memory.allocateWords(this.#packs.length);
+    this.#reports = memory.allocateDoubles(REPORT * communicator.size);
+    this.#localReports = new Float64Array(REPORT * replicas);
+    this.#produced = new Uint8Array(variables.length);
+    this.#aliases = this.#adopt();
+  }
+
+  /**
+   * One synchronous step: `loss` and its gradients here, their mean over all replicas of all workers, the update. Collective.
+   * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
+   * @throws WorkerLostError if another process is lost; Error if replicas produced different gradients.
+   */
+  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+    this.#checkAliases();
+    const { communicator } = this.context;
+    this.#steps++;
+    this.#produced.fill(0);
+    this.#works.length = 0;
+    communicator.workers.setStep(this.#steps);
+    const begin = performance.now();
+    let forwardDone = begin;
+    const localLoss = tf.tidy(() => {
+      const value = backward(loss, this.variables, (variable, gradient) => this.#take(variable, gradient), {
+        lossScale: this.options.lossScale ?? 1,
+        onForward: () => {
+          forwardDone = performance.now();
+        },
+      });
+      return value.dataSync()[0] as number;
+    });
+    let gradients = 0;
+    for (const [segment, produced] of this.#produced.entries()) {
+      gradients += produced;
+      if (produced === 0) this.#zero(segment);
+    }
+    const backwardDone = performance.now();
+    this.#exchange(localLoss, gradients);
+    const updateMs = this.#finish(learningRate);
+    const sum = this.#checkReports();
+    const end = performance.now();
+    return {
+      loss: sum / communicator.size,
+      localLoss,
+      finite: Number.isFinite(sum),
+      phases: {
+        forward: forwardDone - begin,
+        backward: backwardDone - forwardDone,
+        reduce: end - backwardDone - updateMs,
+        update: updateMs,
+      },
+    };
+  }
+
+  /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */
+  weightDecayLoss(): number {
+    const { kernels } = this.context.memory;
+    let sum = 0;
+    for (const { offset, length } of this.#decayed)
+      sum += kernels.sumSquares(this.weights.subarray(offset, offset + length));
+    return ((this.options.weightDecay?.rate ?? 0) * sum) / 2;
+  }
+
+  #take(variable: tf.Variable, gradient: tf.Tensor): void {
+    const index = this.#segmentOf.get(variable) as number;
+    const target = this.#gradientOf(index);
+    const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
+    if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
+    this.#produced[index] = 1;
+    this.#markReady(index);
+  }
+
+  /** A variable that the loss does not reach has a zero gradient; weight decay and momentum still act on it. */
+  #zero(index: number): void {
+    this.#gradientOf(index).fill(0);
+    this.#markReady(index);
+  }
+
+  #gradientOf(index: number): Float32Array {
+    const { offset, length } = this.segments[index] as TrainerSegment;
+    return (this.#gradients[this.context.communicator.local.rank] as Float32Array).subarray(offset, offset + length);
+  }
+
+  #markReady(index: number): void {
+    for (const pack of this.#packsOf[index] as number[]) Atomics.add(this.#filled, pack, 1);
+    if (!this.context.communicator.isLeader) return;
+    // Packs start in their static order, whatever the order in which they are filled.
+    while (this.#works.length < this.#packs.length && this.#isFilled(this.#works.length)) this.#start();
+    for (const work of this.#works) work.test();
+  }
+
+  #isFilled(pack: number): boolean {
+    const { segments } = this.#packs[pack] as Pack;
+    return Atomics.load(this.#filled, pack) === segments * this.#steps * this.context.communicator.local.size;
+  }
+
+  /** Leader: sums the next pack over the process's replicas and starts its journey. */
+  #start(): void {
+    const { communicator, memory, wire, algorithm } = this.context;
+    const { start, end } = this.#packs[this.#works.length] as Pack;
+    const parts = this.#gradients.map((buffer) => buffer.subarray(start, end));
+    const sum = parts[0] as Float32Array;
+    if (parts.length > 1) memory.kernels.sum(sum, parts);
+    try {
+      this.#works.push(communicator.workers.allReduceAsync(sum, 'sum', { wire, algorithm }));
+    } catch (error) {
+      throw asWorkerError(error);
+    }
+  }
+
+  /** Tells everybody this replica's loss and number of gradients. All packs are on their way afterwards. */
+  #exchange(loss: number, gradients: number): void {
+    const { communicator } = this.context;
+    communicator.local.allGather(Float64Array.of(loss, gradients), this.#localReports);
+    if (!communicator.isLeader) return;
+    while (this.#works.length < this.#packs.length) this.#start();
+    try {
+      communicator.workers.allGather(this.#localReports, this.#reports);
+    } catch (error) {
+      throw asWorkerError(error);
+    }
+  }
+
+  /** Applies pack after pack as they arrive. @returns milliseconds of updating. */
+  #finish(learningRate: number): number {
+    const { communicator } = this.context;
+    let updateMs = 0;
+    for (const [index, pack] of this.#packs.entries()) {
+      this.#await(index);
+      const begin = performance.now();
+      this.#update(pack, learningRate);
+      updateMs += performance.now() - begin;
+    }
+    communicator.local.barrier();
+    return updateMs;
+  }
+
+  #await(pack: number): void {
+    const { communicator, timeoutMs } = this.context;
+    if (communicator.isLeader) {
+      try {
+        this.#works[pack]?.wait();
+      } catch (error) {
+        throw asWorkerError(error);
+      }
+      Atomics.store(this.#summed, pack, this.#steps);
+      Atomics.notify(this.#summed, pack);
+      return;
+    }
+    while (Atomics.load(this.#summed, pack) < this.#steps) {
+      if (Atomics.wait(this.#summed, pack, this.#steps - 1, timeoutMs) === 'timed-out') {
+        throw new WorkerLostError(
+          `Replica ${communicator.rank} waited ${timeoutMs / 1000} s for its worker's leader in step ${this.#steps}.`,
+        );
+      }
+    }
+  }
+
+  /** This replica's slice of a pack: sum → mean → decay → momentum → weights, in one pass. */
+  #update(pack: Pack, learningRate: number): void {
+    const { communicator, memory } = this.context;
+    const { optimizer, lossScale = 1 } = this.options;
+    const { local } = communicator;
+    const gradientScale = 1 / (communicator.size * lossScale);
+    for (const { start, end, weightDecay } of pack.runs) {
+      const from = start + Math.floor(((end - start) * local.rank) / local.size);
+      const to = start + Math.floor(((end - start) * (local.rank + 1)) / local.size);
+      if (from === to) continue;
+      const weights = this.weights.subarray(from, to);
+      const sum = [(this.#gradients[0] as Float32Array).subarray(from, to)];
+      const update = { learningRate, gradientScale, weightDecay };
+      if (optimizer.kind === 'momentum') {
+        const slot = (this.slots.momentum as Float32Array).subarray(from, to);
+        const { momentum, nesterov = false } = optimizer;
+        memory.kernels.momentumUpdate(weights, slot, sum, { ...update, momentum, nesterov });
+      } else memory.kernels.sgdUpdate(weights, sum, update);
+    }
+  }
+
+  /** Sum of all losses. @throws Error, the same on all replicas, if their gradients were not the same variables'. */
+  #checkReports(): number {
+    let sum = 0;
+    const { size } = this.context.communicator;
+    const counts = Array.from({ length: size }, (_, replica) => this.#reports[REPORT * replica + 1] as number);
+    for (let replica = 0; replica < size; replica++) sum += this.#reports[REPORT * replica] as number;
+    if (counts.some((count) => count !== counts[0])) {
+      throw new Error(
+        `Replicas produced different numbers of gradients in step ${this.#steps}: ` +
+          `${counts.map((count, replica) => `replica ${replica} ${count}`).join(', ')} of ${this.segments.length} variables.\n` +
+          'help: the loss must use the same variables on every replica.',
+      );
+    }
+    return sum;
+  }
+
+  /** Replica 0 of worker 0 has the initial values; every variable becomes a view of the flat weights. */
+  #adopt(): object[] {
+    const { communicator } = this.context;
+    if (communicator.isLeader) {
+      for (const [i, { offset }] of this.segments.entries()) {
+        this.weights.set((this.variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+      }
+      try {
+        communicator.workers.broadcast(this.weights, 0);
+      } catch (error) {
+        throw asWorkerError(error);
+      }
+    }
+    communicator.local.barrier();
+    return this.segments.map(({ offset, length, shape }, i) => {
+      const variable = this.variables[i] as tf.Variable;
+      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
+      variable.assign(view);
+      view.dispose();
+      return variable.dataId;
+    });
+  }
+
+  #checkAliases(): void {
+    for (const [i, variable] of this.variables.entries()) {
+      if (variable.dataId === this.#aliases[i]) continue;
+      throw new Error(
+        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
+          'help: write new values to trainer.weights, between steps; or assign before making the trainer.',
+      );
+    }
+  }
+}
+
+/**
+ * `count` packs of ⌈elements ÷ count⌉ elements (the last one gets what is left), as upstream's num_packs cuts them, listed
+ * from the end of the buffer: backward produces the last variables' gradients first.
+ */
+function cutIntoPacks(segments: readonly TrainerSegment[], rates: readonly number[], count: number): Pack[] {
+  const last = segments.at(-1);
+  const elements = last ? last.offset + last.length : 0;
+  const size = Math.max(1, Math.ceil(elements / count));
+  const packs: Pack[] = [];
+  for (let start = 0; start < elements; start += size) {
+    const end = Math.min(elements, start + size);
+    const runs: Run[] = [];
+    let touching = 0;
+    for (const [i, segment] of segments.entries()) {
+      if (!overlaps(segment, { start, end })) continue;
+      touching++;
+      const from = Math.max(start, segment.offset);
+      const to = Math.min(end, segment.offset + segment.length);
+      const before = runs.at(-1);
+      if (before?.weightDecay === rates[i]) runs[runs.length - 1] = { ...before, end: to };
+      else runs.push({ start: from, end: to, weightDecay: rates[i] as number });
+    }
+    packs.unshift({ start, end, segments: touching, runs });
+  }
+  return packs;
+}
+
+function overlaps({ offset, length }: TrainerSegment, { start, end }: { start: number; end: number }): boolean {
+  return length > 0 && offset < end && offset + length > start;
+}

@@ -1,0 +1,116 @@
+/** MultiWorkerMirroredStrategy under real mpirun: training against float64 loops, faults, disagreement, missing launcher. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
+import { reference, type TestOutcome, type TestTask } from './testing-worker.js';
+
+const program = new URL('./testing-multi-worker.js', import.meta.url);
+const skip = whyNoMpirun();
+
+const task: TestTask = { steps: 12, batchPerReplica: 4, features: 37 };
+
+function start(workers: number, replicas: number, options: object = {}, change: Partial<TestTask> = {}) {
+  const args = [String(replicas), JSON.stringify(options), JSON.stringify({ ...task, ...change })];
+  return mpirun(workers, program, { args });
+}
+
+function outcomesOf(result: MpirunResult): TestOutcome[] {
+  assert.equal(result.status, 0, result.describe());
+  return result.outputs.flatMap((text) => {
+    const line = text.split('\n').find((candidate) => candidate.startsWith('RESULT '));
+    assert.ok(line, result.describe());
+    return JSON.parse(line.slice('RESULT '.length)) as TestOutcome[];
+  });
+}
+
+function assertTrained(outcomes: TestOutcome[], count: number, tolerance: number): void {
+  const expected = reference(task, count);
+  assert.deepEqual(
+    outcomes.map(({ replica, replicas }) => `${replica}/${replicas}`),
+    Array.from({ length: count }, (_, i) => `${i}/${count}`),
+  );
+  for (const { weights, losses } of outcomes) {
+    assert.deepEqual(weights, outcomes[0]?.weights, 'weights are bit-identical on all replicas');
+    assert.deepEqual(losses, outcomes[0]?.losses);
+    for (const [i, weight] of weights.entries())
+      assert.ok(Math.abs(weight - (expected.weights[i] as number)) < tolerance);
+    for (const [i, loss] of losses.entries()) assert.ok(Math.abs(loss - (expected.losses[i] as number)) < tolerance);
+  }
+}
+
+describe('MultiWorkerMirroredStrategy', { skip }, () => {
+  for (const [workers, replicas] of [
+    [2, 1],
+    [3, 1],
+    [2, 2],
+    [4, 1],
+  ] as const) {
+    it(`${workers} workers with ${replicas} replicas train as one does with the global batch`, async () => {
+      assertTrained(outcomesOf(await start(workers, replicas)), workers * replicas, 2e-5);
+    });
+  }
+
+  it('gives the same bits for every number of packs, in rank order', async () => {
+    const [one, four] = await Promise.all([start(3, 1), start(3, 1, { numPacks: 4 })]);
+    assert.deepEqual(outcomesOf(four), outcomesOf(one));
+  });
+
+  it('trains with the ring, and with gradients in bf16', async () => {
+    const [ring, bf16] = await Promise.all([
+      start(2, 2, { communication: 'RING', numPacks: 3 }),
+      start(2, 1, { gradientDtype: 'bf16', numPacks: 2 }),
+    ]);
+    assertTrained(outcomesOf(ring), 4, 2e-5);
+    // A gradient element is off by 2⁻⁷ of itself at most; 12 steps of rate 0.05 with momentum add up a few of them.
+    assertTrained(outcomesOf(bf16), 2, 2e-2);
+  });
+
+  it('compares what runs, and names what differs on which rank', async () => {
+    const result = await start(2, 1, { differ: 1 });
+    assert.notEqual(result.status, 0);
+    assert.match(
+      result.outputs.join(''),
+      /The ranks do not run the same thing. Different: flags \(rank 0: seed="0"; rank 1: seed="1"\)/,
+      result.describe(),
+    );
+  });
+
+  for (const how of ['kill', 'throw']) {
+    it(`a worker is lost (${how}): the others name it and the step`, async () => {
+      const result = await start(3, 2, {}, { steps: 1000, fault: { how, replica: 3, step: 7 } });
+      assert.notEqual(result.status, 0);
+      for (const survivor of [0, 2]) {
+        const pattern =
+          how === 'kill' ? /Rank 1 \(host .*was lost: .*\(collective \d+, step \d+\)/ : /Rank 1 .*failed: Replica 1/;
+        assert.match(result.outputs[survivor] as string, pattern, result.describe());
+      }
+      if (how === 'throw') assert.match(result.outputs[1] as string, /a mistake of its own/);
+      assert.ok(result.seconds < 30, result.describe());
+    });
+  }
+
+  it('a frozen worker: within the limit', async () => {
+    const options = { mpi: { silenceSeconds: 2 } };
+    const result = await start(2, 1, options, { steps: 1000, fault: { how: 'stop', replica: 1, step: 7 } });
+    assert.notEqual(result.status, 0);
+    assert.match(result.outputs[0] as string, /Rank 1 .* was lost: it has not answered for 2/, result.describe());
+    assert.ok(result.seconds < 40, result.describe());
+  });
+
+  it('without mpirun, prints the command', () => {
+    const TF_CONFIG = JSON.stringify({
+      cluster: { worker: ['localhost:1', 'localhost:2'] },
+      task: { type: 'worker', index: 0 },
+    });
+    const path = fileURLToPath(program);
+    const { status, stderr } = spawnSync(process.execPath, [path, '1'], {
+      env: { ...process.env, TF_CONFIG },
+      encoding: 'utf8',
+    });
+    assert.notEqual(status, 0);
+    assert.ok(stderr.includes('help: unset TF_CONFIG; mpirun -np 2 '), stderr);
+    assert.ok(stderr.includes(`${path} 1`), stderr);
+  });
+});

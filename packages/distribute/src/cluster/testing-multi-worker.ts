@@ -1,0 +1,17 @@
+/** For tests: what mpirun starts. Arguments: replicas per worker, options of the strategy as JSON, the task as JSON. */
+import { MultiWorkerMirroredStrategy } from './multi-worker-mirrored-strategy.js';
+import type { TestOutcome } from './testing-worker.js';
+
+const [, , replicas = '1', options = '{}', task = '{}'] = process.argv;
+const strategy = new MultiWorkerMirroredStrategy({
+  devices: Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`),
+  ...JSON.parse(options),
+  ...(options.includes('"differ"') && { facts: { flags: { batch_size: 8, seed: process.env.OMPI_COMM_WORLD_RANK } } }),
+});
+try {
+  const outcomes = await strategy.run<TestOutcome>(new URL('./testing-worker.js', import.meta.url), JSON.parse(task));
+  console.log(`RESULT ${JSON.stringify(outcomes)}`);
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 1;
+}
