@@ -9,11 +9,11 @@
  * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
-import type { CrossDeviceOps } from '../replica/provisional.js';
 import { FlatReducer } from '../replica/provisional.js';
 import { backward } from './backward.js';
 

@@ -1,8 +1,8 @@
 /** What the main thread and a replica's thread say to each other. Plain data only. */
 
 import type { SharedMemoryGroupHandle } from '../communicator/shared-memory-group.js';
+import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
-import type { CrossDeviceOpsConfig } from '../replica/provisional.js';
 
 /** Everything a replica's thread is born with. */
 export interface ReplicaWorkerData {

@@ -6,12 +6,12 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
 import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
 import { Trainer, type TrainerOptions } from '../optimizer/trainer.js';
-import type { CrossDeviceOps } from '../replica/provisional.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
@@ -41,6 +41,7 @@ export class ReplicaContext {
   readonly crossDeviceOps: CrossDeviceOps;
   readonly #parts: ReplicaContextParts;
   #stopQuestions = 0;
+  #scratch: Float32Array = new Float32Array();
 
   constructor(parts: ReplicaContextParts) {
     this.#parts = parts;
@@ -63,7 +64,7 @@ export class ReplicaContext {
     }
     if (this.numReplicasInSync === 1) return tensors.map((tensor) => tensor.clone());
     this.#checkSameSizes(tensors);
-    const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
+    const flat = this.#flat(tensors.reduce((total, tensor) => total + tensor.size, 0));
     let offset = 0;
     for (const tensor of tensors) {
       copyValues(tensor, flat.subarray(offset, offset + tensor.size));
@@ -77,6 +78,16 @@ export class ReplicaContext {
       offset += tensor.size;
       return tf.tensor(values, tensor.shape, 'float32');
     });
+  }
+
+  /** This replica's `length` elements of memory in which replicas reduce without copying. */
+  #flat(length: number): Float32Array {
+    if (this.#scratch.length < length) {
+      // Powers of two, because flat memory is never given back.
+      const each = this.#parts.communicator.inner.allocateSymmetric(2 ** Math.ceil(Math.log2(Math.max(length, 1024))));
+      this.#scratch = each[this.replicaIdInSyncGroup] as Float32Array;
+    }
+    return this.#scratch.subarray(0, length);
   }
 
   /** A different list on one replica would add up unrelated values, so numbers and sizes are compared every time. */

@@ -7,9 +7,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
+import { createCrossDeviceOpsFromConfig } from '../cross-device-ops/create.js';
 import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
-import { createCrossDeviceOpsFromConfig } from '../replica/provisional.js';
 import { ControlBlock } from './control-block.js';
 import { CountingCommunicator } from './counting-communicator.js';
 import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';

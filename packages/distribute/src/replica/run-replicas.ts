@@ -8,8 +8,8 @@
  */
 import { type ResourceLimits, Worker } from 'node:worker_threads';
 import { createSharedMemoryGroup, type SharedMemoryGroup } from '../communicator/shared-memory-group.js';
+import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
-import type { CrossDeviceOpsConfig } from '../replica/provisional.js';
 import { ControlBlock } from './control-block.js';
 import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';

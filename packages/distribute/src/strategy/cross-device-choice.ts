@@ -5,8 +5,9 @@
  * to one device here.
  */
 
+import type { CrossDeviceOps, CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
+import { ShardedAllReduce } from '../cross-device-ops/sharded-all-reduce.js';
 import type { DeviceDescription } from '../devices/device.js';
-import { type CrossDeviceOps, type CrossDeviceOpsConfig, ShardedAllReduce } from '../replica/provisional.js';
 
 /** The best there is for these devices. */
 export function chooseCrossDeviceOps(_devices: readonly DeviceDescription[], numPacks: number): CrossDeviceOps {
@@ -16,9 +17,4 @@ export function chooseCrossDeviceOps(_devices: readonly DeviceDescription[], num
 /** For one replica: whatever it is, it reduces nothing. */
 export function singleReplicaOps(): CrossDeviceOpsConfig {
   return new ShardedAllReduce(1).toConfig();
-}
-
-/** 'ShardedAllReduce(num_packs=2)'. */
-export function describeOps(ops: CrossDeviceOps): string {
-  return `${ops.constructor.name}(num_packs=${ops.numPacks})`;
 }

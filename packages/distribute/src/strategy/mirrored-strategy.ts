@@ -6,10 +6,10 @@
  * replicas that share memory sum slices side by side.
  */
 
+import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
-import type { CrossDeviceOps } from '../replica/provisional.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { chooseCrossDeviceOps, describeOps } from './cross-device-choice.js';
+import { chooseCrossDeviceOps } from './cross-device-choice.js';
 import { defaultLog, type Strategy, type StrategyLog } from './strategy.js';
 
 export interface MirroredStrategyOptions extends StrategyLog {
@@ -32,12 +32,12 @@ export class MirroredStrategy implements Strategy {
     const names = options.devices ? checkDevices(options.devices) : defaultDevices();
     this.devices = resolveDevices(names);
     if (options.crossDeviceOps) {
-      options.crossDeviceOps.checkDevices?.(this.devices);
+      options.crossDeviceOps.checkDevices(this.devices);
       this.crossDeviceOps = options.crossDeviceOps;
     } else {
       this.crossDeviceOps = chooseCrossDeviceOps(this.devices, options.numPacks ?? 1);
       (options.log ?? defaultLog)(
-        `MirroredStrategy on ${names.join(', ')}: gradients are reduced by ${describeOps(this.crossDeviceOps)}.`,
+        `MirroredStrategy on ${names.join(', ')}: gradients are reduced by ${this.crossDeviceOps}.`,
       );
     }
   }
@@ -47,7 +47,7 @@ export class MirroredStrategy implements Strategy {
   }
 
   get crossDeviceOpsDescription(): string {
-    return describeOps(this.crossDeviceOps);
+    return this.crossDeviceOps.toString();
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
