@@ -20,6 +20,7 @@ import { ringAllReduce } from './all-reduce/ring.js';
 import { describeRank } from './identity.js';
 import { describeCulprit, type MpiAlgorithm, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
+import { describeOperation, describeWhere, type Operation } from './operation.js';
 import { Scratch } from './scratch.js';
 import { monotonicMs, OPERATIONS, type OperationName, type RankStatus, StatusBoard } from './status-board.js';
 
@@ -47,16 +48,6 @@ const TAGS = 2 ** 14;
 const LARGEST_COUNT = 2 ** 30;
 /** Tags of the collectives that are not all-reduces. */
 const DEBUG_TAG = 2;
-
-/** An operation, for messages. */
-interface Operation {
-  readonly name: OperationName;
-  readonly bytes: number;
-  /** 0 for send and receive, which are not collectives. */
-  readonly sequence: number;
-  /** The partner of send and receive. */
-  readonly partner?: number;
-}
 
 /** See the file's head. */
 export class MpiCommunicator implements Communicator {
@@ -380,11 +371,9 @@ export class MpiCommunicator implements Communicator {
   #throwIfAborted(operation?: Operation, began = 0): void {
     if (!this.#board.isAborted) return;
     const reason = this.#board.abortReason;
-    const status = this.#board.status(this.rank);
-    const last: Operation = { name: status.operation, bytes: status.bytes, sequence: status.sequence };
     const where = operation
       ? this.#where(operation, began, 'was waiting')
-      : `${status.step >= 0 ? `was in step ${status.step}` : 'was computing'} after ${describeOperation(last)}`;
+      : describeWhere(this.#board.status(this.rank));
     const help =
       reason.rank < 0
         ? 'all ranks must issue the same collectives in the same order; look for a branch that depends on the rank.'
@@ -521,15 +510,6 @@ class MpiWork implements Work {
   wait(): void {
     if (!this.#isDone) this.waitFor(() => this.test());
   }
-}
-
-function describeOperation({ name, bytes, sequence, partner }: Operation, step = -1): string {
-  if (partner !== undefined) {
-    return `${name} of ${bytes.toLocaleString('en')} bytes ${name === 'send' ? 'to' : 'from'} rank ${partner}`;
-  }
-  if (sequence === 0) return 'no collective yet';
-  const details = [`collective ${sequence}`, ...(step >= 0 ? [`step ${step}`] : [])].join(', ');
-  return `${name}${name === 'barrier' ? '' : ` of ${bytes.toLocaleString('en')} bytes`} (${details})`;
 }
 
 /** What the comparison adds: kind of sum, element type, wire, algorithm, root. */

@@ -8,6 +8,7 @@ import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { describeRank, ownIdentity, type RankIdentity } from './identity.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
+import { describeWhere } from './operation.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
 
@@ -222,10 +223,10 @@ export class MpiGroup {
     setTimeout(() => {
       const { isAborted, abortReason } = this.#board;
       if (!isAborted && !isAlone) return;
-      const { step } = this.#board.status(this.rank);
-      const where = step >= 0 ? ` in step ${step}` : '';
-      const why = isAborted ? `. ${describeCulprit(abortReason, this.handle)}` : '';
-      process.stderr.write(`Rank ${this.rank} was told to end by its launcher${where}${why}.\n`);
+      const why = isAborted ? `${describeCulprit(abortReason, this.handle)}. ` : '';
+      process.stderr.write(
+        `${why}Rank ${this.rank} of ${this.size} ${describeWhere(this.#board.status(this.rank))}; its launcher told it to end.\n`,
+      );
       process.exit(143);
     }, TERMINATION_MS).unref();
   }
