@@ -42,7 +42,7 @@ type Steps = Generator<number, void, void>;
 export interface SharedBuffers {
   /** In rank order, all of the same length. */
   readonly buffers: Float32Array[];
-  /** Brings results back if the buffer had to be copied. Collective. The views must not be used afterwards. */
+  /** Brings the result back if the buffer had to be copied. Call it when all ranks are done with all buffers. */
   release(): void;
 }
 
@@ -124,8 +124,8 @@ export class SharedMemoryCommunicator implements Communicator {
   }
 
   /**
-   * Every rank's `buffer`, for algorithms that work on all of them side by side; they need barriers of their own. Buffers
-   * outside the flat memory are copied in, and copied back by `release`. Collective.
+   * Every rank's `buffer`, all of them final, for algorithms that work on them side by side with barriers of their own.
+   * Buffers outside the flat memory are copied in, and copied back by `release`. Collective.
    */
   share(buffer: Float32Array): SharedBuffers {
     if (this.size === 1) return { buffers: [buffer], release: () => undefined };
@@ -134,7 +134,7 @@ export class SharedMemoryCommunicator implements Communicator {
     const addresses = this.#ranks((rank) => this.#board.addressOf(rank, operation.sequence));
     if (addresses.every((address) => address >= 0)) {
       const buffers = addresses.map((address) => this.memory.viewAt(address, buffer.length));
-      return { buffers, release: () => this.barrier() };
+      return { buffers, release: () => undefined };
     }
     if ((this.#scratch[0]?.length ?? -1) < buffer.length) {
       // Powers of two, because flat memory is never given back.
@@ -146,10 +146,7 @@ export class SharedMemoryCommunicator implements Communicator {
     this.barrier();
     return {
       buffers,
-      release: () => {
-        buffer.set(own);
-        this.barrier();
-      },
+      release: () => buffer.set(own),
     };
   }
 

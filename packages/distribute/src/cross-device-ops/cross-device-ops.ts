@@ -53,8 +53,8 @@ export abstract class CrossDeviceOps {
   constructor(readonly numPacks: number) {}
 
   /**
-   * One algorithm: every buffer of the group becomes the sum of all, pack by pack. Runs on every rank; when it returns on
-   * one, that rank's buffer is complete and nobody will touch it any more.
+   * One algorithm: every buffer of the group becomes the sum of all, pack by pack. Runs on every rank, when all buffers are
+   * final; when it returns on one, that rank's buffer is complete and nobody will touch any buffer any more.
    */
   abstract reducePacks(group: PeerGroup, packs: readonly Pack[]): void;
 

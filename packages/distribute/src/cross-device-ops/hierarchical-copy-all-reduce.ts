@@ -3,7 +3,7 @@
  *
  * Made for machines with two groups of tightly linked devices (DGX-1: two quads of GPUs), where only one copy per direction
  * should cross between the groups. With g = floor(n/2) the halves are [0, g) and [g, n). Pack i has main A = i mod n and
- * main B = A ± g in the other half, so that num_packs = n spreads the work over all replicas. Steps: barrier; A and B sum
+ * main B = A ± g in the other half, so that num_packs = n spreads the work over all replicas. Steps: A and B sum
  * their halves; barrier; A adds B's partial sum; barrier; B copies the total; barrier; each other copies from its half's
  * main; barrier. For a pack of P bytes the mains read about n/2·P each, A another P, and every rank but A copies P once.
  *
@@ -59,7 +59,6 @@ export class HierarchicalCopyAllReduce extends CrossDeviceOps {
     const cut = ({ offset, length }: Pack, index: number) =>
       (buffers[index] as Float32Array).subarray(offset, offset + length);
 
-    barrier();
     for (const { pack, mains } of work) {
       if (rank !== mains.a && rank !== mains.b) continue;
       kernels.sum(

@@ -8,6 +8,15 @@ export {
   type PeerCommunicator,
   type PeerGroup,
 } from './cross-device-ops.js';
+export {
+  type FinishResult,
+  type FlatOptimizer,
+  FlatReducer,
+  type FlatReducerOptions,
+  type FlatSegment,
+  MAX_MEET_VALUES,
+  type UpdateOptions,
+} from './flat-reducer.js';
 export { HierarchicalCopyAllReduce } from './hierarchical-copy-all-reduce.js';
 export { NcclAllReduce } from './nccl-all-reduce.js';
 export { ConcatAndSplitPacker, type Pack, type PackedLayout, splitIntoPacks } from './packing.js';

@@ -1,7 +1,7 @@
 /**
  * ReductionToOneDevice: one replica sums everything, the others copy the sum.
  *
- * Steps for S bytes and n replicas: barrier; the target sums all n buffers in rank order; barrier; each other replica copies
+ * Steps for S bytes and n replicas: the target sums all n buffers in rank order; barrier; each other replica copies
  * S; barrier. The target reads n·S and writes S bytes while the others wait, then each other rank reads and writes S.
  * Works for anything, is fast for nothing: TensorFlow's choice for CPU devices, and the plainest thing to compare with.
  * Source: tf.distribute.ReductionToOneDevice (cross_device_ops.py).
@@ -34,8 +34,10 @@ export class ReductionToOneDevice extends CrossDeviceOps {
 
   override reducePacks({ rank, size, buffers, kernels, barrier }: PeerGroup, packs: readonly Pack[]): void {
     if (size === 1) return;
-    const target = Math.min(this.reduceToDevice, size - 1);
-    barrier();
+    const target = this.reduceToDevice;
+    if (!(target in buffers)) {
+      throw new RangeError(`reduceToDevice ${target} is not a replica; replicas are 0 to ${size - 1}.`);
+    }
     const cut = ({ offset, length }: Pack, index: number) =>
       (buffers[index] as Float32Array).subarray(offset, offset + length);
     if (rank === target) {

@@ -1,7 +1,7 @@
 /**
  * ShardedAllReduce: replicas that share memory sum slices side by side. Lockstep's default within a process.
  *
- * Steps for S bytes and n replicas: barrier; replica r sums slice r (S/n) of every pack over all n buffers, in rank order,
+ * Steps for S bytes and n replicas: replica r sums slice r (S/n) of every pack over all n buffers, in rank order,
  * and writes the sum into all of them; barrier. Every rank reads S and writes S bytes, at the same time as the others:
  * reduce-scatter and all-gather in one pass, without the copies between them. The same bits for every number of packs.
  */
@@ -23,7 +23,6 @@ export class ShardedAllReduce extends CrossDeviceOps {
 
   override reducePacks({ rank, size, buffers, kernels, barrier }: PeerGroup, packs: readonly Pack[]): void {
     if (size === 1) return;
-    barrier();
     for (const { offset, length } of packs) {
       const from = offset + Math.floor((length * rank) / size);
       const to = offset + Math.floor((length * (rank + 1)) / size);
