@@ -11,6 +11,7 @@ import koffi from 'koffi';
 const CACHE_LINE = 64;
 const HUGE_PAGE = 2 * 1024 * 1024;
 const MADV_HUGEPAGE = 14;
+const LARGE = 2 ** 20;
 /** Size classes are this fraction of a power of two, so that at most one eighth of a buffer is unused. */
 const CLASSES_PER_DOUBLING = 8;
 
@@ -31,6 +32,8 @@ export interface PoolStatistics {
   readonly peakBytes: number;
   /** How often memory was taken from the system instead of the pool. */
   readonly allocations: number;
+  /** Of those, buffers of 1 MiB and more: the ones whose first touch a step would notice. */
+  readonly largeAllocations: number;
 }
 
 /** No memory for a tensor; the engine stays usable. */
@@ -54,6 +57,7 @@ export class MemoryPool {
   #freeBytes = 0;
   #peak = 0;
   #allocations = 0;
+  #largeAllocations = 0;
 
   constructor(options: MemoryPoolOptions = {}) {
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
@@ -103,6 +107,7 @@ export class MemoryPool {
       bytesFree: this.#freeBytes,
       peakBytes: this.#peak,
       allocations: this.#allocations,
+      largeAllocations: this.#largeAllocations,
     };
   }
 
@@ -122,6 +127,7 @@ export class MemoryPool {
       }
     }
     this.#allocations++;
+    if (size >= LARGE) this.#largeAllocations++;
     const base = Number(koffi.address(new Uint8Array(memory)));
     const byteOffset = (alignment - (base % alignment)) % alignment;
     if (size >= HUGE_PAGE) adviseHugePages(base + byteOffset, size);

@@ -1,0 +1,93 @@
+/**
+ * Finds the command that was typed and runs it. Each command is a module of its own, loaded when it is needed, so that
+ * `lockstep --help` takes no longer than Node does.
+ */
+import { readFileSync } from 'node:fs';
+import { nearest } from './nearest.js';
+
+/** What a command module exports. */
+export interface Command {
+  /** @returns exit status */
+  main(argv: readonly string[]): Promise<number>;
+}
+
+interface Entry {
+  readonly summary: string;
+  readonly load: () => Promise<Command>;
+}
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  start: {
+    summary: 'Train a small ResNet on 10,000 embedded handwritten digits, on all cores.',
+    load: () => import('./commands/start.js'),
+  },
+  cifar10: {
+    summary: 'Train a ResNet on CIFAR-10, with the flags of the Model Garden (cifar10_main).',
+    load: () => import('./commands/cifar10.js'),
+  },
+  'download-cifar10': {
+    summary: 'Fetch and unpack the CIFAR-10 data set.',
+    load: () => import('./commands/download-cifar10.js'),
+  },
+  devices: {
+    summary: 'List the devices that replicas can run on.',
+    load: () => import('./commands/devices.js'),
+  },
+  bench: {
+    summary: 'Measure: bench resnet, bench all_reduce, bench peers.',
+    load: () => import('./commands/bench.js'),
+  },
+  launch: {
+    summary: 'Run a program on many machines with Open MPI.',
+    load: () => import('./commands/launch.js'),
+  },
+};
+
+const HELP = `Lockstep trains neural networks in TypeScript on many devices at once.
+
+Usage: lockstep <command> [flags]
+
+Commands:
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}`)
+  .join('\n')}
+  ${'version'.padEnd(18)}Print the version.
+  ${'help'.padEnd(18)}Print this text.
+
+Examples:
+  lockstep start
+  lockstep download-cifar10 --data_dir=cifar10
+  lockstep cifar10 --data_dir=cifar10 --model_dir=model --resnet_size=20 --train_epochs=10
+  lockstep cifar10 --use_synthetic_data --max_train_steps=20 --num_cpus=2 --distribution_strategy=mirrored
+  lockstep bench resnet --resnet_size=20 --batch_size=128
+
+\`lockstep <command> --help\` lists a command's flags, --helpfull all of them.
+`;
+
+/** @param argv what was typed after `lockstep` @returns exit status */
+export async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (name === 'version' || name === '--version') {
+    process.stdout.write(`lockstep ${version()}\n`);
+    return 0;
+  }
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (!entry) {
+    const guess = nearest(name, Object.keys(COMMANDS));
+    process.stderr.write(
+      `lockstep: there is no command '${name}'${guess ? `; did you mean '${guess}'?` : '.'}\nhelp: \`lockstep --help\` lists the commands.\n`,
+    );
+    return 2;
+  }
+  const command = await entry.load();
+  return command.main(rest);
+}
+
+function version(): string {
+  const file = new URL('../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}

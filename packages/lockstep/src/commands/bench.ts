@@ -1,0 +1,33 @@
+/** `lockstep bench …`: finds the benchmark that was asked for. */
+import type { Command } from '../cli.js';
+import { nearest } from '../nearest.js';
+
+const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
+  resnet: { summary: 'a training step of the official ResNet', load: () => import('../bench/resnet.js') },
+  all_reduce: { summary: 'sums over replicas, by algorithm and size', load: () => import('../bench/all-reduce.js') },
+  peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
+};
+
+const HELP = `Usage: lockstep bench <what> [flags]
+
+${Object.entries(BENCHMARKS)
+  .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
+  .join('\n')}
+
+\`lockstep bench <what> --help\` lists the flags.
+`;
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name.startsWith('--help')) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const benchmark = Object.hasOwn(BENCHMARKS, name) ? BENCHMARKS[name] : undefined;
+  if (!benchmark) {
+    const guess = nearest(name, Object.keys(BENCHMARKS));
+    process.stderr.write(`lockstep bench: there is no '${name}'${guess ? `; did you mean '${guess}'?` : '.'}\n${HELP}`);
+    return 2;
+  }
+  return (await benchmark.load()).main(rest);
+}

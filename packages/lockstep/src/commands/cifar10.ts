@@ -1,0 +1,10 @@
+/** `lockstep cifar10`: the Model Garden's cifar10_main on the devices of this machine. */
+import { main as cifar10 } from '@lockstep/official/resnet/cifar10-main';
+import { registerBackend, reportErrors } from '../backend.js';
+
+export function main(argv: readonly string[]): Promise<number> {
+  return reportErrors(async () => {
+    await registerBackend(argv);
+    return cifar10(argv);
+  });
+}

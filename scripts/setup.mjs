@@ -1,0 +1,125 @@
+// Everything that must be there before Lockstep runs: native libraries, npm packages, a build. Plain Node without
+// dependencies, because it runs before anything is installed. It says what it does; what is done already is skipped.
+//
+//   node scripts/setup.mjs [--mpi] [--quiet]
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const wantsMpi = process.argv.includes('--mpi');
+const STAMP = join(root, 'node_modules', '.lockstep-installed');
+
+const say = (line) => process.stderr.write(`setup: ${line}\n`);
+
+function run(command, args, options = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], ...options });
+  if (error) throw error;
+  return status === 0;
+}
+
+function fail(line) {
+  process.stderr.write(`${line}\n`);
+  process.exit(1);
+}
+
+/** Debian's and Ubuntu's package that brings a library, by the file that proves it is there. */
+const LIBRARIES = [
+  { files: ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'], packages: ['libdnnl2', 'libdnnl3.6'], what: 'oneDNN' },
+  ...(wantsMpi
+    ? [{ files: ['libmpi.so.40'], packages: ['openmpi-bin libopenmpi3', 'openmpi-bin libopenmpi40'], what: 'Open MPI' }]
+    : []),
+];
+const FOLDERS = [
+  ...(process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean),
+  '/usr/lib/x86_64-linux-gnu',
+  '/usr/lib/aarch64-linux-gnu',
+  '/lib/x86_64-linux-gnu',
+  '/usr/lib64',
+  '/usr/lib',
+  '/usr/local/lib',
+];
+
+function hasLibrary(files) {
+  if (process.env.LOCKSTEP_DNNL_LIBRARY && files[0].startsWith('libdnnl')) return true;
+  return FOLDERS.some((folder) => files.some((file) => existsSync(join(folder, file))));
+}
+
+function installLibraries() {
+  const missing = LIBRARIES.filter(({ files }) => !hasLibrary(files));
+  if (missing.length === 0) return;
+  const names = missing.map(({ what }) => what).join(' and ');
+  const hint = `apt-get install ${missing.map(({ packages }) => packages[0]).join(' ')}`;
+  if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) {
+    fail(
+      `setup: ${names} is missing. Install it with this system's package manager (on Debian: ${hint}), then run this again.`,
+    );
+  }
+  const prefix = privileges();
+  if (prefix === null) fail(`setup: ${names} is missing, and installing it needs root. Run: sudo ${hint}`);
+  say(`installing ${names} (${hint})`);
+  const apt = (...args) =>
+    run(prefix[0] ?? 'apt-get', [...prefix.slice(1), ...(prefix.length ? ['apt-get'] : []), ...args], {
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    });
+  for (const { packages, what, files } of missing) {
+    const install = () =>
+      packages.some((list) => apt('install', '-y', '-qq', '--no-install-recommends', ...list.split(' '))) &&
+      hasLibrary(files);
+    // A fresh machine has no package lists yet.
+    if (!install() && !(apt('update', '-qq') && install())) {
+      fail(
+        `setup: ${what} could not be installed. Run: ${hint}\nTraining without it: --backend=cpu (TensorFlow.js' own kernels, very slow).`,
+      );
+    }
+  }
+}
+
+/** [] as root, ['sudo', '-n'] where that works without a password, null where neither. */
+function privileges() {
+  if (process.getuid?.() === 0) return [];
+  return spawnSync('sudo', ['-n', 'true']).status === 0 ? ['sudo', '-n'] : null;
+}
+
+function installPackages() {
+  const lock = readFileSync(join(root, 'package-lock.json'), 'utf8');
+  const packages = readdirSync(join(root, 'packages')).map((name) =>
+    readFileSync(join(root, 'packages', name, 'package.json'), 'utf8'),
+  );
+  const wanted = `${process.version}\n${lock}\n${packages.join('\n')}`;
+  if (existsSync(STAMP) && readFileSync(STAMP, 'utf8') === wanted) return;
+  say('installing npm packages (npm ci)');
+  if (!run('npm', ['ci', '--no-audit', '--no-fund'])) fail('setup: npm ci failed; its messages are above.');
+  writeFileSync(STAMP, wanted);
+}
+
+/** The newest change of a source or configuration file, milliseconds. */
+function newestSource() {
+  let newest = 0;
+  const visit = (folder) => {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) {
+        if (!['node_modules', 'dist', 'docs'].includes(entry.name)) visit(path);
+      } else if (/\.(ts|json|mjs)$/.test(entry.name)) newest = Math.max(newest, statSync(path).mtimeMs);
+    }
+  };
+  visit(join(root, 'packages'));
+  return newest;
+}
+
+function build() {
+  const stamp = join(root, 'packages', 'lockstep', 'dist', '.built');
+  if (existsSync(stamp) && statSync(stamp).mtimeMs >= newestSource()) return;
+  say('building (npm run build)');
+  if (!run('npm', ['run', '--silent', 'build'])) fail('setup: the build failed; its messages are above.');
+  writeFileSync(stamp, '');
+}
+
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 11))
+  fail(`setup: Node ${process.versions.node} is too old; Lockstep needs 20.11 or newer.`);
+installLibraries();
+installPackages();
+build();
