@@ -10,11 +10,11 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
+import { FlatReducer } from '../cross-device-ops/flat-reducer.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
-import { FlatReducer } from '../replica/provisional.js';
 import { backward } from './backward.js';
 
 export interface TrainerOptions {
@@ -51,7 +51,7 @@ export interface StepResult {
   readonly loss: number;
   /** This replica's loss. */
   readonly localLoss: number;
-  /** Whether every replica's loss is a finite number: the same answer on all. */
+  /** Whether the loss and every summed gradient were finite numbers: the same answer on all. Weights change anyway. */
   readonly finite: boolean;
   readonly phases: StepPhases;
 }
@@ -82,7 +82,6 @@ export class Trainer {
   readonly #gradients: Float32Array;
   readonly #reducer: FlatReducer;
   readonly #produced: Uint8Array;
-  readonly #reports: Float64Array;
   #steps = 0;
 
   constructor(
@@ -111,15 +110,16 @@ export class Trainer {
     this.#gradients = gradients[context.replica] as Float32Array;
     this.#aliases = this.#adopt();
     this.#produced = new Uint8Array(variables.length);
-    this.#reports = new Float64Array(STEP_REPORT * context.replicas);
 
     const { weightDecay } = options;
     const decays = variables.map((variable) => weightDecay?.applies(variable) ?? false);
     this.#decayed = this.segments.filter((_, i) => decays[i]);
     this.#reducer = new FlatReducer({
-      communicator: context.communicator,
+      communicator: context.communicator.inner,
+      memory,
       crossDeviceOps: context.crossDeviceOps,
-      segments: this.segments.map(({ offset, length }, i) => ({
+      segments: this.segments.map(({ name, offset, length }, i) => ({
+        name,
         offset,
         length,
         weightDecay: decays[i] && weightDecay ? weightDecay.rate : 0,
@@ -160,24 +160,24 @@ export class Trainer {
       if (produced === 0) this.#zero(segment);
     }
     const backwardDone = performance.now();
-    this.#exchange(localLoss, gradients);
-    const { reduceMs, updateMs } = this.context.communicator.counted(() =>
-      this.#reducer.finishWithUpdate({ learningRate }),
-    );
-    let sum = 0;
-    for (let replica = 0; replica < this.context.replicas; replica++) sum += this.#report(replica, 0);
-    const exchange = performance.now() - backwardDone - reduceMs - updateMs;
-    return {
-      loss: sum / this.context.replicas,
-      localLoss,
-      finite: Number.isFinite(sum),
-      phases: {
-        forward: forwardDone - begin,
-        backward: backwardDone - forwardDone,
-        reduce: Math.max(0, exchange) + reduceMs,
-        update: updateMs,
-      },
-    };
+    return this.context.communicator.counted(() => {
+      const reports = this.#meet(localLoss, gradients);
+      const met = performance.now();
+      const { finite, reduceMs, updateMs } = this.#reducer.finishWithUpdate({ learningRate });
+      const losses = reports.filter((_, i) => i % STEP_REPORT === 0);
+      const loss = losses.reduce((sum, other) => sum + other, 0) / losses.length;
+      return {
+        loss,
+        localLoss,
+        finite: finite && Number.isFinite(loss),
+        phases: {
+          forward: forwardDone - begin,
+          backward: backwardDone - forwardDone,
+          reduce: met - backwardDone + reduceMs,
+          update: updateMs,
+        },
+      };
+    });
   }
 
   /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */
@@ -206,21 +206,16 @@ export class Trainer {
     this.#reducer.markReady(index);
   }
 
-  /** Tells everybody this replica's loss and number of gradients, before weights change. */
-  #exchange(loss: number, gradients: number): void {
-    this.context.communicator.allGather(Float64Array.of(loss, gradients), this.#reports);
-    for (let replica = 1; replica < this.context.replicas; replica++) {
-      if (this.#report(replica, 1) === this.#report(0, 1)) continue;
-      const found = Array.from({ length: this.context.replicas }, (_, i) => `replica ${i} ${this.#report(i, 1)}`);
-      throw new Error(
-        `Replicas produced different numbers of gradients in step ${this.#steps}: ${found.join(', ')} ` +
-          `of ${this.segments.length} variables.\nhelp: the loss must use the same variables on every replica.`,
-      );
-    }
-  }
-
-  #report(replica: number, field: number): number {
-    return this.#reports[STEP_REPORT * replica + field] as number;
+  /** Waits for all to be through with backward; checks, before weights change, that all made the same gradients. */
+  #meet(loss: number, gradients: number): Float64Array {
+    const reports = this.#reducer.meet([loss, gradients]).slice();
+    const counts = [...reports.filter((_, i) => i % STEP_REPORT === 1)];
+    if (counts.every((count) => count === counts[0])) return reports;
+    const found = counts.map((count, replica) => `replica ${replica} ${count}`).join(', ');
+    throw new Error(
+      `Replicas produced different numbers of gradients in step ${this.#steps}: ${found} of ` +
+        `${this.segments.length} variables.\nhelp: the loss must use the same variables on every replica.`,
+    );
   }
 
   /** Replica 0's values become everybody's, and every variable a view of the flat weights. */

@@ -1,11 +1,12 @@
 /** The cases of strategy-cases.ts for OneDevice and Mirrored, and upstream's device rules and texts (I.11, I.12). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { createCrossDeviceOps } from '../cross-device-ops/create.js';
 import { checkReduceOp, checkVariableModes, VariableAggregation, VariableSynchronization } from './enums.js';
 import { MirroredStrategy } from './mirrored-strategy.js';
 import { OneDeviceStrategy } from './one-device-strategy.js';
 import { getStrategy, runInScope } from './scope.js';
-import { strategyCases } from './strategy-cases.js';
+import { assertClose, strategyCases, train, trainByHand } from './strategy-cases.js';
 
 function mirrored(count: number): MirroredStrategy {
   return new MirroredStrategy({ devices: Array.from({ length: count }, (_, i) => `cpu:${i}`), log: () => {} });
@@ -16,6 +17,32 @@ for (const count of [1, 2, 3, 4, 5, 9]) {
   const selection = count === 2 || count === 3 ? 'all' : 'arithmetic';
   strategyCases(`MirroredStrategy of ${count}`, () => mirrored(count), selection);
 }
+
+describe('MirroredStrategy: packs and algorithms', () => {
+  const recipe = { steps: 4, learningRate: 0.1, momentum: 0.9, weightDecay: 0.01 };
+  const three = (algorithm: string, numPacks: number) =>
+    new MirroredStrategy({
+      devices: ['cpu:0', 'cpu:1', 'cpu:2'],
+      crossDeviceOps: createCrossDeviceOps(algorithm, numPacks),
+    });
+
+  for (const algorithm of ['sharded', 'hierarchical_copy', 'reduction_to_one_device']) {
+    test(`${algorithm}: the same weights for every number of packs, and those of the reference`, async () => {
+      const expected = (await trainByHand(3, recipe)).variables.flat();
+      const one = await train(three(algorithm, 1), recipe);
+      assertClose(one[0]?.weights as number[], expected, 2e-5, 'weights');
+      // The model has 50 parameters: 1,000 packs are more than elements.
+      for (const numPacks of [2, 7, 1000]) {
+        const many = await train(three(algorithm, numPacks), recipe);
+        if (algorithm === 'hierarchical_copy') {
+          // Its mains rotate with the pack, and with them the order of the sum.
+          assertClose(many[0]?.weights as number[], expected, 2e-5, `weights with ${numPacks} packs`);
+        } else assert.deepEqual(many[0]?.weights, one[0]?.weights, `${numPacks} packs`);
+        for (const result of many) assert.deepEqual(result.weights, many[0]?.weights);
+      }
+    });
+  }
+});
 
 describe('MirroredStrategy: devices', () => {
   test('the default without a GPU is the CPU, and the choice of the reduction is said', () => {
