@@ -52,6 +52,8 @@ export interface MpiGroupHandle {
 
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;
+/** Twice the time between signs of life, by default. */
+const SUSPICIOUS_MS = 500;
 const IDENTITY_BYTES = 1024;
 
 /** See the file's head. */
@@ -221,6 +223,7 @@ export class MpiGroup {
     this.#board.setTerminating();
     const isAlone = process.listenerCount('SIGTERM') === 0;
     setTimeout(() => {
+      this.#suspect();
       const { isAborted, abortReason } = this.#board;
       if (!isAborted && !isAlone) return;
       const why = isAborted ? `${describeCulprit(abortReason, this.handle)}. ` : '';
@@ -229,6 +232,19 @@ export class MpiGroup {
       );
       process.exit(143);
     }, TERMINATION_MS).unref();
+  }
+
+  /** A rank that has just fallen silent is what the launcher ends the job for; Open MPI may hold the waiting thread up. */
+  #suspect(): void {
+    const now = monotonicMs();
+    const silences = Array.from({ length: this.size }, (_, rank) => {
+      const { state, heard } = this.#board.status(rank);
+      return { rank, silence: rank === this.rank || state === 'closed' ? 0 : now - heard };
+    });
+    const [most] = silences.sort((left, right) => right.silence - left.silence);
+    if (most && most.silence > SUSPICIOUS_MS) {
+      this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
+    }
   }
 }
 
