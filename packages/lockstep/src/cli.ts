@@ -25,10 +25,6 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on CIFAR-10, with the flags of the Model Garden (cifar10_main).',
     load: () => import('./commands/cifar10.js'),
   },
-  'download-cifar10': {
-    summary: 'Fetch and unpack the CIFAR-10 data set.',
-    load: () => import('./commands/download-cifar10.js'),
-  },
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),
@@ -36,10 +32,6 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   bench: {
     summary: 'Measure: bench resnet, bench all_reduce, bench peers.',
     load: () => import('./commands/bench.js'),
-  },
-  launch: {
-    summary: 'Run a program on many machines with Open MPI.',
-    load: () => import('./commands/launch.js'),
   },
 };
 

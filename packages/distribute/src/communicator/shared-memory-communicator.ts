@@ -207,7 +207,7 @@ export class SharedMemoryCommunicator implements Communicator {
   #progress(until: SharedWork): void {
     for (;;) {
       const work = this.#queue[0];
-      if (!work || !work.advance()) return;
+      if (!work?.advance()) return;
       this.#queue.shift();
       if (work === until) return;
     }

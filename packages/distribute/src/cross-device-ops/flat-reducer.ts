@@ -218,8 +218,8 @@ export class FlatReducer {
       return { ...result, reduceMs: reduced - began };
     }
     const reduced = performance.now();
-    const isFinite = this.#updateChunks(options);
-    const finite = this.#agree(isFinite);
+    const allFinite = this.#updateChunks(options);
+    const finite = this.#agree(allFinite);
     this.#nextStep();
     return { finite, updated: true, reduceMs: reduced - began, updateMs: performance.now() - reduced };
   }
@@ -239,8 +239,8 @@ export class FlatReducer {
    */
   update(options: UpdateOptions): FinishResult {
     const began = performance.now();
-    const isFinite = this.#updateChunks(options, true);
-    const finite = this.#agree(isFinite);
+    const allFinite = this.#updateChunks(options, true);
+    const finite = this.#agree(allFinite);
     return { finite, updated: true, reduceMs: 0, updateMs: performance.now() - began };
   }
 
@@ -258,7 +258,11 @@ export class FlatReducer {
       const { gradients } = this.#options;
       const barrier = () => this.#communicator.barrier();
       this.#ops.reducePacks({ rank, size, buffers: gradients, kernels: this.#kernels, barrier }, this.packs);
-      if (check) this.#takeChunks((chunk) => void (finite &&= this.#kernels.allFinite(chunk.gradients[0]!)));
+      if (check) {
+        this.#takeChunks((chunk) => {
+          if (finite) finite = this.#kernels.allFinite(chunk.gradients[0]!);
+        });
+      }
     }
     return { finite: this.#agree(finite) };
   }
@@ -272,7 +276,7 @@ export class FlatReducer {
       for (const { weights, slot, gradients: all, weightDecay } of pieces) {
         const sources = isSummed || onlyReduced ? all.slice(0, 1) : all;
         const update = { learningRate, weightDecay, gradientScale: scale };
-        const isFinite =
+        const isChunkFinite =
           optimizer.kind === 'sgd'
             ? this.#kernels.sgdUpdate(weights, sources, update)
             : this.#kernels.momentumUpdate(weights, slot as Float32Array, sources, {
@@ -280,7 +284,7 @@ export class FlatReducer {
                 momentum: optimizer.momentum,
                 nesterov: optimizer.nesterov ?? false,
               });
-        finite &&= isFinite;
+        finite &&= isChunkFinite;
       }
     });
     return finite;

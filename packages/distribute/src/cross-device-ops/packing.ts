@@ -68,6 +68,9 @@ export class ConcatAndSplitPacker {
       offset += pack.length;
     }
     offset = 0;
-    return sizes.map((size) => flat.slice(offset, (offset += size)));
+    return sizes.map((size) => {
+      offset += size;
+      return flat.slice(offset - size, offset);
+    });
   }
 }
