@@ -193,18 +193,27 @@ export class GroupBoard {
     for (;;) {
       const found = Atomics.load(word, 0);
       if (found === value) break;
-      this.throwIfHopeless(operation, began);
+      this.throwIfHopeless(operation, began, () => Atomics.load(word, 0) === value);
       Atomics.wait(word, 0, found, SLICE_MS);
     }
     this.#setState('computing');
   }
 
-  /** @throws CommunicatorError after an abort, if a rank that is waited for has left, or is late by the time-out. */
-  throwIfHopeless(operation: Operation, began: number): void {
+  /**
+   * @param hasCome Whether what is waited for has come after all; for messages, whose arrival the board does not know.
+   * @throws CommunicatorError after an abort, if a rank that is waited for has left, or is late by the time-out.
+   */
+  throwIfHopeless(operation: Operation, began: number, hasCome: () => boolean = () => false): void {
     this.throwIfAborted(operation);
-    const missing = this.#missing(operation);
-    const left = missing.filter((rank) => this.#state(rank) === 'left');
+    // Who has left is read first, what they did second: a rank arrives or delivers its message and leaves right after, so in
+    // the other order it could be found both absent and gone.
+    const peers = operation.name === 'send' || operation.name === 'receive' ? [operation.peer] : this.#ranks();
+    const gone = peers.filter((rank) => this.#state(rank) === 'left');
     const isLate = performance.now() - began > this.timeoutMs;
+    if (gone.length === 0 && !isLate) return;
+    const missing = this.#missing(operation);
+    if (missing.length === 0 || hasCome()) return;
+    const left = gone.filter((rank) => missing.includes(rank));
     if (left.length === 0 && !isLate) return;
     const culprits = left.length > 0 ? left : missing;
     const where = culprits.map((rank) => `rank ${rank} ${this.#describe(rank)}`).join('; ');
