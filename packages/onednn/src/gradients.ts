@@ -10,6 +10,8 @@ import {
   getKernel,
   type NamedAttrMap,
   registerGradient,
+  reshape,
+  sum,
   type Tensor,
   unregisterGradient,
 } from '@tensorflow/tfjs-core';
@@ -42,6 +44,47 @@ const batchNorm: GradConfig = {
   },
 };
 
+/**
+ * TensorFlow.js multiplies batches that broadcast but cannot train through them: its gradient has the product's batch, not the
+ * operand's. Here what was repeated is summed.
+ */
+function matMulGradient(original: GradConfig): GradConfig {
+  return {
+    ...original,
+    gradFunc: (dy, saved, attrs) => {
+      const gradients = original.gradFunc(dy, saved, attrs);
+      const [a, b] = saved as [Tensor, Tensor];
+      const shrink = (name: 'a' | 'b', { shape }: Tensor) => {
+        const whole = gradients[name] as () => Tensor;
+        return () => {
+          const gradient = whole();
+          const added = gradient.rank - shape.length;
+          const axes = gradient.shape.flatMap((size, axis) =>
+            axis < added || (size !== 1 && shape[axis - added] === 1 && axis < gradient.rank - 2) ? [axis] : [],
+          );
+          return axes.length === 0 ? gradient : reshape(sum(gradient, axes), shape);
+        };
+      };
+      return { a: shrink('a', a), b: shrink('b', b) };
+    },
+  };
+}
+
+/** Transposed 3-D convolution is what TensorFlow.js' own gradient list lacks, so tf.layers.conv3dTranspose trains here alone. */
+const conv3DTranspose: GradConfig = {
+  kernelName: 'Conv3DBackpropInputV2',
+  inputsToSave: ['dy', 'filter'],
+  gradFunc: (ddx, saved, attrs) => {
+    const [dy, filter] = saved as [Tensor, Tensor];
+    const { strides, pad } = attrs as { strides: [number, number, number]; pad: 'same' | 'valid' };
+    return {
+      dy: () => run('Conv3D', { x: ddx as Tensor, filter }, { strides, pad, dataFormat: 'NDHWC', dilations: 1 }),
+      filter: () =>
+        run('Conv3DBackpropFilterV2', { x: ddx as Tensor, dy }, { strides, pad, filterShape: filter.shape }),
+    };
+  },
+};
+
 function run(name: string, inputs: Record<string, Tensor>, attrs: NamedAttrMap = {}): Tensor {
   return engine().runKernel(name, inputs, attrs) as Tensor;
 }
@@ -50,6 +93,12 @@ function run(name: string, inputs: Record<string, Tensor>, attrs: NamedAttrMap =
 export function registerGradients(): void {
   const original = getGradient('Relu');
   registerGradient(batchNorm);
+  if (!getGradient('Conv3DBackpropInputV2')) registerGradient(conv3DTranspose);
+  const matMul = getGradient('BatchMatMul');
+  if (matMul) {
+    unregisterGradient('BatchMatMul');
+    registerGradient(matMulGradient(matMul));
+  }
   if (!original) return;
   unregisterGradient('Relu');
   registerGradient({

@@ -11,6 +11,7 @@ import { createInsight, verbosityOf } from './insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
 import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
+import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
@@ -31,6 +32,7 @@ export function register(): void {
   const kernels = [
     ...castKernels,
     ...convolutionKernels,
+    ...convolutionNdKernels,
     ...batchNormKernels,
     ...residualKernels,
     ...poolingKernels,

@@ -1,5 +1,6 @@
 /**
- * Max and average pooling and their gradients (MaxPool, MaxPoolGrad, AvgPool, AvgPoolGrad), in the layout of the input.
+ * Max and average pooling of images and volumes, and their gradients (MaxPool, MaxPoolGrad, AvgPool, AvgPoolGrad and the same
+ * with 3D in their names), in the layout of the input.
  * Max pooling's forward pass keeps where each maximum was; those indices live with the output's data.
  */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
@@ -11,14 +12,22 @@ import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { isFloat, kernel } from './kernel.js';
 
-type PoolInfo = backend_util.Conv2DInfo;
 type Kind = 'max' | 'avg';
+type Size<N extends number[]> = N | number;
+
+/** A pooling of any rank: shapes in TensorFlow's order, the window as oneDNN takes it. */
+interface PoolGeometry {
+  readonly inShape: readonly number[];
+  readonly outShape: readonly number[];
+  readonly window: PoolingShape;
+}
 
 interface PoolAttrs {
-  readonly filterSize: [number, number] | number;
-  readonly strides: [number, number] | number;
-  readonly pad: 'valid' | 'same' | number;
+  readonly filterSize: Size<[number, number]> | [number, number, number];
+  readonly strides: Size<[number, number]> | [number, number, number];
+  readonly pad: 'valid' | 'same' | number | backend_util.ExplicitPadding;
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
+  readonly dataFormat?: string;
 }
 
 const FORWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgExcludePadding } as const;
@@ -29,37 +38,62 @@ const FORWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgExcludePadding } as co
  */
 const BACKWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgIncludePadding } as const;
 
-function poolInfo(shape: readonly number[], attrs: PoolAttrs): PoolInfo | null {
-  if (shape.length !== 4) return null;
-  const info = backend_util.computePool2DInfo(
-    shape as [number, number, number, number],
-    attrs.filterSize,
-    attrs.strides,
-    1,
-    attrs.pad,
-    attrs.dimRoundingMode,
+/** null for what stays with TensorFlow.js: channels first, empty outputs, windows without an element. */
+function poolGeometry(shape: readonly number[], attrs: PoolAttrs): PoolGeometry | null {
+  if (attrs.dataFormat === 'NCHW' || attrs.dataFormat === 'NCDHW') return null;
+  if (shape.length === 4) {
+    const { outShape, padInfo, ...info } = backend_util.computePool2DInfo(
+      shape as [number, number, number, number],
+      attrs.filterSize as [number, number],
+      attrs.strides as [number, number],
+      1,
+      attrs.pad,
+      attrs.dimRoundingMode,
+    );
+    const kernelSize = [info.filterHeight, info.filterWidth];
+    return windowOf(shape, outShape, kernelSize, [info.strideHeight, info.strideWidth], [padInfo.top, padInfo.left]);
+  }
+  if (shape.length === 5) {
+    const { outShape, padInfo, ...info } = backend_util.computePool3DInfo(
+      shape as [number, number, number, number, number],
+      attrs.filterSize as [number, number, number],
+      attrs.strides as [number, number, number],
+      1,
+      attrs.pad as 'valid' | 'same' | number,
+      attrs.dimRoundingMode,
+    );
+    const kernelSize = [info.filterDepth, info.filterHeight, info.filterWidth];
+    const strides = [info.strideDepth, info.strideHeight, info.strideWidth];
+    return windowOf(shape, outShape, kernelSize, strides, [padInfo.front, padInfo.top, padInfo.left]);
+  }
+  return null;
+}
+
+function windowOf(
+  inShape: readonly number[],
+  outShape: readonly number[],
+  kernelSize: readonly number[],
+  strides: readonly number[],
+  padBegin: readonly number[],
+): PoolGeometry | null {
+  if (outShape.some((size) => size <= 0)) return null;
+  const padEnd = kernelSize.map(
+    (size, axis) =>
+      ((outShape[axis + 1] as number) - 1) * (strides[axis] as number) +
+      size -
+      (inShape[axis + 1] as number) -
+      (padBegin[axis] as number),
   );
-  const { padInfo } = info;
   // oneDNN wants at least one element of the input under every window; `cpu` gives such windows −∞ or NaN.
-  const emptyWindow =
-    Math.max(padInfo.top, padEnd(info, 'height')) >= info.filterHeight ||
-    Math.max(padInfo.left, padEnd(info, 'width')) >= info.filterWidth;
-  return emptyWindow || info.outShape.some((size) => size <= 0) ? null : info;
-}
-
-function padEnd(info: PoolInfo, axis: 'height' | 'width'): number {
-  return axis === 'height'
-    ? (info.outHeight - 1) * info.strideHeight + info.filterHeight - info.inHeight - info.padInfo.top
-    : (info.outWidth - 1) * info.strideWidth + info.filterWidth - info.inWidth - info.padInfo.left;
-}
-
-function poolingShape(info: PoolInfo): PoolingShape {
+  const hasEmptyWindow = kernelSize.some(
+    (size, axis) => Math.max(padBegin[axis] as number, padEnd[axis] as number) >= size,
+  );
+  // In three dimensions TensorFlow.js' 'same' crops where the stride is longer than the window; oneDNN does not.
+  if (hasEmptyWindow || padBegin.some((begin) => begin < 0)) return null;
   return {
-    kernel: [info.filterHeight, info.filterWidth],
-    strides: [info.strideHeight, info.strideWidth],
-    dilates: [0, 0],
-    padBegin: [info.padInfo.top, info.padInfo.left],
-    padEnd: [padEnd(info, 'height'), padEnd(info, 'width')],
+    inShape,
+    outShape,
+    window: { kernel: kernelSize, strides, dilates: kernelSize.map(() => 0), padBegin, padEnd },
   };
 }
 
@@ -71,14 +105,12 @@ interface PoolPlan {
   destroy(): void;
 }
 
-function keyOf(kind: Kind, direction: string, info: PoolInfo, source: MemoryDescriptor): string {
-  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outShape } = info;
-  const geometry = [filterHeight, filterWidth, strideHeight, strideWidth, padInfo.top, padInfo.left, outShape];
-  return `pool ${kind} ${direction} ${source.id} ${geometry}`;
+function keyOf(kind: Kind, direction: string, { outShape, window }: PoolGeometry, source: MemoryDescriptor): string {
+  return `pool ${kind} ${direction} ${source.id} ${window.kernel} ${window.strides} ${window.padBegin} ${outShape}`;
 }
 
 /** The output's layout follows the input's. */
-function outputLayout(runtime: Runtime, info: PoolInfo, source: MemoryDescriptor): MemoryDescriptor {
+function outputLayout(runtime: Runtime, info: PoolGeometry, source: MemoryDescriptor): MemoryDescriptor {
   const isPlain = source === channelsLast(runtime, info.inShape, source.dataType);
   return (isPlain ? channelsLast : blocked)(runtime, info.outShape, source.dataType);
 }
@@ -87,7 +119,7 @@ function forwardDescriptor(
   runtime: Runtime,
   algorithms: typeof FORWARD | typeof BACKWARD,
   kind: Kind,
-  info: PoolInfo,
+  info: PoolGeometry,
   source: MemoryDescriptor,
 ): PrimitiveDescriptor {
   const destination = outputLayout(runtime, info, source);
@@ -96,13 +128,13 @@ function forwardDescriptor(
     algorithms[kind],
     source,
     destination,
-    poolingShape(info),
+    info.window,
   );
   if (!descriptor) throw new Error(`oneDNN offers no ${kind} pooling of [${source.dims}].`);
   return descriptor;
 }
 
-function forwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: MemoryDescriptor): PoolPlan {
+function forwardPlan(runtime: Runtime, kind: Kind, info: PoolGeometry, source: MemoryDescriptor): PoolPlan {
   return runtime.compiled(keyOf(kind, 'forward', info, source), () => {
     const destination = outputLayout(runtime, info, source);
     const descriptor = forwardDescriptor(runtime, FORWARD, kind, info, source);
@@ -116,12 +148,12 @@ function forwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: Memor
   });
 }
 
-function backwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: MemoryDescriptor): PoolPlan {
+function backwardPlan(runtime: Runtime, kind: Kind, info: PoolGeometry, source: MemoryDescriptor): PoolPlan {
   return runtime.compiled(keyOf(kind, 'backward', info, source), () => {
     const destination = outputLayout(runtime, info, source);
     const hint = forwardDescriptor(runtime, BACKWARD, kind, info, source);
     const workspace = kind === 'max' ? hint.query(Query.workspace) : null;
-    const descriptor = runtime.dnnl.poolingBackward(BACKWARD[kind], source, destination, poolingShape(info), hint);
+    const descriptor = runtime.dnnl.poolingBackward(BACKWARD[kind], source, destination, info.window, hint);
     hint.destroy();
     if (!descriptor) throw new Error(`oneDNN offers no ${kind} pooling gradient of [${source.dims}].`);
     const primitive = runtime.primitive(
@@ -133,11 +165,11 @@ function backwardPlan(runtime: Runtime, kind: Kind, info: PoolInfo, source: Memo
   });
 }
 
-function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolInfo): TensorInfo {
+function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGeometry): TensorInfo {
   const { runtime } = backend;
   const source = backend.layoutOf(x, channelsLast(runtime, x.shape));
   const compiled = forwardPlan(runtime, kind, info, source);
-  const y = backend.allocate(info.outShape, 'float32', {
+  const y = backend.allocate([...info.outShape], 'float32', {
     current: compiled.destination,
     plain: channelsLast(runtime, info.outShape),
   });
@@ -154,16 +186,15 @@ function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolIn
 
 function pool(name: string, kind: Kind) {
   return kernel<{ x: TensorInfo }, PoolAttrs>(name, ({ inputs: { x }, attrs, backend }) => {
-    const info = isFloat(x) ? poolInfo(x.shape, attrs) : null;
+    const info = isFloat(x) ? poolGeometry(x.shape, attrs) : null;
     return info && forward(backend, kind, x, info);
   });
 }
 
-const avgPoolGrad = kernel<{ dy: TensorInfo; input: TensorInfo }, PoolAttrs>(
-  'AvgPoolGrad',
-  ({ inputs: { dy, input }, attrs, backend }) => {
-    const info = isFloat(dy, input) ? poolInfo(input.shape, attrs) : null;
-    if (!info || !util.arraysEqual(info.outShape, dy.shape)) return null;
+function avgPoolGrad(name: string) {
+  return kernel<{ dy: TensorInfo; input: TensorInfo }, PoolAttrs>(name, ({ inputs: { dy, input }, attrs, backend }) => {
+    const info = isFloat(dy, input) ? poolGeometry(input.shape, attrs) : null;
+    if (!info || !util.arraysEqual([...info.outShape], dy.shape)) return null;
     const { runtime } = backend;
     const plain = channelsLast(runtime, input.shape);
     const source = backend.layoutOf(input, plain);
@@ -173,30 +204,41 @@ const avgPoolGrad = kernel<{ dy: TensorInfo; input: TensorInfo }, PoolAttrs>(
       compiled.primitive.run(gradient, backend.storage(dx).address),
     );
     return dx;
-  },
-);
+  });
+}
 
-const maxPoolGrad = kernel<{ dy: TensorInfo; input: TensorInfo; output: TensorInfo }, PoolAttrs>(
-  'MaxPoolGrad',
-  ({ inputs: { dy, input, output }, attrs, backend }) => {
-    const info = isFloat(dy, input) ? poolInfo(input.shape, attrs) : null;
-    if (!info || !util.arraysEqual(info.outShape, dy.shape)) return null;
-    const { runtime } = backend;
-    const plain = channelsLast(runtime, input.shape);
-    const source = backend.layoutOf(input, plain);
-    const compiled = backwardPlan(runtime, 'max', info, source);
-    // Somebody may pass an output that is not the one our forward pass returned; its indices are computed again.
-    const expected = keyOf('max', 'indices', info, source);
-    const known = backend.storage(output).companion;
-    const again = known?.kind === expected ? null : forward(backend, 'max', input, info);
-    const indices = backend.storage(again ?? output).companion?.buffer.address as number;
-    const dx = backend.allocate(input.shape, 'float32', { current: source, plain });
-    backend.withLayout(dy, channelsLast(runtime, dy.shape), compiled.destination, (gradient) =>
-      compiled.primitive.run(gradient, backend.storage(dx).address, indices),
-    );
-    if (again) backend.disposeIntermediateTensorInfo(again);
-    return dx;
-  },
-);
+function maxPoolGrad(name: string) {
+  return kernel<{ dy: TensorInfo; input: TensorInfo; output: TensorInfo }, PoolAttrs>(
+    name,
+    ({ inputs: { dy, input, output }, attrs, backend }) => {
+      const info = isFloat(dy, input) ? poolGeometry(input.shape, attrs) : null;
+      if (!info || !util.arraysEqual([...info.outShape], dy.shape)) return null;
+      const { runtime } = backend;
+      const plain = channelsLast(runtime, input.shape);
+      const source = backend.layoutOf(input, plain);
+      const compiled = backwardPlan(runtime, 'max', info, source);
+      // Somebody may pass an output that is not the one our forward pass returned; its indices are computed again.
+      const expected = keyOf('max', 'indices', info, source);
+      const known = backend.storage(output).companion;
+      const again = known?.kind === expected ? null : forward(backend, 'max', input, info);
+      const indices = backend.storage(again ?? output).companion?.buffer.address as number;
+      const dx = backend.allocate(input.shape, 'float32', { current: source, plain });
+      backend.withLayout(dy, channelsLast(runtime, dy.shape), compiled.destination, (gradient) =>
+        compiled.primitive.run(gradient, backend.storage(dx).address, indices),
+      );
+      if (again) backend.disposeIntermediateTensorInfo(again);
+      return dx;
+    },
+  );
+}
 
-export const poolingKernels = [pool('MaxPool', 'max'), pool('AvgPool', 'avg'), maxPoolGrad, avgPoolGrad];
+export const poolingKernels = [
+  pool('MaxPool', 'max'),
+  pool('AvgPool', 'avg'),
+  maxPoolGrad('MaxPoolGrad'),
+  avgPoolGrad('AvgPoolGrad'),
+  pool('MaxPool3D', 'max'),
+  pool('AvgPool3D', 'avg'),
+  maxPoolGrad('MaxPool3DGrad'),
+  avgPoolGrad('AvgPool3DGrad'),
+];
