@@ -30,10 +30,12 @@ export class MultiWorkerContext implements ContextMembers {
   readonly inputPipelineId: number;
   readonly numInputPipelines: number;
   #steps = 0;
+  /** Whether anybody was asked to stop, as the last step's exchange told; null once that answer was given. */
+  #stopLearned: boolean | null = null;
 
   constructor(
     private readonly inner: ReplicaContext,
-    private readonly parts: MultiWorkerTrainerContext,
+    private readonly parts: Omit<MultiWorkerTrainerContext, 'isStopRequested' | 'onStopKnown'>,
   ) {
     this.communicator = parts.communicator;
     this.replicaIdInSyncGroup = parts.communicator.rank;
@@ -107,7 +109,13 @@ export class MultiWorkerContext implements ContextMembers {
   }
 
   trainer(variables: readonly tf.Variable[], options: TrainerOptions): MultiWorkerTrainer {
-    return new MultiWorkerTrainer(variables, options, this.parts);
+    return new MultiWorkerTrainer(variables, options, {
+      ...this.parts,
+      isStopRequested: () => this.inner.shouldStop(),
+      onStopKnown: (stop) => {
+        this.#stopLearned = stop;
+      },
+    });
   }
 
   shard<T extends Shardable>(data: T): T {
@@ -126,8 +134,14 @@ export class MultiWorkerContext implements ContextMembers {
     return fn(gatherJson(this.communicator, value));
   }
 
-  /** True on all replicas of all workers as soon as one worker was asked to stop. Collective: one small exchange. */
+  /**
+   * True on all replicas of all workers as soon as one worker was asked to stop. Collective. After a trainer's step the
+   * answer has come with the step's own exchange; otherwise it costs a small one.
+   */
   shouldStop(): boolean {
+    const learned = this.#stopLearned;
+    this.#stopLearned = null;
+    if (learned !== null) return learned;
     const stop = Int32Array.of(this.inner.shouldStop() ? 1 : 0);
     this.communicator.allReduce(stop, 'max');
     return stop[0] === 1;

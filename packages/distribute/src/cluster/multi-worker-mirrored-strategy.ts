@@ -35,8 +35,8 @@ export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
   readonly gradientDtype?: 'f32' | 'bf16';
   /** Default: TF_CONFIG, else the launcher's processes. */
   readonly cluster?: Cluster;
-  /** Compared over all workers before anything runs: {version, flags, …}. */
-  readonly facts?: Facts;
+  /** Compared over all workers before anything runs: {version, flags, …}; a function is called then. */
+  readonly facts?: Facts | (() => Facts);
   readonly mpi?: MpiOptions;
 }
 
@@ -151,7 +151,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
         checkAgreement(communicator, {
           strategy: this.crossDeviceOpsDescription,
           'replicas per worker': this.devices.length,
-          ...this.options.facts,
+          ...(typeof this.options.facts === 'function' ? this.options.facts() : this.options.facts),
         });
       } catch (error) {
         this.#group.abort((error as Error).message.split('\n')[0] as string);

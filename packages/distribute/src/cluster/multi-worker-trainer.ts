@@ -25,6 +25,10 @@ export interface MultiWorkerTrainerContext {
   readonly algorithm: 'auto' | 'ring';
   /** Longest wait of a replica for its leader, in milliseconds. */
   readonly timeoutMs: number;
+  /** Whether this process was asked to stop; asked once per step, and told to all with the step's exchange. */
+  readonly isStopRequested?: () => boolean;
+  /** Told once per step, the same on all replicas of all workers. */
+  readonly onStopKnown?: (stop: boolean) => void;
 }
 
 interface Run {
@@ -43,8 +47,8 @@ interface Pack {
   readonly runs: readonly Run[];
 }
 
-/** Numbers that replicas tell each other in every step: loss, gradients produced. */
-const REPORT = 2;
+/** Numbers that replicas tell each other in every step: loss, gradients produced, whether to stop. */
+const REPORT = 3;
 
 /** See the file's head. */
 export class MultiWorkerTrainer {
@@ -62,6 +66,8 @@ export class MultiWorkerTrainer {
   /** Per pack: gradients that replicas have put in place, counted over all steps; and steps whose sum is there. */
   readonly #filled: Int32Array;
   readonly #summed: Int32Array;
+  /** Steps in which a replica of this process found a summed gradient that is not a finite number: the last one. */
+  readonly #notFinite: Int32Array;
   readonly #produced: Uint8Array;
   readonly #localReports: Float64Array;
   /** Of all replicas of all workers; written by the leader. */
@@ -101,6 +107,7 @@ export class MultiWorkerTrainer {
     this.#gradients = memory.allocateEach(replicas, offset);
     this.#filled = memory.allocateWords(this.#packs.length);
     this.#summed = memory.allocateWords(this.#packs.length);
+    this.#notFinite = memory.allocateWords(1);
     this.#reports = memory.allocateDoubles(REPORT * communicator.size);
     this.#localReports = new Float64Array(REPORT * replicas);
     this.#produced = new Uint8Array(variables.length);
@@ -143,7 +150,7 @@ export class MultiWorkerTrainer {
     return {
       loss: sum / communicator.size,
       localLoss,
-      finite: Number.isFinite(sum),
+      finite: Number.isFinite(sum) && Atomics.load(this.#notFinite, 0) !== this.#steps,
       phases: {
         forward: forwardDone - begin,
         backward: backwardDone - forwardDone,
@@ -212,7 +219,8 @@ export class MultiWorkerTrainer {
   /** Tells everybody this replica's loss and number of gradients. All packs are on their way afterwards. */
   #exchange(loss: number, gradients: number): void {
     const { communicator } = this.context;
-    communicator.local.allGather(Float64Array.of(loss, gradients), this.#localReports);
+    const stop = this.context.isStopRequested?.() ? 1 : 0;
+    communicator.local.allGather(Float64Array.of(loss, gradients, stop), this.#localReports);
     if (!communicator.isLeader) return;
     while (this.#works.length < this.#packs.length) this.#start();
     try {
@@ -270,11 +278,14 @@ export class MultiWorkerTrainer {
       const weights = this.weights.subarray(from, to);
       const sum = [(this.#gradients[0] as Float32Array).subarray(from, to)];
       const update = { learningRate, gradientScale, weightDecay };
+      let allFinite: boolean;
       if (optimizer.kind === 'momentum') {
         const slot = (this.slots.momentum as Float32Array).subarray(from, to);
         const { momentum, nesterov = false } = optimizer;
-        memory.kernels.momentumUpdate(weights, slot, sum, { ...update, momentum, nesterov });
-      } else memory.kernels.sgdUpdate(weights, sum, update);
+        allFinite = memory.kernels.momentumUpdate(weights, slot, sum, { ...update, momentum, nesterov });
+      } else allFinite = memory.kernels.sgdUpdate(weights, sum, update);
+      // The sums are the same in every process, so each finds out by itself; the barrier after the last pack tells all.
+      if (!allFinite) Atomics.store(this.#notFinite, 0, this.#steps);
     }
   }
 
@@ -283,7 +294,12 @@ export class MultiWorkerTrainer {
     let sum = 0;
     const { size } = this.context.communicator;
     const counts = Array.from({ length: size }, (_, replica) => this.#reports[REPORT * replica + 1] as number);
-    for (let replica = 0; replica < size; replica++) sum += this.#reports[REPORT * replica] as number;
+    let stop = false;
+    for (let replica = 0; replica < size; replica++) {
+      sum += this.#reports[REPORT * replica] as number;
+      stop ||= this.#reports[REPORT * replica + 2] === 1;
+    }
+    this.context.onStopKnown?.(stop);
     if (counts.some((count) => count !== counts[0])) {
       throw new Error(
         `Replicas produced different numbers of gradients in step ${this.#steps}: ` +

@@ -102,10 +102,12 @@ function notLaunched(spec: ClusterSpec, environment: NodeJS.ProcessEnv, argv: re
     forward: servers > 0 ? [`${NUM_PS_VARIABLE}=${servers}`] : [],
   };
   const command = shellQuote(mpirunCommand(plan, environment));
+  // configureCluster wrote TF_CONFIG if the flags named the cluster; the person has nothing to unset then.
+  const isFromFlags = plan.program.length < argv.length;
   return new NotLaunchedError(
     `The cluster has ${tasks.length} processes (${describe(spec)}), and this one was not started by mpirun or srun.\n` +
       'Lockstep talks through Open MPI, which starts all of them from one command, on one machine.\n' +
-      `help: unset TF_CONFIG; ${command}`,
+      `help: ${environment.TF_CONFIG && !isFromFlags ? 'unset TF_CONFIG; ' : ''}${command}`,
     command,
   );
 }

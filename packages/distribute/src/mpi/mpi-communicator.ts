@@ -38,8 +38,6 @@ const SHORTEST_NAP_MS = 0.02;
 const LONGEST_NAP_MS = 0.5;
 /** How often a waiting rank looks at the others. */
 const LOOK_MS = 20;
-/** After SIGTERM, a rank that has not been heard of for so long is the likely reason. */
-const SUSPICIOUS_MS = 600;
 /** What ranks say of themselves may be a few signs of life old; a disagreement that lasts so long is one. */
 const SETTLED_MS = 2_000;
 const DELIVERY_MS = 500;
@@ -313,8 +311,7 @@ export class MpiCommunicator implements Communicator {
     } else {
       const [silent] = others.sort((left, right) => left.status.heard - right.status.heard);
       const silence = silent ? now - silent.status.heard : 0;
-      const limit = this.#board.isTerminating ? SUSPICIOUS_MS : this.group.silenceMs;
-      if (silent && silence > limit) {
+      if (silent && silence > this.group.silenceMs) {
         const stopped = silent.status.process === 'stopped' ? ' (its process is stopped)' : '';
         this.#lose(silent.rank, `was lost: it has not answered for ${inSeconds(silence)} s${stopped}`);
       } else if (now - began > this.group.timeoutMs) {

@@ -52,8 +52,6 @@ export interface MpiGroupHandle {
 
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;
-/** Twice the time between signs of life, by default. */
-const SUSPICIOUS_MS = 500;
 const IDENTITY_BYTES = 1024;
 
 /** See the file's head. */
@@ -220,10 +218,10 @@ export class MpiGroup {
    * none, whoever else listens to SIGTERM (to save and leave) decides, and without such a listener we go.
    */
   #terminate(): void {
-    this.#board.setTerminating();
+    const began = monotonicMs();
     const isAlone = process.listenerCount('SIGTERM') === 0;
     setTimeout(() => {
-      this.#suspect();
+      this.#suspect(began);
       const { isAborted, abortReason } = this.#board;
       if (!isAborted && !isAlone) return;
       const why = isAborted ? `${describeCulprit(abortReason, this.handle)}. ` : '';
@@ -234,15 +232,18 @@ export class MpiGroup {
     }, TERMINATION_MS).unref();
   }
 
-  /** A rank that has just fallen silent is what the launcher ends the job for; Open MPI may hold the waiting thread up. */
-  #suspect(): void {
+  /**
+   * A rank that has said nothing since the launcher's signal is what the job is ended for (the others have said so twice
+   * meanwhile); Open MPI may hold the waiting thread up.
+   */
+  #suspect(since: number): void {
     const now = monotonicMs();
     const silences = Array.from({ length: this.size }, (_, rank) => {
       const { state, heard } = this.#board.status(rank);
       return { rank, silence: rank === this.rank || state === 'closed' ? 0 : now - heard };
     });
     const [most] = silences.sort((left, right) => right.silence - left.silence);
-    if (most && most.silence > SUSPICIOUS_MS) {
+    if (most && most.silence > now - since) {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }

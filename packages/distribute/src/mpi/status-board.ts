@@ -34,7 +34,6 @@ const ABORTED = 1;
 const ABORT_RANK = 2;
 const WAKE = 3;
 const DELIVERED = 4;
-const TERMINATING = 5;
 const TEXT_LENGTH = 6;
 const HEADER_WORDS = 16;
 const TEXT_BYTES = 2048;
@@ -209,15 +208,6 @@ export class StatusBoard {
   /** Blocks until the other ranks were told of the abort, `ms` at most. */
   waitForDelivery(ms: number): void {
     if (!this.isDelivered) Atomics.wait(this.#words, DELIVERED, 0, ms);
-  }
-
-  /** The launcher has asked this process to end. */
-  get isTerminating(): boolean {
-    return Atomics.load(this.#words, TERMINATING) === 1;
-  }
-
-  setTerminating(): void {
-    Atomics.store(this.#words, TERMINATING, 1);
   }
 
   /** Wakes the watch thread. */

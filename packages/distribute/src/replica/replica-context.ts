@@ -33,6 +33,9 @@ export class ReplicaContext {
   /** 0..numReplicasInSync−1. */
   readonly replicaIdInSyncGroup: number;
   readonly numReplicasInSync: number;
+  /** tf.distribute.InputContext: which worker reads, of how many. One process alone is worker 0 of 1. */
+  readonly inputPipelineId: number = 0;
+  readonly numInputPipelines: number = 1;
   readonly device: DeviceDescription;
   /** Compute threads of this replica. */
   readonly threads: number;

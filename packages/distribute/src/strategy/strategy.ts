@@ -26,6 +26,10 @@ export interface Strategy {
    * @throws ReplicaError naming the replica that failed and why; no thread is left running.
    */
   run<Result = unknown>(module: URL | string, args?: unknown, options?: RunOptions): Promise<Result[]>;
+  /** Strategies over several processes: whether this one writes checkpoints, summaries and exports. Absent: it does. */
+  readonly isChief?: boolean;
+  /** Strategies over several processes: leaves the job together with the others, after the last run. */
+  close?(): void;
 }
 
 /** Where a strategy tells what it chose. */

@@ -92,7 +92,9 @@ const LOSS_UNIT = 2 ** -20;
 const REPORT_INTERVAL_MS = 200;
 
 export default async function replica(context: ReplicaContext, args: ReplicaArguments): Promise<ReplicaResult> {
-  const run = new Run(context, args);
+  // A seed that was drawn is the chief's: other workers drew others.
+  const seed = context.merge(args.seed, ([chiefs]) => chiefs as number);
+  const run = new Run(context, { ...args, seed });
   try {
     return await run.run();
   } finally {
@@ -392,23 +394,27 @@ class Run {
     return tensors;
   }
 
-  /** Every replica reads the same file for its statistics; the chief alone writes the shared weights. */
+  /** The chief alone reads the newest checkpoint, and everybody gets what it read: model_dir may be on its machine only. */
   #restore(): void {
-    const checkpoint = this.#checkpoints.latest();
-    const step = checkpoint?.step ?? -1;
-    // A replica that sees another newest checkpoint would train something else.
-    const steps = this.context.merge(step, (all) => all);
-    if (steps.some((other) => other !== steps[0])) {
-      throw new Error(`Replicas found different checkpoints in ${this.args.modelDir}: steps ${steps.join(', ')}.`);
+    const { context } = this;
+    const checkpoint = this.#isChief ? this.#checkpoints.latest() : null;
+    const place = checkpoint && { path: checkpoint.path, metadata: checkpoint.metadata };
+    const found = context.merge(place, ([chiefs]) => chiefs ?? null);
+    if (found === null) return;
+    if (checkpoint) this.#load(checkpoint);
+    if (context.numReplicasInSync > 1) {
+      context.communicator.broadcast(this.#model.statistics, 0);
+      // One copy of weights and slots per process; within the chief's own this sends nothing new.
+      context.communicator.broadcast(this.#trainer.weights, 0);
+      for (const slot of Object.values(this.#trainer.slots)) context.communicator.broadcast(slot, 0);
+      context.communicator.barrier();
     }
-    if (checkpoint === null) return;
-    this.#load(checkpoint);
-    const { metadata } = checkpoint;
+    const { path, metadata } = found;
     this.#globalStep = Number(metadata.global_step);
     this.#cycle = this.args.schedule.every((epochs) => epochs === 0) ? 0 : Number(metadata.cycle);
     this.#stepInCycle = Number(metadata.step_in_cycle);
-    this.#lastCheckpoint = checkpoint.path;
-    this.#log(`Restored step ${this.#globalStep} from ${checkpoint.path}`);
+    this.#lastCheckpoint = path;
+    this.#log(`Restored step ${this.#globalStep} from ${path}`);
     if (this.#cycle >= this.args.schedule.length && this.args.schedule.length > 0) {
       // Everything was trained already: evaluate, as a run that has just ended would.
       this.#cycle = this.args.schedule.length - 1;
@@ -436,11 +442,9 @@ class Run {
       const slots = Object.keys(this.#trainer.slots).map(
         (slot) => [slot, read(`${upstreamName(name)}/${slot}`, length)] as const,
       );
-      if (!this.#isChief) continue;
       this.#trainer.weights.set(values, offset);
       for (const [slot, slotValues] of slots) this.#trainer.slots[slot]?.set(slotValues, offset);
     }
-    this.context.communicator.barrier();
   }
 }
 

@@ -2,13 +2,14 @@
  * The main thread of a ResNet run (upstream's resnet_run_loop.resnet_main): flags become a strategy and a plan, replicas run
  * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
  */
-import { OneDeviceStrategy, type Strategy } from '@lockstep/distribute';
+import { type Facts, launchedProcess, OneDeviceStrategy, resolveCluster, type Strategy } from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
 import { type FlagValues, getLossScale, progressStyle, UsageError, useColor } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import type { Log } from '../utils/logs/log.js';
 import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { applyClean, markModelDir } from '../utils/misc/model-helpers.js';
 import { createProgress, type Progress } from '../utils/progress/progress.js';
@@ -16,6 +17,7 @@ import type { TrainingRecipe } from './lr-schedule.js';
 import { checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
+import { factsOf, strategyFactories } from './resnet-workers.js';
 
 /** What a main (CIFAR-10, ImageNet) brings. */
 export interface ResnetMainOptions {
@@ -42,7 +44,11 @@ export interface ResnetMainResult {
   readonly interrupted: boolean;
   readonly seed: number;
   readonly strategy: string;
+  /** Of all workers together. */
   readonly replicas: number;
+  readonly workers: number;
+  /** Whether this process writes checkpoints and logs, and speaks for the run. */
+  readonly isChief: boolean;
   readonly replicaResults: readonly ReplicaResult[];
   readonly trainHooks: readonly TrainHook[];
 }
@@ -61,7 +67,10 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const { flags, recipe } = options;
   const { FLAGS } = flags;
   const stream = options.stream ?? process.stderr;
-  const style = progressStyle(FLAGS.progress, stream);
+  const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
+  // One process speaks for the run: rank 0, which every kind of cluster makes the chief.
+  const isChief = (launchedProcess()?.rank ?? 0) === 0;
+  const style = isChief ? progressStyle(FLAGS.progress, stream) : 'none';
   const progress = createProgress({
     style,
     color: useColor(FLAGS.color, stream),
@@ -69,47 +78,53 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     everySteps: FLAGS.log_steps ?? Number.POSITIVE_INFINITY,
   });
   const log: Log = {
-    info: (line) => progress.message(line),
-    warning: (line) => progress.message(`warning: ${line}`),
+    info: (line) => isChief && progress.message(line),
+    warning: (line) => isChief && progress.message(`warning: ${line}`),
   };
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
-  applyClean(FLAGS, log);
-  const { strategy, replicas } = chooseStrategy(flags, log);
+  if (isChief) applyClean(FLAGS, log);
+  const data: Record<string, number> = {};
+  const { strategy, replicas } = chooseStrategy(options, numWorkers, log, () => factsOf(flags, options.plan, data));
   const seed = FLAGS.seed ?? drawSeed();
   if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
-  perReplicaBatchSize(FLAGS.batch_size, replicas, FLAGS.num_gpus > 0 ? 'GPUs' : 'CPU devices');
+  // As upstream, --batch_size is each worker's; the learning rate is that of all together.
+  perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, FLAGS.num_gpus > 0 ? 'GPUs' : 'CPU devices');
+  const batchSize = FLAGS.batch_size * numWorkers;
 
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
   const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);
   const synthetic = FLAGS.use_synthetic_data;
   const train = synthetic || trainEpochs === 0 ? null : options.readData(true);
   const validation = synthetic ? null : options.readData(false);
-  markModelDir(FLAGS.model_dir);
+  Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
+  if (isChief) markModelDir(FLAGS.model_dir);
 
-  const trainHooks = getTrainHooks(FLAGS.hooks ?? [], {
+  const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
     modelDir: FLAGS.model_dir,
-    batchSize: FLAGS.batch_size,
+    batchSize,
     benchmarkLogger: options.benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
     log: style === 'plain' ? log : { info() {}, warning: log.warning },
   });
-  options.benchmarkLogger.logRunInfo({
-    modelName: 'resnet',
-    datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
-    parameters: resnetRunParameters(FLAGS, 1),
-    ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
-  });
+  if (isChief) {
+    options.benchmarkLogger.logRunInfo({
+      modelName: 'resnet',
+      datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
+      parameters: resnetRunParameters(FLAGS, numWorkers),
+      ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
+    });
+  }
 
   const args: ReplicaArguments = {
     plan: options.plan,
     seed,
     modelDir: FLAGS.model_dir,
-    batchSize: FLAGS.batch_size,
+    batchSize,
     schedule,
     maxTrainSteps: FLAGS.max_train_steps,
     // Data sets other than the official one (the digits) keep the recipe's epochs.
-    recipe: { ...recipe, numImages: train?.count ?? recipe.numImages, batchSize: FLAGS.batch_size },
+    recipe: { ...recipe, numImages: train?.count ?? recipe.numImages, batchSize },
     momentum: recipe.momentum,
     weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
     decayExcept: options.decayExcept,
@@ -132,6 +147,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     trainHooks,
     options,
     schedule.reduce((a, b) => a + b, 0),
+    batchSize,
   );
   try {
     const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
@@ -140,6 +156,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
     });
     listener.end();
+    strategy.close?.();
     const [chief] = replicaResults as [ReplicaResult];
     return {
       evaluation: chief.evaluation,
@@ -149,6 +166,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       seed,
       strategy: strategy.name,
       replicas,
+      workers: numWorkers,
+      isChief,
       replicaResults,
       trainHooks,
     };
@@ -158,18 +177,31 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
 }
 
 /** The strategy that the flags name; `off` runs on one device without the strategy's name. */
-function chooseStrategy(flags: FlagValues, log: Log): { strategy: Strategy; replicas: number } {
+function chooseStrategy(
+  { flags }: ResnetMainOptions,
+  numWorkers: number,
+  log: Log,
+  facts: () => Facts,
+): { strategy: Strategy; replicas: number } {
   const { FLAGS } = flags;
+  // Processes that a launcher started belong together, whatever the strategy: two runs in one model_dir would be a mess.
+  if ((launchedProcess()?.size ?? 1) > 1) resolveCluster();
   const chosen = getDistributionStrategy({
     distributionStrategy: FLAGS.distribution_strategy,
     numGpus: Math.max(0, FLAGS.num_gpus),
     numCpus: FLAGS.num_cpus === 0 ? 1 : FLAGS.num_cpus,
-    numWorkers: 1,
+    numWorkers,
     allReduceAlg: FLAGS.all_reduce_alg,
     numPacks: FLAGS.num_packs,
     onWarning: (line) => log.warning(line),
     log: (line) => log.info(line),
+    factories: strategyFactories(FLAGS, log, facts),
   });
+  if (numWorkers === 1 && flags.isGiven('gradient_dtype')) {
+    log.warning(
+      `--gradient_dtype=${FLAGS.gradient_dtype} has no effect with one worker: no gradient leaves the process.`,
+    );
+  }
   const strategy = chosen ?? new OneDeviceStrategy('cpu:0');
   return { strategy, replicas: strategy.numReplicasInSync };
 }
@@ -224,6 +256,8 @@ class Listener {
     private readonly hooks: readonly TrainHook[],
     private readonly options: ResnetMainOptions,
     private readonly epochs: number,
+    /** Of all workers together. */
+    private readonly batchSize: number,
   ) {}
 
   handle(message: ReplicaMessage): void {
@@ -260,7 +294,7 @@ class Listener {
       hook.beforeRun(globalStep - 1);
       hook.afterRun(globalStep, this.#last, [phases]);
     }
-    const imagesPerSecond = this.#rate.add(globalStep) * this.options.flags.FLAGS.batch_size;
+    const imagesPerSecond = this.#rate.add(globalStep) * this.batchSize;
     this.progress.update({
       step: globalStep,
       steps: Number.isFinite(totalSteps) ? totalSteps : globalStep,
@@ -268,7 +302,7 @@ class Listener {
       epochs: this.epochs,
       loss,
       accuracy,
-      imagesPerSecond: imagesPerSecond || (1000 * this.options.flags.FLAGS.batch_size) / message.stepMs,
+      imagesPerSecond: imagesPerSecond || (1000 * this.batchSize) / message.stepMs,
     });
   }
 

@@ -7,6 +7,11 @@ import type { FlagValues } from './flag-values.js';
 declare module './flag-values.js' {
   interface FlagTypes {
     num_cpus: number;
+    gradient_dtype: 'f32' | 'bf16';
+    worker_late_secs: number;
+    worker_lost_secs: number;
+    worker_timeout_secs: number;
+    worker_start_secs: number;
     seed: number | null;
     backend: 'onednn' | 'cpu';
     save_checkpoints_secs: number;
@@ -26,6 +31,9 @@ export type ColorMode = 'auto' | 'always' | 'never';
 /** Which of our flags to define; on unless switched off. */
 export interface LockstepSwitches {
   num_cpus?: boolean;
+  gradient_dtype?: boolean;
+  /** Defines `worker_late_secs`, `worker_lost_secs`, `worker_timeout_secs` and `worker_start_secs`. */
+  workers?: boolean;
   seed?: boolean;
   backend?: boolean;
   /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max` and `resume`. */
@@ -53,6 +61,35 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       group,
       help: 'Logical CPU devices (replicas) where num_gpus is 0; each gets its own share of the cores. -1 makes one per physical core. 0 leaves it at one device that uses all cores.',
     });
+  }
+  if (on('gradient_dtype')) {
+    flags.DEFINE_enum({
+      name: 'gradient_dtype',
+      default: 'f32',
+      enumValues: ['f32', 'bf16'],
+      group,
+      help: 'Type in which gradients travel between worker processes: bf16 halves the bytes, and sums are taken in f32 all the same. Within a process, and with one worker, nothing travels.',
+    });
+  }
+  if (on('workers')) {
+    const limit = (name: string, value: number, help: string) =>
+      flags.DEFINE_float({ name, default: value, lowerBound: 0.1, group, help });
+    limit(
+      'worker_late_secs',
+      60,
+      'With several workers: how long one waits for the others before it warns and names those that are behind; repeated as often.',
+    );
+    limit(
+      'worker_lost_secs',
+      60,
+      'With several workers: one that has not answered for so long counts as lost (killed, frozen, cut off from the network), and the run ends.',
+    );
+    limit(
+      'worker_timeout_secs',
+      600,
+      'With several workers: longest wait for one that answers and does not come; then the run ends.',
+    );
+    limit('worker_start_secs', 180, 'With several workers: longest wait for all of them to start.');
   }
   if (on('seed')) {
     flags.DEFINE_integer({

@@ -30,10 +30,16 @@ export interface MultiWorkerStrategyOptions {
   readonly numPacks: number;
 }
 
+/** What a parameter server strategy is made from. */
+export interface ParameterServerOptions {
+  /** Devices of each worker. */
+  readonly devices: readonly string[];
+}
+
 /** Strategies that other modules bring; see {@link getDistributionStrategy}. */
 export interface StrategyFactories {
   readonly multiWorkerMirrored?: (options: MultiWorkerStrategyOptions) => Strategy;
-  readonly parameterServer?: () => Strategy;
+  readonly parameterServer?: (options: ParameterServerOptions) => Strategy;
 }
 
 export interface DistributionStrategyOptions {
@@ -122,7 +128,7 @@ export function getDistributionStrategy(options: DistributionStrategyOptions = {
   if (name === 'parameter_server') {
     warn.withoutReduction("distribution_strategy 'parameter_server'");
     if (!factories.parameterServer) throw new Error(missingEngine('ParameterServerStrategy', numWorkers));
-    return factories.parameterServer();
+    return factories.parameterServer({ devices });
   }
   throw new RangeError(`Unrecognized Distribution Strategy: ${repr(name)}`);
 }

@@ -1,0 +1,73 @@
+/**
+ * What a ResNet run over several processes needs beside the strategy: how the strategies are made from flags, and what all
+ * processes have to agree on before anything runs. It starts nothing and trains nothing.
+ */
+import { readFileSync } from 'node:fs';
+import { type Facts, type MpiOptions, MultiWorkerMirroredStrategy } from '@lockstep/distribute';
+import type { FlagsObject, FlagValues } from '../utils/flags/core.js';
+import type { Log } from '../utils/logs/log.js';
+import type { StrategyFactories } from '../utils/misc/distribution-utils.js';
+import type { ResNetPlan } from './resnet-model.js';
+
+/** Flags that may differ from machine to machine: folders, threads, the screen, and this worker's own index. */
+const LOCAL_FLAGS: ReadonlySet<string> = new Set([
+  'data_dir',
+  'model_dir',
+  'export_dir',
+  'clean',
+  'hooks',
+  'task_index',
+  'progress',
+  'color',
+  'log_steps',
+  'inter_op_parallelism_threads',
+  'intra_op_parallelism_threads',
+  'datasets_num_private_threads',
+  'datasets_num_parallel_batches',
+  'benchmark_log_dir',
+  'benchmark_logger_type',
+  'benchmark_test_id',
+]);
+
+/**
+ * What all workers must have alike.
+ * @param data Numbers of images, which differ when somebody's data set is incomplete.
+ */
+export function factsOf(flags: FlagValues, plan: ResNetPlan, data: Readonly<Record<string, number>>): Facts {
+  const values = flags
+    .definitions()
+    .map(({ name }) => name)
+    .filter((name) => !LOCAL_FLAGS.has(name))
+    .map((name) => [name, flags.get(name as never) as unknown] as const);
+  return { version: version(), flags: Object.fromEntries(values), model: { ...plan }, data };
+}
+
+/** The strategies over several processes, as the flags want them. */
+export function strategyFactories(flagsObj: FlagsObject, log: Log, facts: () => Facts): StrategyFactories {
+  return {
+    multiWorkerMirrored: ({ communication, devices, numPacks }) =>
+      new MultiWorkerMirroredStrategy({
+        communication,
+        devices,
+        numPacks,
+        gradientDtype: flagsObj.gradient_dtype,
+        facts,
+        mpi: mpiOptions(flagsObj),
+        log: (line) => log.info(line),
+      }),
+  };
+}
+
+function mpiOptions(flagsObj: FlagsObject): MpiOptions {
+  return {
+    warningSeconds: flagsObj.worker_late_secs,
+    silenceSeconds: flagsObj.worker_lost_secs,
+    timeoutSeconds: flagsObj.worker_timeout_secs,
+    startSeconds: flagsObj.worker_start_secs,
+  };
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
