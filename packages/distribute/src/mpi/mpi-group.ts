@@ -221,6 +221,7 @@ export class MpiGroup {
     const began = monotonicMs();
     const isAlone = process.listenerCount('SIGTERM') === 0;
     setTimeout(() => {
+      if (!this.#isOpen) return;
       this.#suspect(began);
       const { isAborted, abortReason } = this.#board;
       if (!isAborted && !isAlone) return;

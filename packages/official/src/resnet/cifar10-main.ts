@@ -26,6 +26,8 @@ export interface MainIo {
 }
 
 const INTERRUPTED = 130;
+/** npx and launchers hand one signal on beside the one that the process group gets: within this time it is the same one. */
+const SAME_SIGNAL_MS = 1000;
 
 /**
  * @param argv flags, without the program's name
@@ -104,8 +106,13 @@ interface Interrupt {
 /** The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. */
 function listenForInterrupt(err: (text: string) => void): Interrupt {
   const controller = new AbortController();
+  let firstAt = 0;
   const listener = () => {
-    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    if (controller.signal.aborted) {
+      if (performance.now() - firstAt < SAME_SIGNAL_MS) return;
+      process.exit(INTERRUPTED);
+    }
+    firstAt = performance.now();
     err('\nStopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.\n');
     controller.abort(new Error('Interrupted.'));
   };

@@ -62,7 +62,12 @@ const UPSTREAM: Record<string, [string | null, string, unknown, boolean]> = {
   resnet_size: ['rs', 'string', '50', true],
 };
 const OURS = [
+  'gradient_dtype',
   'num_cpus',
+  'worker_late_secs',
+  'worker_lost_secs',
+  'worker_start_secs',
+  'worker_timeout_secs',
   'seed',
   'backend',
   'save_checkpoints_secs',

@@ -154,9 +154,12 @@ class Run {
       const epochs = schedule[this.#cycle] as number;
       this.#log(`Starting cycle: ${this.#cycle}/${schedule.length}`);
       if (epochs > 0) {
-        interrupted = await this.#train(epochs);
-        // What is saved is where the next run goes on: at the end of this call, not at its beginning.
-        this.#save(interrupted ? this.#cycle : this.#cycle + 1, interrupted ? this.#stepInCycle : 0);
+        const ended = await this.#train(epochs);
+        interrupted = ended === 'interrupted';
+        // What is saved is where the next run goes on: behind this call if it is complete, else (told to stop, or
+        // max_train_steps reached) within it.
+        if (ended === 'complete') this.#save(this.#cycle + 1, 0);
+        else this.#save(this.#cycle, this.#stepInCycle);
         if (interrupted) break;
       }
       this.#log('Starting to evaluate.');
@@ -192,21 +195,21 @@ class Run {
     if (this.#isChief) this.context.report({ kind: 'log', line } satisfies ReplicaMessage);
   }
 
-  /** One train call. @returns true if it was told to stop before its end. */
-  async #train(epochs: number): Promise<boolean> {
+  /** One train call. @returns why it ended. */
+  async #train(epochs: number): Promise<'complete' | 'last step' | 'interrupted'> {
     const input = this.#openInput(epochs);
     try {
       for (;;) {
-        if (this.#isPastLastStep()) return false;
+        if (this.#isPastLastStep()) return this.#stepInCycle >= input.steps ? 'complete' : 'last step';
         const begin = performance.now();
         const batch = input.next();
-        if (batch === null) return false;
+        if (batch === null) return 'complete';
         const inputMs = performance.now() - begin;
         this.#step(batch, inputMs, begin, epochs, input.steps);
         input.release();
         this.#stepInCycle++;
         this.#saveIfDue();
-        if (this.context.shouldStop()) return true;
+        if (this.context.shouldStop()) return 'interrupted';
       }
     } finally {
       this.#waitMs += input.waitMs;

@@ -17,7 +17,7 @@ import type { TrainingRecipe } from './lr-schedule.js';
 import { checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
-import { factsOf, strategyFactories } from './resnet-workers.js';
+import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
 
 /** What a main (CIFAR-10, ImageNet) brings. */
 export interface ResnetMainOptions {
@@ -91,6 +91,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
   perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, FLAGS.num_gpus > 0 ? 'GPUs' : 'CPU devices');
   const batchSize = FLAGS.batch_size * numWorkers;
+  const remark = numWorkers > 1 ? remarkOnGrace() : null;
+  if (remark) log.info(remark);
 
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
   const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);

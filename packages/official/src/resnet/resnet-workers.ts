@@ -3,7 +3,7 @@
  * processes have to agree on before anything runs. It starts nothing and trains nothing.
  */
 import { readFileSync } from 'node:fs';
-import { type Facts, type MpiOptions, MultiWorkerMirroredStrategy } from '@lockstep/distribute';
+import { type Facts, launchedProcess, type MpiOptions, MultiWorkerMirroredStrategy } from '@lockstep/distribute';
 import type { FlagsObject, FlagValues } from '../utils/flags/core.js';
 import type { Log } from '../utils/logs/log.js';
 import type { StrategyFactories } from '../utils/misc/distribution-utils.js';
@@ -28,6 +28,8 @@ const LOCAL_FLAGS: ReadonlySet<string> = new Set([
   'benchmark_logger_type',
   'benchmark_test_id',
 ]);
+
+const SAVING_SECONDS = 5;
 
 /**
  * What all workers must have alike.
@@ -56,6 +58,17 @@ export function strategyFactories(flagsObj: FlagsObject, log: Log, facts: () => 
         log: (line) => log.info(line),
       }),
   };
+}
+
+/** Seconds that mpirun leaves its processes between Ctrl-C and the end, where that is too short to save: a remark, or null. */
+export function remarkOnGrace(environment: NodeJS.ProcessEnv = process.env): string | null {
+  if (launchedProcess(environment)?.launcher !== 'mpirun') return null;
+  const seconds = Number(environment.OMPI_MCA_odls_base_sigkill_timeout ?? 1);
+  if (seconds >= SAVING_SECONDS) return null;
+  return (
+    `After Ctrl-C mpirun leaves its processes ${seconds} s, perhaps too little to finish a step and save. ` +
+    '`mpirun --mca odls_base_sigkill_timeout 20 …` leaves them more; `lockstep launch` sets it.'
+  );
 }
 
 function mpiOptions(flagsObj: FlagsObject): MpiOptions {
