@@ -5,9 +5,7 @@
 import {
   engine,
   type GradConfig,
-  getBackend,
   getGradient,
-  getKernel,
   type NamedAttrMap,
   registerGradient,
   reshape,
@@ -15,16 +13,7 @@ import {
   type Tensor,
   unregisterGradient,
 } from '@tensorflow/tfjs-core';
-
-/** ReLU's gradient needs its output's sign only, and that in one pass; TensorFlow.js makes step, cast and product. */
-const relu: GradConfig = {
-  kernelName: 'Relu',
-  outputsToSave: [true],
-  gradFunc: (dy, saved) => {
-    const [y] = saved as [Tensor];
-    return { x: () => run('ReluGrad', { dy: dy as Tensor, y }) };
-  },
-};
+import { registerElementwiseGradients } from './elementwise-gradients.js';
 
 /** Gradient of the training-mode kernel, so that it can be used without a custom gradient. */
 const batchNorm: GradConfig = {
@@ -91,7 +80,7 @@ function run(name: string, inputs: Record<string, Tensor>, attrs: NamedAttrMap =
 
 /** Registers the gradients in this thread, once. A gradient whose kernel the current backend lacks falls back to the old one. */
 export function registerGradients(): void {
-  const original = getGradient('Relu');
+  registerElementwiseGradients();
   registerGradient(batchNorm);
   if (!getGradient('Conv3DBackpropInputV2')) registerGradient(conv3DTranspose);
   const matMul = getGradient('BatchMatMul');
@@ -99,11 +88,4 @@ export function registerGradients(): void {
     unregisterGradient('BatchMatMul');
     registerGradient(matMulGradient(matMul));
   }
-  if (!original) return;
-  unregisterGradient('Relu');
-  registerGradient({
-    ...relu,
-    // TensorFlow.js' version is given the output instead of the input: the same sign.
-    gradFunc: (dy, saved, attrs) => (getKernel('ReluGrad', getBackend()) ? relu : original).gradFunc(dy, saved, attrs),
-  });
 }

@@ -60,8 +60,8 @@ test('a summary lists the slowest first, with calls and share', () => {
 });
 
 test('a large kernel that falls to TensorFlow.js is reported once', () => {
-  const stderr = child('const x = tf.ones([1100, 1000], "int32"); tf.add(x, x); tf.add(x, x);', '');
-  assert.equal(stderr.match(/'Add' of a int32\[1100,1000\]/g)?.length, 1, stderr);
+  const stderr = child('const x = tf.ones([1100, 1000], "int32"); tf.abs(x); tf.abs(x);', '');
+  assert.equal(stderr.match(/'Abs' of x int32\[1100,1000\]/g)?.length, 1, stderr);
 });
 
 test('the convolution bound counts every convolution of a step, and is no longer than they took', async () => {

@@ -9,6 +9,7 @@ import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { registerGradients } from './gradients.js';
 import { createInsight, verbosityOf } from './insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
+import { binaryKernels } from './kernels/binary.js';
 import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { convolutionNdKernels } from './kernels/convolution-nd.js';
@@ -17,6 +18,7 @@ import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kerne
 import { matmulKernels } from './kernels/matmul.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
+import { unaryKernels } from './kernels/unary.js';
 import { patchLayers } from './layers.js';
 
 /** Above `cpu` (1), below whatever a user registers for a GPU. */
@@ -31,6 +33,8 @@ export function register(): void {
   copyRegisteredKernels('cpu', BACKEND_NAME);
   const kernels = [
     ...castKernels,
+    ...unaryKernels,
+    ...binaryKernels,
     ...convolutionKernels,
     ...convolutionNdKernels,
     ...batchNormKernels,

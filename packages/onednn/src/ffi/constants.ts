@@ -30,6 +30,7 @@ export const Alg = {
   exp: 0xbf,
   log: 0xef,
   clip: 0xff,
+  round: 0x40,
   poolingMax: 0x1ff,
   poolingAvgIncludePadding: 0x2ff,
   poolingAvgExcludePadding: 0x3ff,
@@ -39,6 +40,10 @@ export const Alg = {
   min: 0x1fff3,
   div: 0x1fff4,
   sub: 0x1fff5,
+  reductionMax: 0x2fff2,
+  reductionMin: 0x2fff3,
+  reductionSum: 0x2fff4,
+  reductionMean: 0x2fff6,
 } as const;
 
 export const NormalizationFlag = { useGlobalStats: 1, fuseNormRelu: 4, useScale: 8, useShift: 16 } as const;

@@ -3,7 +3,7 @@
  * descriptors are 696-byte structs passed by address. Sizes below were read with sizeof from 2.6's headers; 2.7 kept them.
  */
 import koffi from 'koffi';
-import { BYTES, DataType, type DataTypeName, Query, STATUS } from './constants.js';
+import { BYTES, DataType, type DataTypeName, Prop, Query, STATUS } from './constants.js';
 import {
   type ConvolutionShape,
   type Dnnl,
@@ -79,6 +79,9 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
   const poolBackward = bind('dnnl_pooling_v2_backward_desc_init', 'pippppppp');
   const binaryInit = bind('dnnl_binary_desc_init', 'pippp');
   const matmulInit = bind('dnnl_matmul_desc_init', 'ppppp');
+  const reductionInit = bind('dnnl_reduction_desc_init', 'pippff');
+  const softmaxInit = bind('dnnl_softmax_forward_desc_init', 'pipi');
+  const logSoftmaxInit = bind('dnnl_logsoftmax_forward_desc_init', 'pipi');
   const reorderCreate = bind('dnnl_reorder_primitive_desc_create', 'pphphh');
 
   check(engineCreate(out, 1, 0), 'dnnl_engine_create');
@@ -271,6 +274,13 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     },
     matmul(src, weights, bias, dst, postOps) {
       return finish('matmul', matmulInit(operation, raw(src), raw(weights), rawOrNull(bias), raw(dst)), postOps);
+    },
+    reduction(alg, src, dst) {
+      return finish('reduction', reductionInit(operation, alg, raw(src), raw(dst), 0, 0));
+    },
+    softmaxForward(src, axis, isLog) {
+      const init = isLog ? logSoftmaxInit : softmaxInit;
+      return finish('softmax_forward', init(operation, Prop.forwardInference, raw(src), axis));
     },
     reorder(src, dst) {
       const status = reorderCreate(out, raw(src), engine, raw(dst), engine, plainAttr);

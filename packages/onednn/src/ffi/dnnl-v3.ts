@@ -4,7 +4,7 @@
  * they are translated here and nowhere else.
  */
 import koffi from 'koffi';
-import { Alg, DataType, type DataTypeName, NormalizationFlag, Query, STATUS } from './constants.js';
+import { Alg, DataType, type DataTypeName, NormalizationFlag, Prop, Query, STATUS } from './constants.js';
 import {
   type ConvolutionShape,
   type Dnnl,
@@ -36,8 +36,11 @@ const ELTWISE: ReadonlyMap<number, number> = new Map([
   [Alg.exp, 42],
   [Alg.log, 45],
   [Alg.clip, 46],
+  [Alg.round, 50],
 ]);
 
+const SOFTMAX_ACCURATE = 0x30000;
+const SOFTMAX_LOG = 0x30001;
 const QUERY_NDIMS = 256;
 const QUERY_DIMS = 257;
 const QUERY_DATA_TYPE = 258;
@@ -115,6 +118,8 @@ export function bindV3(loaded: LoadedLibrary): Dnnl {
   const poolBackward = create('pooling_backward', 'ihhppppphh');
   const binaryCreate = create('binary', 'ihhhh');
   const matmulCreate = create('matmul', 'hhhhh');
+  const reductionCreate = create('reduction', 'ihhffh');
+  const softmaxCreate = create('softmax_forward', 'iihhih');
   const reorderCreate = bind('dnnl_reorder_primitive_desc_create', 'phhhhh');
 
   check(engineCreate(out, 1, 0), 'dnnl_engine_create');
@@ -302,6 +307,15 @@ export function bindV3(loaded: LoadedLibrary): Dnnl {
     matmul(src, weights, bias, dst, postOps) {
       const layouts = [raw(src), raw(weights), raw(bias), raw(dst)] as const;
       return finish('matmul', (attr) => matmulCreate(out, engine, ...layouts, attr), postOps);
+    },
+    reduction(alg, src, dst) {
+      return finish('reduction', (attr) => reductionCreate(out, engine, alg, raw(src), raw(dst), 0, 0, attr));
+    },
+    softmaxForward(src, axis, isLog) {
+      const alg = isLog ? SOFTMAX_LOG : SOFTMAX_ACCURATE;
+      return finish('softmax_forward', (attr) =>
+        softmaxCreate(out, engine, Prop.forwardInference, alg, raw(src), raw(src), axis, attr),
+      );
     },
     reorder(src, dst) {
       return finish('reorder', (attr) => reorderCreate(out, raw(src), engine, raw(dst), engine, attr));

@@ -138,6 +138,10 @@ export interface Dnnl {
     dst: MemoryDescriptor,
     postOps?: readonly PostOp[],
   ): PrimitiveDescriptor | null;
+  /** Reduces the dimensions that are 1 in `dst` and not in `src`. */
+  reduction(alg: number, src: MemoryDescriptor, dst: MemoryDescriptor): PrimitiveDescriptor | null;
+  /** Softmax, or its logarithm, over dimension `axis`. */
+  softmaxForward(src: MemoryDescriptor, axis: number, isLog: boolean): PrimitiveDescriptor | null;
   reorder(src: MemoryDescriptor, dst: MemoryDescriptor): PrimitiveDescriptor | null;
   /** A primitive ready to execute; the descriptor may be destroyed afterwards. */
   createPrimitive(descriptor: PrimitiveDescriptor): number;

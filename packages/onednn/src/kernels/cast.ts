@@ -1,16 +1,49 @@
 /**
- * Cast of integers and booleans to float32. TensorFlow.js' `cpu` kernel only relabels the data, which leaves an Int32Array
- * behind a float32 tensor; native code reads bytes, so here the values are converted.
+ * Cast, and tensors of one value (Fill, ZerosLike, OnesLike), in pooled memory.
+ *
+ * TensorFlow.js' `cpu` kernel only relabels integers as floats, which leaves an Int32Array behind a float32 tensor; native
+ * code reads bytes, so here the values are converted. To int32 it fills an array through an iterator, and to bool it
+ * computes the index of a broadcast for every element; here both are loops.
  */
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+import { outputOf, valuesOf } from './elementwise.js';
 import { kernel } from './kernel.js';
+import { unaryLoop } from './loops.js';
 
-const cast = kernel<{ x: TensorInfo }, { dtype: DataType }>('Cast', ({ inputs: { x }, attrs, backend }) => {
-  if (attrs.dtype !== 'float32' || (x.dtype !== 'int32' && x.dtype !== 'bool')) return null;
-  if (util.sizeFromShape(x.shape) === 0) return null;
-  const y = backend.allocate(x.shape);
-  (backend.storage(y).peek() as Float32Array).set(backend.storage(x).peek() as Int32Array);
+const toNumber = unaryLoop((x) => x);
+const toBool = unaryLoop((x) => (x !== 0 ? 1 : 0));
+
+const cast = kernel<{ x: TensorInfo }, { dtype: DataType }>('Cast', ({ inputs: { x }, attrs: { dtype }, backend }) => {
+  const isNumeric = x.dtype === 'float32' || x.dtype === 'int32' || x.dtype === 'bool';
+  if (!isNumeric || x.dtype === dtype || util.sizeFromShape(x.shape) === 0) return null;
+  // What `cpu` does about bool to int32 is right, and free.
+  const isFree = x.dtype === 'bool' && dtype === 'int32';
+  if (isFree || (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool')) return null;
+  const y = backend.allocate(x.shape, dtype);
+  (dtype === 'bool' ? toBool : toNumber)(valuesOf(backend, x), outputOf(backend, y), 0, 0);
   return y;
 });
 
-export const castKernels = [cast];
+function filled(backend: OneDnnBackend, shape: number[], dtype: DataType, value: number): TensorInfo | null {
+  if ((dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') || util.sizeFromShape(shape) === 0) return null;
+  const y = backend.allocate(shape, dtype);
+  outputOf(backend, y).fill(value);
+  return y;
+}
+
+const fill = kernel<object, { shape: number[]; value: number | string | boolean; dtype?: DataType }>(
+  'Fill',
+  ({ attrs: { shape, value, dtype }, backend }) =>
+    typeof value === 'string' ? null : filled(backend, shape, dtype ?? util.inferDtype(value), Number(value)),
+);
+
+const zerosLike = kernel<{ x: TensorInfo }, object>('ZerosLike', ({ inputs: { x }, backend }) =>
+  filled(backend, x.shape, x.dtype, 0),
+);
+
+const onesLike = kernel<{ x: TensorInfo }, object>('OnesLike', ({ inputs: { x }, backend }) =>
+  filled(backend, x.shape, x.dtype, 1),
+);
+
+export const castKernels = [cast, fill, zerosLike, onesLike];

@@ -86,6 +86,13 @@ export class TensorStorage {
     return this.#values;
   }
 
+  /** `length` f32 elements in the order in which they lie, whatever the layout, for code that is done when it returns. */
+  native(length: number): Float32Array {
+    if (this.layout === null) return this.peek() as Float32Array;
+    const { memory, byteOffset } = this.#buffer as PooledBuffer;
+    return new Float32Array(memory, byteOffset, length);
+  }
+
   /** Address of the first element, whatever the layout. */
   get address(): number {
     if (this.#address === 0) {

@@ -1,0 +1,246 @@
+/**
+ * What unary and binary kernels share: how a tensor looks when only its elements matter, whether oneDNN's algorithm gives
+ * TensorFlow.js' results, and whether the elements are all finite.
+ *
+ * oneDNN's code is fast where numbers are numbers. Some of it loses NaN (ReLU, clip, maximum: the vector instruction returns
+ * the other operand), some is less exact (the logarithm of 2.6 near 1). What a version of the library does is not written
+ * anywhere, so each algorithm is tried once on numbers that tell, beside TensorFlow.js' own formula.
+ */
+import { type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+import { Alg, Arg, BYTES, Prop } from '../ffi/constants.js';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { TensorStorage } from '../memory/storage.js';
+import type { Primitive } from '../primitive.js';
+import type { Runtime } from '../runtime.js';
+import type { BinaryOperation, TypedValues, UnaryOperation, Values } from './loops.js';
+
+/** Elements from which a primitive beats a loop in JavaScript: it costs about as much to start as this many additions. */
+export const SMALL = 2048;
+/** The same for exp, tanh and their like, which cost ten times as much in a loop. */
+export const SMALL_COSTLY = 384;
+
+/** One description for all: the native layout if there is one, else the elements in a row. */
+export function elementwiseView(
+  backend: OneDnnBackend,
+  tensor: TensorInfo,
+): { plain: MemoryDescriptor; current: MemoryDescriptor } {
+  const { layout } = backend.storage(tensor);
+  if (layout && matchesShape(layout.plain, tensor.shape)) return layout;
+  if (layout) backend.storage(tensor).makePlain();
+  const plain = backend.runtime.rowMajor([util.sizeFromShape(tensor.shape)]);
+  return { plain, current: plain };
+}
+
+/** A native layout describes dimensions in oneDNN's order; a reshaped tensor no longer has them. */
+export function matchesShape(plain: MemoryDescriptor, shape: readonly number[]): boolean {
+  const { dims } = plain;
+  const last = shape.length - 1;
+  return (
+    dims.length === shape.length &&
+    dims[0] === shape[0] &&
+    dims[1] === shape[last] &&
+    dims.slice(2).every((size, axis) => size === shape[axis + 1])
+  );
+}
+
+/** Plain values of a tensor, for reading until the kernel returns. */
+export function valuesOf(backend: OneDnnBackend, tensor: TensorInfo): Values {
+  return backend.storage(tensor).peek() as Values;
+}
+
+/** The memory of a tensor that a kernel has just allocated. */
+export function outputOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValues {
+  return backend.unresolved(tensor).peek() as TypedValues;
+}
+
+/**
+ * Elements in the order in which they lie, if they are f32 without padding, so that a loop can work in any layout.
+ * null for other native layouts.
+ */
+export function elementsInPlace(storage: TensorStorage, size: number): Values | null {
+  if (storage.layout === null) return storage.peek() as Values;
+  const { current } = storage.layout;
+  if (current.dataType !== 'f32' || current.byteLength !== 4 * size) return null;
+  return storage.native(size);
+}
+
+export type Trust =
+  /** Gives TensorFlow.js' results for every input. */
+  | 'exact'
+  /** Does so for finite inputs. */
+  | 'finite'
+  /** Does not. */
+  | 'none';
+
+const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+/** Signs, zeros, denormals, both ends of the range, around 1, where exp overflows, and numbers that networks see. */
+const FINITE = [
+  ...[0, -0, 1e-40, -1e-40, 1e-30, -1e-30, 1e-7, -1e-7, 1e-3, -1e-3, 0.999, 1.001, 1, -1, 1.5, -1.5, 2, -2, 2.5, -2.5],
+  ...[3, -3, 5.99, 6, 6.01, -6, 10, -10, 17, -17, 20, -20, 50, -50, 80, -80, 87, -87, 90, -90, 120, -120, 1e4, -1e4],
+  ...Array.from({ length: 40 }, (_, i) => Math.fround(0.173 * (i - 20))),
+  ...[1e18, -1e18, 3e38, -3e38],
+];
+/** Rounding to f32 is 6e-8; vectorised functions are good to a few of these. */
+const TOLERANCE = 1e-6;
+
+const trusts = new WeakMap<Runtime, Map<string, Trust>>();
+const TRUST_CAPACITY = 512;
+
+function trustOf(runtime: Runtime, key: string, judge: () => Trust): Trust {
+  let known = trusts.get(runtime);
+  if (!known) {
+    known = new Map();
+    trusts.set(runtime, known);
+  }
+  let trust = known.get(key);
+  if (trust === undefined) {
+    if (known.size >= TRUST_CAPACITY) known.clear();
+    trust = judge();
+    known.set(key, trust);
+  }
+  return trust;
+}
+
+function agrees(actual: number, expected: number): boolean {
+  const want = Math.fround(expected);
+  if (Number.isNaN(want)) return Number.isNaN(actual);
+  if (!Number.isFinite(want)) return actual === want;
+  return Math.abs(actual - want) <= TOLERANCE * Math.abs(want) + 1.5e-7;
+}
+
+/** Tries a primitive on inputs of one or two rows. `expected` is TensorFlow.js' formula. */
+function tryOut(
+  runtime: Runtime,
+  inputs: readonly (readonly number[])[],
+  make: (layout: MemoryDescriptor) => Primitive | null,
+  expected: (...values: number[]) => number,
+): Trust {
+  const count = (inputs[0] as readonly number[]).length;
+  const primitive = make(runtime.rowMajor([count]));
+  if (!primitive) return 'none';
+  const buffers = [...inputs, []].map((values) => {
+    const buffer = runtime.pool.acquire(4 * count);
+    const view = new Float32Array(buffer.memory, buffer.byteOffset, count);
+    view.set(values as number[]);
+    return { buffer, view };
+  });
+  primitive.run(...buffers.map(({ buffer }) => buffer.address));
+  const output = (buffers.at(-1) as { view: Float32Array }).view;
+  let trust: Trust = 'exact';
+  for (let i = 0; i < count && trust !== 'none'; i++) {
+    const row = inputs.map((values) => Math.fround(values[i] as number));
+    if (agrees(output[i] as number, expected(...row))) continue;
+    trust = row.every(Number.isFinite) ? 'none' : 'finite';
+  }
+  for (const { buffer } of buffers) runtime.pool.release(buffer);
+  primitive.destroy();
+  return trust;
+}
+
+/** y = alg(x) for elements in `layout`; null where oneDNN has no fast code for it. */
+export function eltwisePrimitive(
+  runtime: Runtime,
+  alg: number,
+  alpha: number,
+  beta: number,
+  layout: MemoryDescriptor,
+  label: string,
+): Primitive | null {
+  return optional(runtime, `eltwise ${alg} ${alpha} ${beta} ${layout.id}`, () => {
+    const descriptor = runtime.dnnl.eltwiseForward(Prop.forwardTraining, alg, layout, alpha, beta);
+    if (!descriptor) return null;
+    if (descriptor.implementation.startsWith('ref')) {
+      descriptor.destroy();
+      return null;
+    }
+    const args = [[Arg.src, layout] as const, [Arg.dst, layout] as const];
+    return runtime.primitive(descriptor, args, `${label} [${layout.dims}]`);
+  });
+}
+
+/** How far oneDNN's algorithm can be trusted to give what `operation` gives. */
+export function eltwiseTrust(
+  runtime: Runtime,
+  alg: number,
+  [alpha, beta]: readonly [number, number],
+  operation: UnaryOperation,
+  [p, q]: readonly [number, number],
+): Trust {
+  return trustOf(runtime, `eltwise ${alg} ${alpha} ${beta} ${p} ${q}`, () =>
+    tryOut(
+      runtime,
+      [[...SPECIAL, ...FINITE]],
+      (layout) =>
+        uncached(runtime, runtime.dnnl.eltwiseForward(Prop.forwardTraining, alg, layout, alpha, beta), layout, 1),
+      (x) => operation(x as number, p, q),
+    ),
+  );
+}
+
+/** How far oneDNN's binary algorithm can be trusted to give what `operation` gives. */
+export function binaryTrust(runtime: Runtime, alg: number, operation: BinaryOperation): Trust {
+  return trustOf(runtime, `binary ${alg}`, () => {
+    const all = [...SPECIAL, ...FINITE.slice(0, 60)];
+    const left = all.flatMap((a) => all.map(() => a));
+    const right = all.flatMap(() => all);
+    return tryOut(
+      runtime,
+      [left, right],
+      (layout) => uncached(runtime, runtime.dnnl.binary(alg, layout, layout, layout), layout, 2),
+      (a, b) => operation(a as number, b as number),
+    );
+  });
+}
+
+function uncached(
+  runtime: Runtime,
+  descriptor: ReturnType<Runtime['dnnl']['binary']>,
+  layout: MemoryDescriptor,
+  inputs: 1 | 2,
+): Primitive | null {
+  if (!descriptor) return null;
+  const sources =
+    inputs === 2 ? [[Arg.src, layout] as const, [Arg.src1, layout] as const] : [[Arg.src, layout] as const];
+  return runtime.primitive(descriptor, [...sources, [Arg.dst, layout]], 'trial');
+}
+
+/** A cached primitive, or the cached knowledge that there is none. */
+export function optional(runtime: Runtime, key: string, make: () => Primitive | null): Primitive | null {
+  return runtime.compiled(key, () => {
+    const primitive = make();
+    return { primitive, destroy: () => primitive?.destroy() };
+  }).primitive;
+}
+
+/** Rows of the check below: enough for every thread. */
+const ROWS = 64;
+
+/**
+ * True if no element is NaN or infinite; false also where that cannot be told (the sum overflows, or there is no fast sum).
+ * The sum of all elements tells, at the speed of memory.
+ */
+export function allFinite(runtime: Runtime, address: number, layout: MemoryDescriptor): boolean {
+  const count = layout.byteLength / BYTES[layout.dataType];
+  const rows = count % ROWS === 0 && count >= 64 * ROWS ? ROWS : 1;
+  const sum = optional(runtime, `finite ${count} ${layout.dataType}`, () => {
+    const source = runtime.rowMajor([rows, count / rows], layout.dataType);
+    const destination = runtime.rowMajor([rows, 1]);
+    const descriptor = runtime.dnnl.reduction(Alg.reductionSum, source, destination);
+    if (!descriptor) return null;
+    if (descriptor.implementation.startsWith('ref')) {
+      descriptor.destroy();
+      return null;
+    }
+    const args = [[Arg.src, source] as const, [Arg.dst, destination] as const];
+    return runtime.primitive(descriptor, args, `all_finite [${count}]`);
+  });
+  if (!sum) return false;
+  const buffer = runtime.pool.acquire(4 * rows);
+  sum.run(address, buffer.address);
+  const sums = new Float32Array(buffer.memory, buffer.byteOffset, rows);
+  let total = 0;
+  for (let row = 0; row < rows; row++) total += sums[row] as number;
+  runtime.pool.release(buffer);
+  return Number.isFinite(total);
+}

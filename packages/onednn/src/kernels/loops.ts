@@ -1,0 +1,138 @@
+/**
+ * Loops over flat typed arrays, compiled for one operation each.
+ *
+ * V8 inlines a function into a loop only where the loop has seen that one function. A loop shared by all operations has seen
+ * many, and then an addition costs five times as much. So each operation gets a copy of the loop, made from its source; where
+ * the process forbids making code from strings, the shared loop runs, slower and with the same results.
+ *
+ * Rule for operations given to this file: plain arrow functions that refer to nothing but their arguments, `Math` and `Number`.
+ */
+
+/** What tensors keep their values in, and what `cpu` kernels leave there now and then. */
+export type Values = Float32Array | Int32Array | Uint8Array | number[];
+export type TypedValues = Float32Array | Int32Array | Uint8Array;
+
+export type UnaryOperation = (x: number, p: number, q: number) => number;
+export type BinaryOperation = (a: number, b: number) => number;
+
+/** y[i] = operation(x[i], p, q) for every i of y. */
+export type UnaryLoop = (x: Values, y: TypedValues, p: number, q: number) => void;
+
+/** Dimensions of a broadcast with neighbours merged, and each operand's stride along them: 0 where it repeats. */
+export interface BroadcastPlan {
+  readonly dims: readonly number[];
+  readonly aStrides: readonly number[];
+  readonly bStrides: readonly number[];
+}
+
+/** y = operation(a, b) with broadcasting. */
+export type BinaryLoop = (a: Values, b: Values, y: TypedValues, plan: BroadcastPlan) => void;
+
+function unaryTemplate(operation: UnaryOperation): UnaryLoop {
+  return (x, y, p, q) => {
+    const n = y.length;
+    for (let i = 0; i < n; i++) y[i] = operation(x[i] as number, p, q);
+  };
+}
+
+function binaryTemplate(operation: BinaryOperation): BinaryLoop {
+  return (a, b, y, { dims, aStrides, bStrides }) => {
+    const last = dims.length - 1;
+    const n = dims[last] as number;
+    const aStep = aStrides[last] as number;
+    const bStep = bStrides[last] as number;
+    const counters = new Int32Array(last);
+    let ao = 0;
+    let bo = 0;
+    for (let yo = 0; yo < y.length; yo += n) {
+      if (aStep === bStep) {
+        for (let i = 0; i < n; i++) y[yo + i] = operation(a[ao + i] as number, b[bo + i] as number);
+      } else if (bStep === 0) {
+        const value = b[bo] as number;
+        for (let i = 0; i < n; i++) y[yo + i] = operation(a[ao + i] as number, value);
+      } else {
+        const value = a[ao] as number;
+        for (let i = 0; i < n; i++) y[yo + i] = operation(value, b[bo + i] as number);
+      }
+      for (let d = last - 1; d >= 0; d--) {
+        ao += aStrides[d] as number;
+        bo += bStrides[d] as number;
+        if (++(counters[d] as number) < (dims[d] as number)) break;
+        ao -= (aStrides[d] as number) * (dims[d] as number);
+        bo -= (bStrides[d] as number) * (dims[d] as number);
+        counters[d] = 0;
+      }
+    }
+  };
+}
+
+/** A copy of `template` that is the operation's own; the template itself where strings may not become code. */
+function specialize<O, L>(template: (operation: O) => L, operation: O): L {
+  try {
+    return new Function(`return (${template})(${operation});`)() as L;
+  } catch {
+    return template(operation);
+  }
+}
+
+/** One loop for each kind of array, because a loop that has seen several kinds is slower too. */
+function perKind<L>(make: () => L): (key: string) => L {
+  const loops = new Map<string, L>();
+  return (key) => {
+    let loop = loops.get(key);
+    if (loop === undefined) {
+      loop = make();
+      loops.set(key, loop);
+    }
+    return loop;
+  };
+}
+
+const kindOf = (values: Values): string => values.constructor.name;
+
+export function unaryLoop(operation: UnaryOperation): UnaryLoop {
+  const loops = perKind(() => specialize(unaryTemplate, operation));
+  return (x, y, p, q) => loops(kindOf(x) + kindOf(y))(x, y, p, q);
+}
+
+export function binaryLoop(operation: BinaryOperation): BinaryLoop {
+  const loops = perKind(() => specialize(binaryTemplate, operation));
+  return (a, b, y, plan) => loops(kindOf(a) + kindOf(b) + kindOf(y))(a, b, y, plan);
+}
+
+/** How `a` and `b` walk through their common shape. Shapes must be broadcastable. */
+export function broadcastPlan(
+  aShape: readonly number[],
+  bShape: readonly number[],
+  outShape: readonly number[],
+): BroadcastPlan {
+  const dims: number[] = [];
+  const aStrides: number[] = [];
+  const bStrides: number[] = [];
+  const rank = outShape.length;
+  let aStride = 1;
+  let bStride = 1;
+  for (let axis = rank - 1; axis >= 0; axis--) {
+    const size = outShape[axis] as number;
+    const aSize = aShape[axis - rank + aShape.length] ?? 1;
+    const bSize = bShape[axis - rank + bShape.length] ?? 1;
+    if (size === 1) continue;
+    const aStep = aSize === 1 ? 0 : aStride;
+    const bStep = bSize === 1 ? 0 : bStride;
+    const outer = dims.length - 1;
+    const merges =
+      outer >= 0 &&
+      aStep === (aStrides[outer] as number) * (dims[outer] as number) &&
+      bStep === (bStrides[outer] as number) * (dims[outer] as number);
+    if (merges) dims[outer] = (dims[outer] as number) * size;
+    else {
+      dims.push(size);
+      aStrides.push(aStep);
+      bStrides.push(bStep);
+    }
+    aStride *= aSize;
+    bStride *= bSize;
+  }
+  if (dims.length === 0) return { dims: [1], aStrides: [1], bStrides: [1] };
+  return { dims: dims.reverse(), aStrides: aStrides.reverse(), bStrides: bStrides.reverse() };
+}
