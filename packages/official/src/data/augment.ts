@@ -21,8 +21,8 @@ export interface Augmentation {
 
 const CENTRE: Augmentation = { top: PADDING, left: PADDING, flip: false };
 
-/** The draw for an example of an epoch. */
-export function drawAugmentation(seed: number, epoch: number, example: number): Augmentation {
+/** The draw for an example of an epoch; `mayFlip` false leaves the rest of the draw as it was. */
+export function drawAugmentation(seed: number, epoch: number, example: number, mayFlip = true): Augmentation {
   const words = philox4x32(
     [example >>> 0, epoch >>> 0, 0, AUGMENTATION_STREAM],
     [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0],
@@ -31,7 +31,7 @@ export function drawAugmentation(seed: number, epoch: number, example: number): 
   return {
     top: (words[0] as number) % OFFSETS,
     left: (words[1] as number) % OFFSETS,
-    flip: ((words[2] as number) & 1) === 1,
+    flip: mayFlip && ((words[2] as number) & 1) === 1,
   };
 }
 

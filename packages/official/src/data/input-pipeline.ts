@@ -20,6 +20,8 @@ export interface Batch {
 
 export interface InputPipelineOptions extends TrainingScheduleOptions {
   readonly records: Uint8Array;
+  /** Mirror images at random. Default true. */
+  readonly randomFlip?: boolean;
   /** Threads that prepare batches; 0 prepares in the caller's. Default 1. */
   readonly threads?: number;
   /** Batches prepared ahead by each thread. Default 2. */
@@ -50,6 +52,7 @@ export interface InputThreadData {
   readonly ring: Ring;
   readonly schedule: TrainingScheduleOptions;
   readonly records: Uint8Array;
+  readonly randomFlip: boolean;
   readonly thread: number;
   readonly threads: number;
   readonly firstStep: number;
@@ -80,6 +83,7 @@ export class InputPipeline {
         ring: this.#ring,
         schedule,
         records: options.records,
+        randomFlip: options.randomFlip ?? true,
         thread,
         threads,
         firstStep,
@@ -98,9 +102,10 @@ export class InputPipeline {
     if (this.#step >= this.steps) return null;
     const begin = performance.now();
     const slot = this.#step % this.#ring.slots;
-    if (this.#workers.length === 0)
-      fillSlot(this.#ring, slot, this.options.records, this.#schedule, this.options.seed, this.#step);
-    else this.#await(slot);
+    if (this.#workers.length === 0) {
+      const { records, seed, randomFlip = true } = this.options;
+      fillSlot(this.#ring, slot, records, this.#schedule, seed, this.#step, randomFlip);
+    } else this.#await(slot);
     this.#waitMs += performance.now() - begin;
     const size = this.#ring.labels[slot * (this.#ring.slotImages + 1)] as number;
     const first = slot * (this.#ring.slotImages + 1) + 1;
@@ -160,13 +165,14 @@ export function fillSlot(
   schedule: TrainingSchedule,
   seed: number,
   step: number,
+  randomFlip: boolean,
 ): void {
   const batch = schedule.batch(step);
   const labels = slot * (ring.slotImages + 1);
   ring.labels[labels] = batch.length;
   for (const [index, { example, epoch }] of batch.entries()) {
     const offset = (slot * ring.slotImages + index) * IMAGE_BYTES;
-    prepareImage(records, example, ring.images, offset, drawAugmentation(seed, epoch, example));
+    prepareImage(records, example, ring.images, offset, drawAugmentation(seed, epoch, example, randomFlip));
     ring.labels[labels + 1 + index] = labelOf(records, example);
   }
 }

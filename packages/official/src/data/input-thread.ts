@@ -6,14 +6,14 @@ import { workerData } from 'node:worker_threads';
 import { fillSlot, type InputThreadData } from './input-pipeline.js';
 import { TrainingSchedule } from './schedule.js';
 
-const { ring, schedule: options, records, thread, threads, firstStep } = workerData as InputThreadData;
+const { ring, schedule: options, records, randomFlip, thread, threads, firstStep } = workerData as InputThreadData;
 
 try {
   const schedule = new TrainingSchedule(options);
   for (let step = firstStep + thread; step < schedule.steps; step += threads) {
     const slot = step % ring.slots;
     if (!isFree(slot, step)) break;
-    fillSlot(ring, slot, records, schedule, options.seed, step);
+    fillSlot(ring, slot, records, schedule, options.seed, step, randomFlip);
     Atomics.store(ring.filled, slot, step + 1);
     Atomics.notify(ring.filled, slot);
   }

@@ -3,9 +3,11 @@
  *
  *   lockstep cifar10 --data_dir=DIR --model_dir=DIR --resnet_size=20 --train_epochs=10
  */
+import { launchedProcess } from '@lockstep/distribute';
 import { readCifar10 } from '../data/cifar10-data.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 import { benchmarkContext } from '../utils/logs/logger.js';
+import { createScreen } from '../utils/progress/screen.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
 import { cifar10Plan } from './resnet-model.js';
@@ -19,6 +21,8 @@ export interface MainIo {
   readonly err?: (text: string) => void;
   /** Progress and log lines. Default: standard error. */
   readonly stream?: NodeJS.WriteStream;
+  /** Leaves out the Model Garden's log lines (the run's description, cycles, metrics); results and warnings stay. */
+  readonly brief?: boolean;
   /** Called with the result of a run that ended. */
   readonly onResult?: (result: ResnetMainResult) => void;
   /** Default: Ctrl-C and SIGTERM end the run gracefully. */
@@ -83,19 +87,28 @@ export async function runCifar(flags: FlagValues, io: MainIo = {}): Promise<Resn
     });
   }
   const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
-  return benchmarkContext(FLAGS, (benchmarkLogger) =>
-    resnetMain({
-      flags,
-      plan,
-      recipe: CIFAR10_RECIPE,
-      datasetName: 'CIFAR-10',
-      decayExcept: null,
-      readData: (isTraining) => readCifar10(FLAGS.data_dir, isTraining),
-      benchmarkLogger,
-      ...(io.stream ? { stream: io.stream } : {}),
-      ...(io.signal ? { signal: io.signal } : {}),
-    }),
-  );
+  // One process speaks for a run of many.
+  const screen = createScreen(FLAGS, { ...io, silent: (launchedProcess()?.rank ?? 0) > 0 });
+  try {
+    return await benchmarkContext(
+      FLAGS,
+      (benchmarkLogger) =>
+        resnetMain({
+          flags,
+          plan,
+          recipe: CIFAR10_RECIPE,
+          datasetName: 'CIFAR-10',
+          decayExcept: null,
+          readData: (isTraining) => readCifar10(FLAGS.data_dir, isTraining),
+          benchmarkLogger,
+          screen,
+          ...(io.signal ? { signal: io.signal } : {}),
+        }),
+      { log: screen.detail },
+    );
+  } finally {
+    screen.progress.finish();
+  }
 }
 
 interface Interrupt {

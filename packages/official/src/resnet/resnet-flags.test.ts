@@ -5,7 +5,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { FlagValues, UsageError } from '../utils/flags/core.js';
+import { CIFAR10_RECIPE } from './lr-schedule.js';
 import {
+  boundariesOf,
   checkFlagsHere,
   defineCifarFlags,
   defineImagenetFlags,
@@ -76,6 +78,8 @@ const OURS = [
   'resume',
   'progress',
   'color',
+  'lr_boundary_epochs',
+  'random_flip',
 ];
 
 function table(flags: FlagValues): Record<string, unknown> {
@@ -137,13 +141,35 @@ describe('resnet flags', () => {
     const flags = defineCifarFlags(new FlagValues());
     flags.parse(['--inter=1']);
     assert.deepEqual(checkFlagsHere(flags), []);
-    flags.parse(['--inter=4', '--gcp_project=p']);
+    flags.parse(['--inter=4', '--gcp_project=p', '--data_format=channels_first']);
     const notes = checkFlagsHere(flags);
-    assert.equal(notes.length, 2);
-    assert.match(notes[0]!, /--inter_op_parallelism_threads=4 has no effect/);
+    assert.equal(notes.length, 3);
+    assert.match(notes[0]!, /--data_format=channels_first has no effect/);
+    assert.match(notes[1]!, /--inter_op_parallelism_threads=4 has no effect/);
     for (const argument of ['--tf_gpu_thread_mode=gpu_private', '--per_gpu_thread_count=2']) {
       flags.parse([argument]);
       assert.throws(() => checkFlagsHere(flags), UsageError);
+    }
+  });
+
+  it('--lr_boundary_epochs replaces the schedule, a tenth at each boundary', () => {
+    const flags = defineCifarFlags(new FlagValues());
+    const rates = (...argv: string[]) => {
+      flags.parse(argv);
+      const { boundaryEpochs, decayRates } = boundariesOf(flags.FLAGS, CIFAR10_RECIPE);
+      return [boundaryEpochs, decayRates];
+    };
+    assert.deepEqual(rates(), [
+      [91, 136, 182],
+      [1, 0.1, 0.01, 0.001],
+    ]);
+    assert.deepEqual(rates('--lr_boundary_epochs=6,9.5'), [
+      [6, 9.5],
+      [1, 0.1, 0.01],
+    ]);
+    assert.deepEqual(rates('--lr_boundary_epochs='), [[], [1]]);
+    for (const bad of ['9,6', '-1', 'six', 'inf']) {
+      assert.throws(() => flags.parse([`--lr_boundary_epochs=${bad}`]), /should be epochs, none negative, ascending/);
     }
   });
 

@@ -16,6 +16,7 @@ import {
   setDefaults,
   UsageError,
 } from '../utils/flags/core.js';
+import type { TrainingRecipe } from './lr-schedule.js';
 
 declare module '../utils/flags/flag-values.js' {
   interface FlagTypes {
@@ -31,6 +32,8 @@ declare module '../utils/flags/flag-values.js' {
     enable_lars: boolean;
     label_smoothing: number;
     weight_decay: number;
+    lr_boundary_epochs: readonly string[] | null;
+    random_flip: boolean;
   }
 }
 
@@ -164,6 +167,36 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     key: true,
     help: 'Coefficient of the L2 term of the loss. CIFAR-10 does not use it and has 2e-4 fixed, as upstream.',
   });
+  flags.DEFINE_list({
+    name: 'lr_boundary_epochs',
+    default: null,
+    group,
+    key: true,
+    help: 'Ours: epochs after which the learning rate falls to a tenth, ascending, such as 6,9. Without the flag the official ones (CIFAR-10 91,136,182), which a shorter run never reaches. An empty text keeps the rate constant.',
+  });
+  flags.registerValidator(
+    'lr_boundary_epochs',
+    (value) => value === null || isAscending((value as readonly string[]).map(Number)),
+    'lr_boundary_epochs should be epochs, none negative, ascending, such as 6,9.',
+  );
+  flags.DEFINE_bool({
+    name: 'random_flip',
+    default: true,
+    group,
+    key: true,
+    help: 'Ours: mirror training images left to right at random, as the official recipe does. --norandom_flip is for images that mean something else, or nothing, when mirrored: digits, letters.',
+  });
+}
+
+function isAscending(values: readonly number[]): boolean {
+  return values.every((value, i) => value >= (i === 0 ? 0 : (values[i - 1] as number)) && value < Infinity);
+}
+
+/** The recipe's schedule, or the one that --lr_boundary_epochs puts in its place: a tenth at each boundary. */
+export function boundariesOf(flags: FlagsObject, recipe: TrainingRecipe): TrainingRecipe {
+  if (flags.lr_boundary_epochs === null) return recipe;
+  const boundaryEpochs = flags.lr_boundary_epochs.map(Number);
+  return { ...recipe, boundaryEpochs, decayRates: [1, ...boundaryEpochs.map((_, i) => 10 ** -(i + 1))] };
 }
 
 /** All flags of the CIFAR-10 main, with its defaults (upstream's cifar10_main.define_cifar_flags). */
@@ -209,6 +242,11 @@ export function checkFlagsHere(flags: FlagValues): string[] {
     }
   }
   const notes: string[] = [];
+  if (flags.get('data_format') === 'channels_first') {
+    notes.push(
+      '--data_format=channels_first has no effect: the backend chooses the order in memory, and the results are the same.',
+    );
+  }
   const inter = flags.get('inter_op_parallelism_threads');
   if (inter > 1) {
     notes.push(

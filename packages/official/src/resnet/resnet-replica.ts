@@ -37,6 +37,7 @@ export interface ReplicaArguments {
   readonly validation: Cifar10Data | null;
   /** One batch of made-up data instead of files. */
   readonly synthetic: boolean;
+  readonly randomFlip: boolean;
   readonly inputThreads: number;
   readonly inputAhead: number;
   readonly stopThreshold: number | null;
@@ -50,7 +51,7 @@ export interface ReplicaArguments {
 
 /** What replica 0 tells the main thread. */
 export type ReplicaMessage =
-  | { readonly kind: 'log'; readonly line: string }
+  | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'begin'; readonly globalStep: number; readonly parameters: number }
   | {
       readonly kind: 'step';
@@ -152,7 +153,7 @@ class Run {
     let interrupted = false;
     for (; this.#cycle < schedule.length; this.#cycle++, this.#stepInCycle = 0) {
       const epochs = schedule[this.#cycle] as number;
-      this.#log(`Starting cycle: ${this.#cycle}/${schedule.length}`);
+      this.#log(`Starting cycle: ${this.#cycle}/${schedule.length}`, true);
       if (epochs > 0) {
         const ended = await this.#train(epochs);
         interrupted = ended === 'interrupted';
@@ -162,7 +163,7 @@ class Run {
         else this.#save(this.#cycle, this.#stepInCycle);
         if (interrupted) break;
       }
-      this.#log('Starting to evaluate.');
+      this.#log('Starting to evaluate.', true);
       evaluation = this.#evaluate();
       if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
       if (this.context.shouldStop()) {
@@ -191,8 +192,8 @@ class Run {
     this.#model.dispose();
   }
 
-  #log(line: string): void {
-    if (this.#isChief) this.context.report({ kind: 'log', line } satisfies ReplicaMessage);
+  #log(line: string, detail = false): void {
+    if (this.#isChief) this.context.report({ kind: 'log', line, detail } satisfies ReplicaMessage);
   }
 
   /** One train call. @returns why it ended. */
@@ -279,6 +280,7 @@ class Run {
     return new InputPipeline({
       records,
       count,
+      randomFlip: args.randomFlip,
       batchSize: args.batchSize,
       replica,
       replicas,

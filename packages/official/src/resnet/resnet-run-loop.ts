@@ -4,7 +4,7 @@
  */
 import { type Facts, launchedProcess, OneDeviceStrategy, resolveCluster, type Strategy } from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
-import { type FlagValues, getLossScale, progressStyle, UsageError, useColor } from '../utils/flags/core.js';
+import { type FlagValues, getLossScale, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import type { Log } from '../utils/logs/log.js';
@@ -12,9 +12,9 @@ import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { applyClean, markModelDir } from '../utils/misc/model-helpers.js';
-import { createProgress, type Progress } from '../utils/progress/progress.js';
+import type { Screen } from '../utils/progress/screen.js';
 import type { TrainingRecipe } from './lr-schedule.js';
-import { checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
+import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
@@ -31,7 +31,7 @@ export interface ResnetMainOptions {
   /** Reads a split; not called with synthetic data. */
   readonly readData: (isTraining: boolean) => Cifar10Data;
   readonly benchmarkLogger: BaseBenchmarkLogger;
-  readonly stream?: NodeJS.WriteStream;
+  readonly screen: Screen;
   /** Ends the run gracefully: finish the step, save, return. */
   readonly signal?: AbortSignal;
 }
@@ -64,23 +64,12 @@ export function trainingSchedule(trainEpochs: number, epochsBetweenEvals: number
 
 /** Trains and evaluates as the flags say. @throws UsageError, DataError, ReplicaError, … each with a remedy. */
 export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMainResult> {
-  const { flags, recipe } = options;
+  const { flags, recipe, screen } = options;
   const { FLAGS } = flags;
-  const stream = options.stream ?? process.stderr;
   const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
   // One process speaks for the run: rank 0, which every kind of cluster makes the chief.
   const isChief = (launchedProcess()?.rank ?? 0) === 0;
-  const style = isChief ? progressStyle(FLAGS.progress, stream) : 'none';
-  const progress = createProgress({
-    style,
-    color: useColor(FLAGS.color, stream),
-    stream,
-    everySteps: FLAGS.log_steps ?? Number.POSITIVE_INFINITY,
-  });
-  const log: Log = {
-    info: (line) => isChief && progress.message(line),
-    warning: (line) => isChief && progress.message(`warning: ${line}`),
-  };
+  const { log } = screen;
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
   if (isChief) applyClean(FLAGS, log);
@@ -107,7 +96,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     batchSize,
     benchmarkLogger: options.benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
-    log: style === 'plain' ? log : { info() {}, warning: log.warning },
+    log: screen.style === 'plain' ? log : { info() {}, warning: log.warning },
   });
   if (isChief) {
     options.benchmarkLogger.logRunInfo({
@@ -126,7 +115,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     schedule,
     maxTrainSteps: FLAGS.max_train_steps,
     // Data sets other than the official one (the digits) keep the recipe's epochs.
-    recipe: { ...recipe, numImages: train?.count ?? recipe.numImages, batchSize },
+    recipe: { ...boundariesOf(FLAGS, recipe), numImages: train?.count ?? recipe.numImages, batchSize },
     momentum: recipe.momentum,
     weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
     decayExcept: options.decayExcept,
@@ -134,6 +123,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     train,
     validation,
     synthetic,
+    randomFlip: FLAGS.random_flip,
     inputThreads: FLAGS.datasets_num_private_threads ?? 1,
     inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
     stopThreshold: FLAGS.stop_threshold,
@@ -144,38 +134,33 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     reportEveryStep: trainHooks.length > 0,
   };
   const listener = new Listener(
-    progress,
-    log,
+    screen,
     trainHooks,
     options,
     schedule.reduce((a, b) => a + b, 0),
     batchSize,
   );
-  try {
-    const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
-      onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
-      ...(options.signal ? { signal: options.signal } : {}),
-      ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
-    });
-    listener.end();
-    strategy.close?.();
-    const [chief] = replicaResults as [ReplicaResult];
-    return {
-      evaluation: chief.evaluation,
-      globalStep: chief.globalStep,
-      checkpoint: chief.checkpoint,
-      interrupted: chief.interrupted,
-      seed,
-      strategy: strategy.name,
-      replicas,
-      workers: numWorkers,
-      isChief,
-      replicaResults,
-      trainHooks,
-    };
-  } finally {
-    progress.finish();
-  }
+  const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
+    onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
+    ...(options.signal ? { signal: options.signal } : {}),
+    ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
+  });
+  listener.end();
+  strategy.close?.();
+  const [chief] = replicaResults as [ReplicaResult];
+  return {
+    evaluation: chief.evaluation,
+    globalStep: chief.globalStep,
+    checkpoint: chief.checkpoint,
+    interrupted: chief.interrupted,
+    seed,
+    strategy: strategy.name,
+    replicas,
+    workers: numWorkers,
+    isChief,
+    replicaResults,
+    trainHooks,
+  };
 }
 
 /** The strategy that the flags name; `off` runs on one device without the strategy's name. */
@@ -253,8 +238,7 @@ class Listener {
   #rate = new RateMeter();
 
   constructor(
-    private readonly progress: Progress,
-    private readonly log: Log,
+    private readonly screen: Screen,
     private readonly hooks: readonly TrainHook[],
     private readonly options: ResnetMainOptions,
     private readonly epochs: number,
@@ -265,7 +249,7 @@ class Listener {
   handle(message: ReplicaMessage): void {
     switch (message.kind) {
       case 'log':
-        this.log.info(message.line);
+        this.screen[message.detail ? 'detail' : 'log'].info(message.line);
         break;
       case 'begin':
         this.#globalStep = message.globalStep;
@@ -279,7 +263,7 @@ class Listener {
         this.#evaluation(message.result);
         break;
       case 'checkpoint':
-        this.log.info(`Saved checkpoint ${message.path}`);
+        this.screen.log.info(`Saved checkpoint ${message.path}`);
         break;
     }
   }
@@ -297,7 +281,7 @@ class Listener {
       hook.afterRun(globalStep, this.#last, [phases]);
     }
     const imagesPerSecond = this.#rate.add(globalStep) * this.batchSize;
-    this.progress.update({
+    this.screen.progress.update({
       step: globalStep,
       steps: Number.isFinite(totalSteps) ? totalSteps : globalStep,
       epoch,
@@ -311,7 +295,7 @@ class Listener {
   #evaluation(result: EvaluationResult): void {
     const { accuracy, accuracyTop5, loss, globalStep } = result;
     this.#rate = new RateMeter();
-    this.log.info(
+    this.screen.log.info(
       `Evaluation at step ${globalStep}: accuracy ${(100 * accuracy).toFixed(2)} %, top 5 ${(100 * accuracyTop5).toFixed(2)} %, loss ${loss.toFixed(4)}`,
     );
     this.options.benchmarkLogger.logEvaluationResult({

@@ -88,7 +88,7 @@ function decodeTensor(name: string, entry: HeaderEntry, bytes: Uint8Array, data:
     throw new TensorFileError(`has ${end - begin} bytes for tensor '${name}' of shape [${shape}]`);
   if (begin < 0 || data + end > bytes.length)
     throw new TensorFileError(`is cut off: tensor '${name}' ends beyond its end`);
-  // Not bytes.slice(): a Buffer, which readFileSync gives, makes that a view of the whole file.
-  const copy = new Uint8Array(bytes.subarray(data + begin, data + end)).buffer;
+  // Uint8Array's own slice copies; that of a Buffer, which readFileSync gives, is a view of the whole file.
+  const copy = Uint8Array.prototype.slice.call(bytes, data + begin, data + end).buffer as ArrayBuffer;
   return { shape, values: dtype === 'F32' ? new Float32Array(copy) : new Int32Array(copy) };
 }
