@@ -16,7 +16,10 @@ import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
 import { MultiWorkerTrainer, type MultiWorkerTrainerContext } from './multi-worker-trainer.js';
 
 /** What user code may rely on: a ReplicaContext's public members, except those that belong to one process alone. */
-type ContextMembers = Omit<{ [Member in keyof ReplicaContext]: ReplicaContext[Member] }, 'trainer' | 'crossDeviceOps'>;
+type ContextMembers = Omit<
+  { [Member in keyof ReplicaContext]: ReplicaContext[Member] },
+  'trainer' | 'crossDeviceOps' | 'sharedMemory'
+>;
 
 /** See the file's head. */
 export class MultiWorkerContext implements ContextMembers {

@@ -6,6 +6,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
@@ -54,6 +55,11 @@ export class ReplicaContext {
     this.threads = parts.device.threads;
     this.communicator = parts.communicator;
     this.crossDeviceOps = parts.crossDeviceOps;
+  }
+
+  /** The replicas of this process as one group, with the flat memory in which cross-device ops and FlatReducer work. */
+  get sharedMemory(): SharedMemoryCommunicator {
+    return this.#parts.communicator.inner;
   }
 
   /**

@@ -4,6 +4,10 @@ import { nearest } from '../nearest.js';
 
 const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   resnet: { summary: 'a training step of the official ResNet', load: () => import('../bench/resnet.js') },
+  all_reduce: {
+    summary: 'the sum of gradients over replicas or MPI ranks, beside MPI_Allreduce',
+    load: () => import('../bench/all-reduce.js'),
+  },
   peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
 };
 

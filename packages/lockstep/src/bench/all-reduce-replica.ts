@@ -1,0 +1,81 @@
+/**
+ * What a replica of `lockstep bench all_reduce` runs: each algorithm over each size, checked once and then timed, in the flat
+ * memory where gradients lie; and the whole end of a step, sum and momentum update in one pass.
+ */
+import { createCrossDeviceOps, FlatReducer, type ReplicaContext } from '@lockstep/distribute';
+import { checkSum, checkValue, iterationsFor } from './all-reduce-result.js';
+
+export interface AllReduceBenchArguments {
+  readonly algorithms: readonly string[];
+  readonly elements: readonly number[];
+  readonly numPacks: number;
+  /** Of each size; null: by size. */
+  readonly iterations: number | null;
+  /** Measure the sum fused with the update as well. */
+  readonly fused: boolean;
+}
+
+/** Milliseconds of each iteration on this replica. */
+export interface AllReduceSamples {
+  readonly algorithm: string;
+  readonly elements: number;
+  readonly ms: readonly number[];
+}
+
+/** Name of the fused measurement in tables. */
+export const FUSED = 'sharded+momentum';
+const WARMUP = 2;
+
+export default function replica(context: ReplicaContext, args: AllReduceBenchArguments): AllReduceSamples[] {
+  const group = context.sharedMemory;
+  const { rank, size } = group;
+  const longest = Math.max(...args.elements, 1);
+  const buffers = group.allocateSymmetric(longest);
+  const own = buffers[rank] as Float32Array;
+  const samples: AllReduceSamples[] = [];
+
+  const time = (algorithm: string, elements: number, once: () => void) => {
+    for (let i = 0; i < WARMUP; i++) once();
+    const ms: number[] = [];
+    for (let i = args.iterations ?? iterationsFor(elements); i > 0; i--) {
+      // As backward does it just before: the own buffer is written anew. Zeros or the last sum would be cheaper to move.
+      own.fill(rank + 1, 0, elements);
+      group.barrier();
+      const began = performance.now();
+      once();
+      ms.push(performance.now() - began);
+    }
+    samples.push({ algorithm, elements, ms });
+  };
+
+  for (const elements of args.elements) {
+    const flat = own.subarray(0, elements);
+    for (const algorithm of args.algorithms) {
+      const ops = createCrossDeviceOps(algorithm, args.numPacks);
+      for (let i = 0; i < elements; i++) flat[i] = checkValue(rank, i);
+      ops.allReduce(group, flat);
+      checkSum(flat, size, algorithm);
+      time(algorithm, elements, () => ops.allReduce(group, flat));
+    }
+  }
+  if (args.fused) {
+    const [weights, momentum] = group.memory.allocateEach(2, longest) as [Float32Array, Float32Array];
+    for (const elements of args.elements) {
+      const reducer = new FlatReducer({
+        communicator: group,
+        memory: group.memory,
+        numPacks: args.numPacks,
+        segments: [{ offset: 0, length: elements, weightDecay: 1e-4 }],
+        weights: weights.subarray(0, elements),
+        slots: { momentum: momentum.subarray(0, elements) },
+        gradients: buffers.map((buffer) => buffer.subarray(0, elements)),
+        optimizer: { kind: 'momentum', momentum: 0.9 },
+      });
+      time(FUSED, elements, () => {
+        reducer.markReady(0);
+        reducer.finishWithUpdate({ learningRate: 0.1 });
+      });
+    }
+  }
+  return samples;
+}
