@@ -81,6 +81,36 @@ export class OneDnnBackend extends MathBackendCPU {
     return { dataId, shape, dtype: 'float32' };
   }
 
+  /** A tensor whose data is yet to be made; its storage is told how by {@link TensorStorage.defer}. */
+  unmade(shape: readonly number[]): TensorInfo {
+    const dataId = newDataId();
+    this.data.set(dataId, new TensorStorage('float32', this.runtime.pool, this.runtime, null) as never);
+    return { dataId, shape: [...shape], dtype: 'float32' };
+  }
+
+  /** Runs `use` with tensors that stand for data whose own tensors may be gone by now. */
+  withTensors<T>(
+    parts: readonly { readonly storage: TensorStorage; readonly shape: readonly number[] }[],
+    use: (...tensors: TensorInfo[]) => T,
+  ): T {
+    const tensors = parts.map(({ storage, shape }): TensorInfo => {
+      const dataId = newDataId();
+      this.data.set(dataId, storage as never);
+      return { dataId, shape: [...shape], dtype: storage.dtype };
+    });
+    try {
+      return use(...tensors);
+    } finally {
+      for (const { dataId } of tensors) this.data.delete(dataId);
+    }
+  }
+
+  /** Gives what a kernel returned to `target`, and forgets the tensor. */
+  surrender(result: TensorInfo, target: TensorStorage): void {
+    target.adopt(this.unresolved(result));
+    this.data.delete(result.dataId);
+  }
+
   /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
   allocate(shape: number[], dtype: DataType = 'float32', layout: NativeLayout | null = null): TensorInfo {
     const dataId = newDataId();

@@ -1,12 +1,19 @@
 /**
  * Layers stay layers: a user's `tf.layers.batchNormalization` trains through one fused primitive each way, without being
- * rewritten. TensorFlow.js' own composes it of moments, arithmetic and about twenty gradient kernels; it still does on other
- * backends and for other axes.
+ * rewritten, and a global average is a pooling. TensorFlow.js' own composes batch norm of moments, arithmetic and about twenty
+ * gradient kernels; it still does on other backends and for other axes.
  */
-import { engine, getBackend, getKernel, mul, sub, type Tensor, tidy } from '@tensorflow/tfjs-core';
+import {
+  avgPool,
+  engine,
+  getBackend,
+  getKernel,
+  reshape,
+  type Tensor,
+  type Tensor4D,
+  tidy,
+} from '@tensorflow/tfjs-core';
 import { layers } from '@tensorflow/tfjs-layers';
-
-type BatchNormalization = ReturnType<typeof layers.batchNormalization>;
 
 /** What of the layer this file uses. */
 interface LayerState {
@@ -19,27 +26,43 @@ interface LayerState {
   readonly movingVariance: { read(): Tensor; write(value: Tensor): void };
 }
 
-type Call = (this: LayerState, inputs: Tensor | Tensor[], options: { training?: boolean }) => Tensor | Tensor[];
+type Call<State> = (this: State, inputs: Tensor | Tensor[], options: { training?: boolean }) => Tensor | Tensor[];
 
-const PATCHED = Symbol.for('lockstep.onednn.batchNormalization');
+const PATCHED = Symbol.for('lockstep.onednn.layers');
 
-/** Gives the layer class its fast path, once per thread. */
+/** Gives the layer classes their fast paths, once per thread. */
 export function patchLayers(): void {
-  const prototype = Object.getPrototypeOf(layers.batchNormalization()) as BatchNormalization & { call: Call } & Record<
-      symbol,
-      boolean
-    >;
+  patch<LayerState>(
+    layers.batchNormalization(),
+    (original) =>
+      function (inputs, options) {
+        const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
+        const isLastAxis = this.axis === -1 || this.axis === x.rank - 1;
+        const fits = options?.training && isLastAxis && x.rank >= 2 && this.gamma && this.beta && x.dtype === 'float32';
+        if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(this, inputs, options);
+        return train(this, x);
+      },
+  );
+  // The mean over all pixels is a pooling, which keeps the layout of its input; so does its gradient.
+  patch<{ readonly dataFormat: string }>(
+    layers.globalAveragePooling2d({}),
+    (original) =>
+      function (inputs, options) {
+        const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor4D;
+        const [n, height, width, channels] = x.shape;
+        const fits = this.dataFormat === 'channelsLast' && x.rank === 4 && x.dtype === 'float32' && x.size > 0;
+        if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(this, inputs, options);
+        return tidy(() => reshape(avgPool(x, [height, width], 1, 'valid'), [n, channels]));
+      },
+  );
+}
+
+/** Puts `wrapper(call)` in the place of `call` of the instance's class. */
+function patch<State>(instance: object, wrapper: (original: Call<State>) => Call<State>): void {
+  const prototype = Object.getPrototypeOf(instance) as { call: Call<State> } & Record<symbol, boolean>;
   if (prototype[PATCHED]) return;
-  const original = prototype.call as unknown as Call;
   Object.defineProperty(prototype, PATCHED, { value: true });
-  prototype.call = function (this: unknown, inputs: Tensor | Tensor[], options: { training?: boolean }) {
-    const state = this as LayerState;
-    const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
-    const isLastAxis = state.axis === -1 || state.axis === x.rank - 1;
-    const fits = options?.training && isLastAxis && x.rank >= 2 && state.gamma && state.beta && x.dtype === 'float32';
-    if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(state, inputs, options);
-    return train(state, x);
-  } as never;
+  prototype.call = wrapper(prototype.call);
 }
 
 function train(layer: LayerState, x: Tensor): Tensor {
@@ -56,9 +79,8 @@ function train(layer: LayerState, x: Tensor): Tensor {
   });
 }
 
-function move(average: LayerState['movingMean'], value: Tensor, momentum: number): void {
+function move(average: LayerState['movingMean'], batch: Tensor, momentum: number): void {
   tidy(() => {
-    const old = average.read();
-    average.write(sub(old, mul(sub(old, value), 1 - momentum)));
+    average.write(engine().runKernel('MovingAverage', { average: average.read(), batch }, { momentum }) as Tensor);
   });
 }

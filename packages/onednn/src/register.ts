@@ -14,8 +14,10 @@ import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
+import { fuse } from './kernels/fusion.js';
 import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
+import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
 import { unaryKernels } from './kernels/unary.js';
@@ -42,8 +44,9 @@ export function register(): void {
     ...poolingKernels,
     ...matmulKernels,
     ...crossEntropyKernels,
+    ...movingAverageKernels,
   ];
-  registerKernels(kernels);
+  registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
   const ours = new Set(kernels.map(({ name }) => name));

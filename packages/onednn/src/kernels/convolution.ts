@@ -177,7 +177,8 @@ interface ConvolutionAttrs {
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
 }
 
-function conv2DInfo(
+/** The geometry; null where oneDNN cannot follow TensorFlow.js. */
+export function conv2DInfo(
   inShape: readonly number[],
   filterShape: readonly number[],
   attrs: Omit<ConvolutionAttrs, 'dilations'> & { readonly dilations?: [number, number] | number },

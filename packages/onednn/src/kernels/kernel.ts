@@ -35,11 +35,21 @@ export function kernel<I, A>(name: string, run: (call: KernelCall<I, A>) => Tens
   return { name, run: run as unknown as Kernel['run'] };
 }
 
-/** Puts kernels in the place of those that were copied from `cpu`. */
-export function registerKernels(kernels: readonly Kernel[]): void {
+/** A kernel with its fallback: what is registered. */
+export type CompleteKernel = (call: KernelCall) => TensorInfo | TensorInfo[];
+
+/**
+ * Puts kernels in the place of those that were copied from `cpu`.
+ * @param decorate gets all of them by name and may put others in the place of some.
+ */
+export function registerKernels(
+  kernels: readonly Kernel[],
+  decorate: (complete: ReadonlyMap<string, CompleteKernel>) => ReadonlyMap<string, CompleteKernel> = (same) => same,
+): void {
+  const complete = new Map<string, CompleteKernel>();
   for (const { name, run } of kernels) {
     const fallback = getKernel(name, 'cpu') as KernelConfig | undefined;
-    const kernelFunc = ((call: KernelCall) => {
+    complete.set(name, (call) => {
       const result = run(call);
       if (result !== null) return result;
       if (!fallback) {
@@ -48,7 +58,10 @@ export function registerKernels(kernels: readonly Kernel[]): void {
       }
       warnIfLarge(name, call);
       return fallback.kernelFunc(call as unknown as Parameters<KernelFunc>[0]);
-    }) as unknown as KernelFunc;
+    });
+  }
+  for (const [name, run] of decorate(complete)) {
+    const kernelFunc = run as unknown as KernelFunc;
     if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
     registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
   }

@@ -174,6 +174,7 @@ function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGe
     plain: channelsLast(runtime, info.outShape),
   });
   const output = backend.storage(y);
+  output.holdsNoNaN = backend.storage(x).holdsNoNaN;
   const addresses = [backend.storage(x).address, output.address];
   if (compiled.workspace) {
     const buffer = runtime.pool.acquire(compiled.workspace.byteLength);

@@ -31,8 +31,10 @@ export class TensorStorage {
   layout: NativeLayout | null = null;
   /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU, and what it is. */
   companion: { readonly kind: string; readonly buffer: PooledBuffer } | null = null;
+  /** True if the data is known to hold no NaN; false says nothing. Lets ReLU be fused into what would hide a NaN. */
+  holdsNoNaN = false;
   /** Computes the data, if nobody has needed it yet. See {@link defer}. */
-  #pending: { compute(): void; readonly reads: readonly TensorStorage[] } | null = null;
+  #pending: { compute(): void; readonly reads: readonly TensorStorage[]; readonly recipe: object | null } | null = null;
   /** Deferred computations that will read this data; it outlives its tensors until they are done. */
   #readers = 0;
   #isReleased = false;
@@ -75,6 +77,7 @@ export class TensorStorage {
   set values(values: backend_util.BackendValues) {
     this.#freeMemory();
     this.#values = values;
+    this.holdsNoNaN = false;
     this.#handedOut = false;
     this.#address = 0;
   }
@@ -109,9 +112,10 @@ export class TensorStorage {
    * Postpones computing this data until somebody asks for it; what is disposed unasked costs nothing. TensorFlow.js computes
    * some gradients that nobody wants, such as that of the input image, which is the slowest kernel of a ResNet-50.
    * @param reads data that the computation needs; kept until then, even if its tensors are disposed.
+   * @param recipe what the computation is, for a kernel that can do it and its own work in one primitive.
    */
-  defer(reads: readonly TensorStorage[], compute: () => void): void {
-    this.#pending = { reads, compute };
+  defer(reads: readonly TensorStorage[], compute: () => void, recipe: object | null = null): void {
+    this.#pending = { reads, compute, recipe };
     for (const storage of reads) storage.#readers++;
   }
 
@@ -124,9 +128,39 @@ export class TensorStorage {
     for (const storage of reads) storage.#release();
   }
 
+  /** What the data will be made of; null once it is there. */
+  get recipe(): object | null {
+    return this.#pending?.recipe ?? null;
+  }
+
+  /** Takes over everything that `other` holds, which is empty afterwards. What was deferred here is settled by that. */
+  adopt(other: TensorStorage): void {
+    other.resolve();
+    const { reads } = this.#pending ?? { reads: [] };
+    this.#pending = null;
+    this.#values = other.#values;
+    this.#buffer = other.#buffer;
+    this.#handedOut = other.#handedOut;
+    this.#address = other.#address;
+    this.#length = other.#length;
+    this.layout = other.layout;
+    this.companion = other.companion;
+    this.holdsNoNaN = other.holdsNoNaN;
+    other.#buffer = null;
+    other.#values = null;
+    other.companion = null;
+    other.layout = null;
+    for (const storage of reads) storage.#release();
+  }
+
   #release(): void {
     this.#readers--;
-    if (this.#isReleased && this.#readers === 0) this.#freeMemory();
+    if (!this.isAlive) this.#drop();
+  }
+
+  /** True while a tensor or a deferred computation needs the data. */
+  get isAlive(): boolean {
+    return !this.#isReleased || this.#readers > 0;
   }
 
   /** Takes memory for the layout that a deferred computation settles on. */
@@ -166,13 +200,15 @@ export class TensorStorage {
 
   /** Gives pooled memory back. Called once, when the last tensor is gone. */
   releaseMemory(): void {
-    if (this.#pending) {
-      const { reads } = this.#pending;
-      this.#pending = null;
-      for (const storage of reads) storage.#release();
-    }
     this.#isReleased = true;
-    if (this.#readers === 0) this.#freeMemory();
+    if (!this.isAlive) this.#drop();
+  }
+
+  #drop(): void {
+    const { reads } = this.#pending ?? { reads: [] };
+    this.#pending = null;
+    this.#freeMemory();
+    for (const storage of reads) storage.#release();
   }
 
   #freeMemory(): void {

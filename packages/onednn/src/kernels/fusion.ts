@@ -1,0 +1,276 @@
+/**
+ * Fusion by waiting: a batch norm, an addition or a convolution is not computed when it is asked for but when its result is
+ * read, and if the reader is a ReLU, both run as one primitive. Likewise backward: ReLU's gradient waits for batch norm's.
+ *
+ * So a user's chain of `tf.layers` (or of plain operations) runs the primitives that a hand-written network would name, and
+ * whoever reads a result in between gets it as ever. It is not a graph compiler: it sees one producer and one consumer.
+ *
+ * oneDNN's ReLU makes 0 of NaN. A network that diverged must show it, so ReLU is fused only where no NaN can be: behind batch
+ * norm if mean and variance are finite (they depend on every element), elsewhere if the operands are known to be free of NaN.
+ */
+import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend } from '../backend.js';
+import type { TensorStorage } from '../memory/storage.js';
+import { conv2DInfo } from './convolution.js';
+import type { CompleteKernel, KernelCall } from './kernel.js';
+
+/** Below this many elements waiting costs more than it saves. */
+const SMALL = 2048;
+/** Filters up to this many elements are searched for NaN, which is quick beside their convolution. */
+const SEARCHED_FILTER = 2 ** 18;
+
+/** Data and the shape that its tensor had: the tensor may be gone when the data is needed. */
+interface Operand {
+  readonly storage: TensorStorage;
+  readonly shape: readonly number[];
+}
+
+type Attrs = KernelCall['attrs'];
+type Inputs = KernelCall['inputs'];
+
+/** Operands by the names of a kernel's inputs. */
+type Operands = Readonly<Record<string, Operand>>;
+
+class Waiting {
+  constructor(
+    readonly name: string,
+    readonly operands: Operands,
+    readonly attrs: Attrs,
+  ) {}
+
+  get reads(): TensorStorage[] {
+    return Object.values(this.operands).map(({ storage }) => storage);
+  }
+}
+
+class Addition extends Waiting {}
+class Convolution extends Waiting {}
+class ReluGradient extends Waiting {}
+
+/** A training-mode batch norm, whose three results come together. */
+class BatchNorm extends Waiting {
+  /** y, mean and variance. */
+  results: readonly TensorStorage[] = [];
+  /** What is still to be made of them. */
+  readonly open = new Set<TensorStorage>();
+}
+
+/** Which batch norm a ReLU's output was fused with: its gradient may be fused with that one's. */
+const normOf = new WeakMap<TensorStorage, BatchNorm>();
+
+/** Kernels that wait or look for waiting data, in the place of those that they call. */
+export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap<string, CompleteKernel> {
+  const kernels = new Map(complete);
+  const wrap = (name: string, wrapper: (inner: CompleteKernel) => CompleteKernel) => {
+    const inner = complete.get(name);
+    if (inner) kernels.set(name, wrapper(inner));
+  };
+  const call = (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) =>
+    callWith(complete.get(name) as CompleteKernel, backend, operands, attrs);
+
+  wrap('FusedBatchNormV3', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const x = inputs.x as TensorInfo;
+    if (attrs.activation === 'relu' || !isLargeFloat(x)) return inner(kernelCall);
+    const norm = new BatchNorm('FusedBatchNormV3', operandsOf(backend, inputs), attrs);
+    const channels = [x.shape.at(-1) as number];
+    const outputs = [x.shape, channels, channels].map((shape) => backend.unmade(shape));
+    norm.results = outputs.map((output) => backend.unresolved(output));
+    for (const result of norm.results) {
+      norm.open.add(result);
+      result.defer(norm.reads, () => normalize(inner, backend, norm), norm);
+    }
+    return outputs;
+  });
+
+  wrap('Add', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const [a, b] = [inputs.a as TensorInfo, inputs.b as TensorInfo];
+    if (a.dtype !== 'float32' || b.dtype !== 'float32') return inner(kernelCall);
+    const left = backend.unresolved(a);
+    if (left.recipe instanceof Convolution && !left.recipe.operands.bias && isBias(b, a)) {
+      const { operands, attrs: geometry } = left.recipe;
+      const bias = operandOf(backend, b);
+      return convolve(backend, a.shape, new Convolution('FusedConv2D', { ...operands, bias }, geometry));
+    }
+    if (!util.arraysEqual(a.shape, b.shape) || !isLargeFloat(a)) return inner(kernelCall);
+    const operands = { a: operandOf(backend, a), b: operandOf(backend, b) };
+    // Only where layers are: a sum of plain tensors is most often the end of its chain.
+    if (operands.a.storage.layout === null && operands.b.storage.layout === null) return inner(kernelCall);
+    return wait(backend, a.shape, new Addition('Add', operands, attrs), inner);
+  });
+
+  for (const name of ['Conv2D', 'FusedConv2D']) {
+    wrap(name, (inner) => (kernelCall) => {
+      const { inputs, attrs, backend } = kernelCall;
+      // Outside of training TensorFlow.js names the activation itself (FusedConv2D).
+      const shape = engine().state.gradientDepth > 0 ? outputShape(name, inputs, attrs) : null;
+      if (!shape) return inner(kernelCall);
+      const { x, filter, bias } = inputs as { x: TensorInfo; filter: TensorInfo; bias?: TensorInfo };
+      const operands = operandsOf(backend, bias ? { x, filter, bias } : { x, filter });
+      return convolve(backend, shape, new Convolution(name, operands, attrs));
+    });
+  }
+
+  function convolve(backend: OneDnnBackend, shape: readonly number[], waiting: Convolution): TensorInfo {
+    return wait(backend, shape, waiting, complete.get(waiting.name) as CompleteKernel);
+  }
+
+  wrap('Relu', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const storage = backend.unresolved(inputs.x as TensorInfo);
+    const { recipe } = storage;
+    if (recipe instanceof BatchNorm) return normalizeRelu(call, backend, recipe) ?? inner(kernelCall);
+    if (recipe instanceof Addition) {
+      const { a, b } = recipe.operands as { a: Operand; b: Operand };
+      if (!a.storage.holdsNoNaN || !b.storage.holdsNoNaN) return inner(kernelCall);
+      return withoutNaN(backend, call('AddRelu', backend, recipe.operands, attrs) as TensorInfo);
+    }
+    if (recipe instanceof Convolution && isFreeOfNaN(recipe.operands)) {
+      const result = call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' });
+      return withoutNaN(backend, result as TensorInfo);
+    }
+    const { holdsNoNaN } = backend.storage(inputs.x as TensorInfo);
+    const result = inner(kernelCall) as TensorInfo;
+    return holdsNoNaN ? withoutNaN(backend, result) : result;
+  });
+
+  wrap('ReluGrad', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const y = inputs.y as TensorInfo;
+    if (!normOf.has(backend.storage(y))) return inner(kernelCall);
+    return wait(backend, y.shape, new ReluGradient('ReluGrad', operandsOf(backend, inputs), attrs), inner);
+  });
+
+  wrap('FusedBatchNormGradV3', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const gradient = backend.unresolved(inputs.dy as TensorInfo).recipe;
+    const norm = backend.unresolved(inputs.y as TensorInfo).recipe;
+    if (!(gradient instanceof ReluGradient) || !(norm instanceof BatchNorm)) return inner(kernelCall);
+    const { dy, y } = gradient.operands as { dy: Operand; y: Operand };
+    if (normOf.get(y.storage) !== norm) return inner(kernelCall);
+    const { x, scale, mean, variance } = inputs as Record<string, TensorInfo>;
+    const operands = { ...operandsOf(backend, { x, scale, mean, variance } as Inputs), dy, y };
+    return call('FusedBatchNormGradV3', backend, operands, { ...attrs, activation: 'relu' });
+  });
+  return kernels;
+}
+
+function isLargeFloat({ dtype, shape }: TensorInfo): boolean {
+  return dtype === 'float32' && shape.length >= 2 && util.sizeFromShape(shape) >= SMALL;
+}
+
+function isBias(b: TensorInfo, { shape }: TensorInfo): boolean {
+  return b.shape.length === 1 && b.shape[0] === shape.at(-1);
+}
+
+/** What is read later must not itself wait then: its operands would live longer than they have to. */
+function operandOf(backend: OneDnnBackend, tensor: TensorInfo): Operand {
+  return { storage: backend.storage(tensor), shape: tensor.shape };
+}
+
+function operandsOf(backend: OneDnnBackend, inputs: Inputs): Operands {
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, tensor]) => [name, operandOf(backend, tensor as TensorInfo)]),
+  );
+}
+
+function callWith(kernel: CompleteKernel, backend: OneDnnBackend, operands: Operands, attrs: Attrs) {
+  const names = Object.keys(operands);
+  return backend.withTensors(Object.values(operands), (...tensors) =>
+    kernel({ inputs: Object.fromEntries(names.map((name, i) => [name, tensors[i]])) as Inputs, attrs, backend }),
+  );
+}
+
+function wait(backend: OneDnnBackend, shape: readonly number[], waiting: Waiting, kernel: CompleteKernel): TensorInfo {
+  const result = backend.unmade(shape);
+  const storage = backend.unresolved(result);
+  const compute = () => {
+    const { operands, attrs } = waiting;
+    backend.surrender(callWith(kernel, backend, operands, attrs) as TensorInfo, storage);
+    if (waiting instanceof Addition) {
+      storage.holdsNoNaN = Object.values(operands).every((operand) => operand.storage.holdsNoNaN);
+    }
+  };
+  storage.defer(waiting.reads, compute, waiting);
+  return result;
+}
+
+function withoutNaN(backend: OneDnnBackend, result: TensorInfo): TensorInfo {
+  backend.storage(result).holdsNoNaN = true;
+  return result;
+}
+
+/** Computes what is missing of a batch norm. Whoever reads one of its results first gets all of them made. */
+function normalize(kernel: CompleteKernel, backend: OneDnnBackend, norm: BatchNorm): void {
+  const results = callWith(kernel, backend, norm.operands, norm.attrs) as TensorInfo[];
+  const [y] = norm.results as [TensorStorage];
+  const holdsNoNaN = isNormFinite(backend, norm, results.slice(1));
+  give(backend, norm, results);
+  y.holdsNoNaN = holdsNoNaN;
+}
+
+/** Batch norm and ReLU in one; null if there may be a NaN or nothing is left to fuse, and then nothing has happened. */
+function normalizeRelu(
+  call: (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) => TensorInfo | TensorInfo[],
+  backend: OneDnnBackend,
+  norm: BatchNorm,
+): TensorInfo | null {
+  // Only once: a second ReLU of the same batch norm would compute everything again.
+  if (norm.open.size < norm.results.length) return null;
+  const attrs = { ...norm.attrs, activation: 'relu' };
+  const outputs = call('FusedBatchNormV3', backend, norm.operands, attrs) as [TensorInfo, ...TensorInfo[]];
+  const [result, ...statistics] = outputs;
+  if (!isNormFinite(backend, norm, statistics)) {
+    for (const output of outputs) backend.disposeData(output.dataId, true);
+    return null;
+  }
+  give(backend, norm, [null, ...statistics]);
+  normOf.set(backend.storage(result), norm);
+  return withoutNaN(backend, result);
+}
+
+/** Gives results to those that still wait for them, and the others away. */
+function give(backend: OneDnnBackend, norm: BatchNorm, made: readonly (TensorInfo | null)[]): void {
+  for (const [i, result] of made.entries()) {
+    if (result === null) continue;
+    const target = norm.results[i] as TensorStorage;
+    if (norm.open.delete(target) && target.isAlive) backend.surrender(result, target);
+    else backend.disposeData(result.dataId, true);
+  }
+}
+
+function isNormFinite(backend: OneDnnBackend, norm: BatchNorm, statistics: readonly TensorInfo[]): boolean {
+  const { scale, offset } = norm.operands as { scale: Operand; offset: Operand };
+  const storages = [...statistics.map((statistic) => backend.storage(statistic)), scale.storage, offset.storage];
+  return storages.every((storage) => Number.isFinite(sum(storage)));
+}
+
+function isFreeOfNaN({ x, filter, bias }: Operands): boolean {
+  const { storage, shape } = filter as Operand;
+  return (
+    (x as Operand).storage.holdsNoNaN &&
+    util.sizeFromShape([...shape]) <= SEARCHED_FILTER &&
+    Number.isFinite(sum(storage)) &&
+    (!bias || Number.isFinite(sum(bias.storage)))
+  );
+}
+
+/** Sum in f64: it is finite exactly if every element is. */
+function sum(storage: TensorStorage): number {
+  const values = storage.peek() as Float32Array;
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i] as number;
+  return total;
+}
+
+/** Shape of a convolution that may wait; null for one that is left alone: not f32, not channels last, activated already. */
+function outputShape(name: string, inputs: Inputs, attrs: Attrs): readonly number[] | null {
+  const { x, filter, bias, preluActivationWeights } = inputs as Record<string, TensorInfo | undefined>;
+  if (!x || !filter || preluActivationWeights || attrs.dataFormat === 'NCHW' || !isLargeFloat(x)) return null;
+  if (filter.dtype !== 'float32' || (bias && bias.dtype !== 'float32')) return null;
+  if (name === 'FusedConv2D' && (attrs.activation ?? 'linear') !== 'linear') return null;
+  const info = conv2DInfo(x.shape, filter.shape, attrs as unknown as Parameters<typeof conv2DInfo>[2]);
+  if (!info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
+  return info.outShape;
+}
