@@ -25,6 +25,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on CIFAR-10, with the flags of the Model Garden (cifar10_main).',
     load: () => import('./commands/cifar10.js'),
   },
+  launch: {
+    summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
+    load: () => import('./commands/launch.js'),
+  },
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),
@@ -34,6 +38,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./commands/bench.js'),
   },
 };
+
+/** Whether a word is a command of `lockstep`, and not a program. */
+export function isCommand(name: string): boolean {
+  return Object.hasOwn(COMMANDS, name);
+}
 
 const HELP = `Lockstep trains neural networks in TypeScript on many devices at once.
 
@@ -51,6 +60,7 @@ Examples:
   lockstep download-cifar10 --data_dir=cifar10
   lockstep cifar10 --data_dir=cifar10 --model_dir=model --resnet_size=20 --train_epochs=10
   lockstep cifar10 --use_synthetic_data --max_train_steps=20 --num_cpus=2 --distribution_strategy=mirrored
+  lockstep launch --hosts a:2,b:2 --max_restarts=3 -- cifar10 --data_dir=cifar10 --model_dir=model
   lockstep bench resnet --resnet_size=20 --batch_size=128
 
 \`lockstep <command> --help\` lists a command's flags, --helpfull all of them.

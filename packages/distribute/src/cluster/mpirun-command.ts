@@ -17,7 +17,10 @@ export interface MpirunPlan {
   readonly forward?: readonly string[];
   /** Further arguments of mpirun. */
   readonly mpirunArgs?: readonly string[];
-  /** Seconds that survivors get to say which rank was lost, before mpirun ends them. Default 20. */
+  /**
+   * Seconds that survivors get to say which rank was lost, before mpirun ends them. Default 5. After a failure Open MPI 4
+   * waits so long, and once more, even if all have ended.
+   */
   readonly graceSeconds?: number;
 }
 
@@ -48,7 +51,7 @@ export function mpirunCommand(plan: MpirunPlan, environment: NodeJS.ProcessEnv =
     ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : []),
     '--mca',
     'odls_base_sigkill_timeout',
-    String(plan.graceSeconds ?? 20),
+    String(plan.graceSeconds ?? 5),
     ...forwarded.flatMap((name) => ['-x', name]),
     ...(plan.mpirunArgs ?? []),
     ...plan.program,

@@ -116,8 +116,12 @@ interface Interrupt {
   stop(): void;
 }
 
-/** The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. */
+/**
+ * The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. `lockstep launch` sends SIGUSR2,
+ * which mpirun hands on to all ranks and which, unlike Ctrl-C, does not make it end them soon after.
+ */
 function listenForInterrupt(err: (text: string) => void): Interrupt {
+  const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', ...(launchedProcess() ? (['SIGUSR2'] as const) : [])];
   const controller = new AbortController();
   let firstAt = 0;
   const listener = () => {
@@ -129,13 +133,11 @@ function listenForInterrupt(err: (text: string) => void): Interrupt {
     err('\nStopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.\n');
     controller.abort(new Error('Interrupted.'));
   };
-  process.on('SIGINT', listener);
-  process.on('SIGTERM', listener);
+  for (const signal of signals) process.on(signal, listener);
   return {
     signal: controller.signal,
     stop: () => {
-      process.off('SIGINT', listener);
-      process.off('SIGTERM', listener);
+      for (const signal of signals) process.off(signal, listener);
     },
   };
 }

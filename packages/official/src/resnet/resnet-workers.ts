@@ -67,7 +67,7 @@ export function remarkOnGrace(environment: NodeJS.ProcessEnv = process.env): str
   if (seconds >= SAVING_SECONDS) return null;
   return (
     `After Ctrl-C mpirun leaves its processes ${seconds} s, perhaps too little to finish a step and save. ` +
-    '`mpirun --mca odls_base_sigkill_timeout 20 …` leaves them more; `lockstep launch` sets it.'
+    '`mpirun --mca odls_base_sigkill_timeout 20 …` leaves them more; `lockstep launch` waits for them.'
   );
 }
 

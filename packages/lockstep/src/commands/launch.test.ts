@@ -1,0 +1,111 @@
+/** `lockstep launch` on this machine: the line that it composes, exit status, restarts from the last checkpoint, Ctrl-C. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { prepareDigits } from '@lockstep/official/data/digits';
+import { BIN, lockstep, ranksOf, start, whyNoMpirun } from '../testing-process.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'lockstep-launch-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('lockstep launch composes', () => {
+  const line = async (...args: string[]) => {
+    const result = await lockstep(['launch', '--dry_run', ...args]);
+    assert.equal(result.status, 0, result.describe());
+    return result.output;
+  };
+
+  it('hosts, slots, the grace, and this very program', async () => {
+    const text = await line('--hosts', 'a:2,b:2', '--', 'cifar10', '--batch_size=64');
+    assert.match(text, /^mpirun -np 4 --host a:2,b:2 /);
+    assert.match(text, / --mca odls_base_sigkill_timeout 5 /);
+    assert.ok(text.endsWith(` ${process.execPath} ${BIN} cifar10 --batch_size=64\n`), text);
+    assert.equal(/--allow-run-as-root/.test(text), process.getuid?.() === 0);
+  });
+
+  it('parameter servers, and their strategy unless one is named', async () => {
+    const text = await line('--hosts=a:2,b:2', '--ps', '1', '--', 'cifar10');
+    assert.match(text, / -x LOCKSTEP_NUM_PS=1 .* cifar10 --distribution_strategy=parameter_server\n$/);
+    const named = await line('--hosts=a:3', '--ps=1', '--', 'cifar10', '--ds=parameter_server');
+    assert.match(named, / cifar10 --ds=parameter_server\n$/);
+  });
+
+  it('a program of one’s own, further arguments of mpirun', async () => {
+    const text = await line('--mpirun_args=--mca btl_tcp_if_include eth0', '--', 'node', 'train.js', '--x=1 2');
+    assert.match(text, /^mpirun -np 2 --oversubscribe .*--mca btl_tcp_if_include eth0 node train.js '--x=1 2'\n$/);
+  });
+
+  it('refuses what cannot be', async () => {
+    const refuse = async (pattern: RegExp, ...args: string[]) => {
+      const result = await lockstep(['launch', ...args]);
+      assert.equal(result.status, 2, result.describe());
+      assert.match(result.output, pattern);
+    };
+    await refuse(/there is nothing to run after --/, '--hosts=a:2');
+    await refuse(/flag --hosts=a b: .*is not a host/, '--hosts=a b', '--', 'cifar10');
+    await refuse(/flag --ps=2: the hosts have 2 slots/, '--ps=2', '--', 'cifar10');
+  });
+});
+
+describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
+  let data = '';
+  const job = (modelDir: string, ...more: string[]) => [
+    'cifar10',
+    `--data_dir=${data}`,
+    `--model_dir=${join(folder, modelDir)}`,
+    ...['--resnet_size=8', '--train_epochs=1', '--batch_size=16', '--seed=1', '--hooks=', '--progress=plain'],
+    '--intra_op_parallelism_threads=1',
+    ...more,
+  ];
+  const checkpoints = (modelDir: string) =>
+    readdirSync(join(folder, modelDir)).filter((name) => name.endsWith('.safetensors'));
+
+  before(() => {
+    data = prepareDigits(join(folder, 'digits'));
+  });
+
+  it('starts the job again when a rank is killed, from the last checkpoint, without --clean', async () => {
+    const command = job('restarted', '--max_train_steps=60', '--save_checkpoints_steps=10', '--clean');
+    const running = start(process.execPath, [BIN, 'launch', '--max_restarts=2', '--grace_secs=2', '--', ...command]);
+    await running.until(/Saved checkpoint .*ckpt-20/);
+    const [launcher] = childrenOf(running.child.pid as number);
+    process.kill(ranksOf(launcher as number).get(1) as number, 'SIGKILL');
+    const result = await running.result;
+    assert.equal(result.status, 0, result.describe());
+    assert.match(result.output, /Rank 1 \(host .*was lost: .*Rank 0 of 2 was /, result.describe());
+    assert.match(result.output, /lockstep launch: the job failed with exit status \d+; restart 1 of 2 follows\./);
+    assert.match(result.output, /Restored step [2-6]0 from /);
+    assert.equal([...result.output.matchAll(/--clean flag set|--clean\b/g)].length, 1, 'only the first command cleans');
+    assert.ok(checkpoints('restarted').includes('ckpt-60.safetensors'), result.describe());
+  });
+
+  it('gives up with the job’s status; bad flags are not tried again', async () => {
+    const failing = ['launch', '--max_restarts=1', '--grace_secs=1', '--', 'sh', '-c', 'exit 3'];
+    const result = await lockstep(failing);
+    assert.equal(result.status, 3, result.describe());
+    assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 2);
+    assert.match(result.output, /--max_restarts=1 is used up/);
+    const bad = await lockstep(['launch', '--max_restarts=5', '--grace_secs=1', '--', 'cifar10', '--batch_sise=3']);
+    assert.equal(bad.status, 2, bad.describe());
+    assert.equal([...bad.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1, bad.describe());
+  });
+
+  it('Ctrl-C: every rank stops at the same step, the chief saves, no restart', async () => {
+    const command = job('stopped', '--max_train_steps=100000', '--train_epochs=400');
+    const running = start(process.execPath, [BIN, 'launch', '--max_restarts=5', '--grace_secs=1', '--', ...command]);
+    await running.until(/step 1\//);
+    running.child.kill('SIGINT');
+    const result = await running.result;
+    assert.equal(result.status, 130, result.describe());
+    assert.equal(checkpoints('stopped').length, 1, result.describe());
+    assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1);
+  });
+});
+
+function childrenOf(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number),
+  );
+}

@@ -1,0 +1,276 @@
+/**
+ * `lockstep launch --hosts a:2,b:2 -- cifar10 …`: composes the mpirun line, prints it, runs it, and starts the job again from
+ * its last checkpoint when it fails, as often as --max_restarts allows. It trains nothing and knows no ranks: whoever types
+ * the printed line gets the same job.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type Host, mpirunCommand, NUM_PS_VARIABLE, parseHostfile, parseHosts, shellQuote } from '@lockstep/distribute';
+import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { reportErrors } from '../backend.js';
+import { isCommand } from '../cli.js';
+
+const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
+const INTERRUPTED = 130;
+/** What a shell says of a command that is not there. */
+const NOT_FOUND = 127;
+/** Exit status of the mains for bad flags: trying again would not help. */
+const USAGE = 2;
+/** Between a failure and the next try: sockets close, and a person can press Ctrl-C. */
+const PAUSE_MS = 2_000;
+
+export interface LaunchOptions {
+  readonly hosts: readonly Host[];
+  readonly parameterServers: number;
+  readonly maxRestarts: number;
+  readonly graceSeconds: number;
+  readonly mpirunArgs: readonly string[];
+  /** What the ranks run: arguments of `lockstep`, or a program of one's own. */
+  readonly command: readonly string[];
+  readonly dryRun: boolean;
+}
+
+export function main(argv: readonly string[]): Promise<number> {
+  return reportErrors(async () => {
+    try {
+      const options = parse(argv);
+      return options === null ? 0 : await launch(options);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      process.stderr.write(`${error.message}\n`);
+      return USAGE;
+    }
+  });
+}
+
+/** Null after --help. */
+function parse(argv: readonly string[]): LaunchOptions | null {
+  const flags = defineFlags();
+  const at = argv.indexOf('--');
+  const { help } = parseFlags(at < 0 ? argv : argv.slice(0, at), flags);
+  if (help) {
+    process.stdout.write(help.text);
+    return null;
+  }
+  const command = at < 0 ? [] : argv.slice(at + 1);
+  if (command.length === 0) {
+    throw new UsageError('lockstep launch: there is nothing to run after --', {
+      flag: '--',
+      value: '',
+      remedy: 'lockstep launch --hosts a:2,b:2 -- cifar10 --data_dir=… --model_dir=…',
+    });
+  }
+  const value = (name: string) => flags.get(name as never) as unknown;
+  const hosts = readHosts(value('hosts') as string | null, value('hostfile') as string | null);
+  const parameterServers = value('ps') as number;
+  const slots = hosts.reduce((sum, host) => sum + host.slots, 0);
+  if (parameterServers >= slots) {
+    throw new UsageError(`flag --ps=${parameterServers}: the hosts have ${slots} slots, so no worker is left`, {
+      flag: 'ps',
+      value: String(parameterServers),
+      remedy: 'The last --ps processes of all become parameter servers; give the hosts more slots.',
+    });
+  }
+  return {
+    hosts,
+    parameterServers,
+    maxRestarts: value('max_restarts') as number,
+    graceSeconds: value('grace_secs') as number,
+    mpirunArgs: (value('mpirun_args') as string).split(/\s+/).filter(Boolean),
+    command,
+    dryRun: value('dry_run') as boolean,
+  };
+}
+
+function defineFlags(): FlagValues {
+  const flags = new FlagValues({
+    program: 'lockstep launch',
+    summary:
+      'Runs a command in many processes with mpirun, and again when it fails: lockstep launch --hosts a:2,b:2 -- cifar10 …',
+  });
+  const key = true;
+  flags.DEFINE_string({
+    name: 'hosts',
+    default: null,
+    key,
+    help: 'Machines and their processes: a:2,b:2. Without it, and without --hostfile: localhost:2.',
+  });
+  flags.DEFINE_string({
+    name: 'hostfile',
+    default: null,
+    key,
+    help: "File with a line 'host slots=N' for each machine, as Open MPI and Kubeflow's MPIJob write it.",
+  });
+  flags.DEFINE_integer({
+    name: 'ps',
+    default: 0,
+    lowerBound: 0,
+    key,
+    help: 'How many of the processes, the last ones, are parameter servers.',
+  });
+  flags.DEFINE_integer({
+    name: 'max_restarts',
+    default: 0,
+    lowerBound: 0,
+    key,
+    help: 'How often a failed job is started again; it goes on from its last checkpoint.',
+  });
+  flags.DEFINE_integer({
+    name: 'grace_secs',
+    default: 5,
+    lowerBound: 1,
+    key,
+    help: 'Seconds that processes get to say which one was lost before mpirun ends them. Ctrl-C waits as long as saving takes; a second one does not.',
+  });
+  flags.DEFINE_string({
+    name: 'mpirun_args',
+    default: '',
+    key,
+    help: "Further arguments of mpirun, separated by blanks: --mpirun_args='--mca btl_tcp_if_include eth0'.",
+  });
+  flags.DEFINE_bool({ name: 'dry_run', default: false, key, help: 'Print the mpirun line and run nothing.' });
+  return flags;
+}
+
+function readHosts(hosts: string | null, hostfile: string | null): Host[] {
+  if (hosts !== null && hostfile !== null) {
+    throw new UsageError('flag --hostfile: --hosts is given as well', {
+      flag: 'hostfile',
+      value: hostfile,
+      remedy: 'Give one of the two.',
+    });
+  }
+  if (hostfile === null) {
+    try {
+      return parseHosts(hosts ?? 'localhost:2');
+    } catch (error) {
+      throw new UsageError(`flag --hosts=${hosts}: ${(error as Error).message.split('\n')[0]}`, {
+        flag: 'hosts',
+        value: String(hosts),
+        remedy: 'host:processes, separated by commas: a:2,b:2.',
+      });
+    }
+  }
+  return parseHostfile(readFileSync(hostfile, 'utf8'));
+}
+
+/** Arguments of the command, mpirun first. @param isRestart Leaves --clean out: it would delete what the restart goes on from. */
+export function composeCommand(options: LaunchOptions, isRestart = false): string[] {
+  const { hosts, parameterServers, command, graceSeconds, mpirunArgs } = options;
+  const isOwn = isCommand(command[0] as string);
+  const words = isRestart ? command.filter((word) => !/^--?clean(=(true|1))?$/.test(word)) : command;
+  const namesStrategy = words.some((word) => /^--?(distribution_strategy|ds)(=|$)/.test(word));
+  const strategy = parameterServers > 0 && isOwn && !namesStrategy ? ['--distribution_strategy=parameter_server'] : [];
+  return mpirunCommand({
+    hosts,
+    program: isOwn ? [process.execPath, BIN, ...words, ...strategy] : words,
+    forward: parameterServers > 0 ? [`${NUM_PS_VARIABLE}=${parameterServers}`] : [],
+    graceSeconds,
+    mpirunArgs,
+  });
+}
+
+/** @returns the job's exit status: of the last try; 130 when interrupted. */
+async function launch(options: LaunchOptions): Promise<number> {
+  const say = (line: string) => process.stderr.write(`lockstep launch: ${line}\n`);
+  if (options.dryRun) {
+    process.stdout.write(`${shellQuote(composeCommand(options))}\n`);
+    return 0;
+  }
+  const interrupt = new Interrupt();
+  try {
+    for (let restarts = 0; ; restarts++) {
+      const command = composeCommand(options, restarts > 0);
+      say(shellQuote(command));
+      const status = await run(command, interrupt);
+      if (status === 0) return 0;
+      if (interrupt.isInterrupted) return INTERRUPTED;
+      const left = options.maxRestarts - restarts;
+      if (status === USAGE || status === NOT_FOUND || left <= 0) {
+        if (options.maxRestarts > 0 && status !== USAGE && status !== NOT_FOUND) {
+          say(`the job failed with exit status ${status}, and --max_restarts=${options.maxRestarts} is used up.`);
+        }
+        return status;
+      }
+      say(`the job failed with exit status ${status}; restart ${restarts + 1} of ${options.maxRestarts} follows.`);
+      await interrupt.pause(PAUSE_MS);
+      if (interrupt.isInterrupted) return INTERRUPTED;
+    }
+  } finally {
+    interrupt.stop();
+  }
+}
+
+/** Runs mpirun with our output. In a group of its own: the terminal's Ctrl-C then reaches it once, through us. */
+function run([program, ...args]: string[], interrupt: Interrupt): Promise<number> {
+  const child = spawn(program as string, args, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+  return new Promise((resolve, reject) => {
+    const release = interrupt.forwardTo((signal) => child.kill(signal));
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      release();
+      if (error.code !== 'ENOENT') return reject(error);
+      process.stderr.write(
+        'mpirun was not found.\nhelp: on Debian or Ubuntu run `apt-get install openmpi-bin`, on every machine; elsewhere put ' +
+          "Open MPI's bin folder into PATH.\n",
+      );
+      resolve(NOT_FOUND);
+    });
+    child.once('close', (status, signal) => {
+      release();
+      // As a shell counts.
+      resolve(status ?? (signal === null ? 1 : 128 + (SIGNALS[signal] ?? 0)));
+    });
+  });
+}
+
+/** Of `mpirun`; 0 where that cannot be known. */
+function openMpiMajor(): number {
+  const { stdout } = spawnSync('mpirun', ['--version'], { encoding: 'utf8', timeout: 10_000 });
+  return Number(/Open MPI\) (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
+}
+
+const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTERM: 15 };
+
+/**
+ * Ctrl-C and SIGTERM. The first asks every process, through mpirun, to finish its step, save and end; the second tells
+ * mpirun to end the job. Open MPI 5 is told at once: whether it hands SIGUSR2 on is not known.
+ */
+class Interrupt {
+  isInterrupted = false;
+  readonly #handsOn = openMpiMajor() === 4;
+  #forward: ((signal: NodeJS.Signals) => void) | null = null;
+  #wake: (() => void) | null = null;
+  readonly #listener = (): void => {
+    this.#forward?.(this.#handsOn && !this.isInterrupted ? 'SIGUSR2' : 'SIGINT');
+    this.isInterrupted = true;
+    this.#wake?.();
+  };
+
+  constructor() {
+    process.on('SIGINT', this.#listener);
+    process.on('SIGTERM', this.#listener);
+  }
+
+  forwardTo(forward: (signal: NodeJS.Signals) => void): () => void {
+    this.#forward = forward;
+    return () => {
+      this.#forward = null;
+    };
+  }
+
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  stop(): void {
+    process.off('SIGINT', this.#listener);
+    process.off('SIGTERM', this.#listener);
+  }
+}
