@@ -1,0 +1,206 @@
+/** The kernels, WebAssembly and plain: against f64 loops written here, against each other bit by bit, and their refusals. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { FlatMemory } from './flat-memory.js';
+import type { FlatKernels } from './kernels.js';
+import { plainKernels } from './plain-kernels.js';
+
+const memory = FlatMemory.create(1);
+const simd = memory.kernels;
+/** Around the vector loops' 4, 8 and 16 elements, and primes. */
+const LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 101, 1021];
+const LONGEST = 1024;
+const REPLICAS = 9;
+const arrays = memory.allocateEach(REPLICAS + 3, LONGEST + 8);
+
+/** Array `index` of the memory, `offset` elements into it, with values that round when they are summed. */
+function array(index: number, length: number, offset = 0): Float32Array {
+  const values = (arrays[index] as Float32Array).subarray(offset, offset + length);
+  for (let i = 0; i < length; i++) values[i] = (((i * 37 + index * 11) % 101) - 50) / 7;
+  return values;
+}
+
+/** The same numbers outside the memory. */
+const copy = (values: Float32Array) => Float32Array.from(values);
+
+function assertNear(actual: Float32Array, expected: readonly number[], what: string, relative = 8 * 2 ** -24): void {
+  assert.equal(actual.length, expected.length);
+  for (const [i, want] of expected.entries()) {
+    const got = actual[i] as number;
+    assert.ok(Math.abs(got - want) <= relative * Math.max(8, Math.abs(want)), `${what}[${i}]: ${got}, not ${want}`);
+  }
+}
+
+const update = { learningRate: 0.1, gradientScale: 1 / 3, weightDecay: 1e-2, momentum: 0.9 };
+
+/** What the update is by definition, in f64. */
+function momentumByHand(w: Float32Array, m: Float32Array, gradients: Float32Array[], nesterov: boolean) {
+  const slot: number[] = [];
+  const weights = Array.from(w, (value, i) => {
+    const sum = gradients.reduce((total, gradient) => total + (gradient[i] as number), 0);
+    const g = sum * update.gradientScale + update.weightDecay * value;
+    const next = update.momentum * (m[i] as number) + g;
+    slot.push(next);
+    return value - update.learningRate * (nesterov ? g + update.momentum * next : next);
+  });
+  return { weights, slot };
+}
+
+it('the package was built with its WebAssembly kernels, so both kinds are tested', () => {
+  assert.equal(simd.name, 'simd');
+  assert.equal(plainKernels.name, 'plain');
+});
+
+const kinds: [string, FlatKernels][] = [
+  ['simd', simd],
+  ['plain', plainKernels],
+];
+for (const [name, kernels] of kinds) {
+  describe(`kernels ${name} against f64 loops`, () => {
+    it('sum, into one of the sources as well', () => {
+      for (const length of LENGTHS) {
+        for (let replicas = 1; replicas <= REPLICAS; replicas++) {
+          const sources = Array.from({ length: replicas }, (_, i) => array(i, length));
+          const expected = Array.from({ length }, (_, i) => sources.reduce((sum, s) => sum + (s[i] as number), 0));
+          const target = array(REPLICAS, length);
+          kernels.sum(target, sources);
+          assertNear(target, expected, `${replicas} sources`);
+          kernels.sum(sources.at(-1) as Float32Array, sources);
+          assert.deepEqual(copy(sources.at(-1) as Float32Array), copy(target));
+        }
+      }
+    });
+
+    it('sumToAll: every buffer is the sum, and nothing behind it is touched', () => {
+      for (const length of LENGTHS) {
+        for (let replicas = 1; replicas <= REPLICAS; replicas++) {
+          const buffers = Array.from({ length: replicas }, (_, i) => {
+            array(i, length + 4);
+            return array(i, length);
+          });
+          const behind = buffers.map((_, i) => copy((arrays[i] as Float32Array).subarray(length, length + 4)));
+          const expected = Array.from({ length }, (_, i) => buffers.reduce((sum, s) => sum + (s[i] as number), 0));
+          kernels.sumToAll(buffers);
+          for (const buffer of buffers) assertNear(buffer, expected, 'sum');
+          for (const [i, rest] of behind.entries()) {
+            assert.deepEqual(copy((arrays[i] as Float32Array).subarray(length, length + 4)), rest);
+          }
+        }
+      }
+    });
+
+    it('copy, scale, sumSquares, allFinite', () => {
+      for (const length of LENGTHS) {
+        const source = array(0, length);
+        const target = array(1, length);
+        kernels.copy(target, source);
+        assert.deepEqual(copy(target), copy(source));
+        kernels.scale(target, source, 0.37);
+        assertNear(
+          target,
+          Array.from(source, (value) => value * 0.37),
+          'scaled',
+        );
+        const squares = source.reduce((sum, value) => sum + value * value, 0);
+        assert.ok(Math.abs(kernels.sumSquares(source) - squares) <= 1e-12 * (1 + squares));
+        assert.equal(kernels.allFinite(source), true);
+        for (let at = 0; at < length; at += 3) {
+          for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+            const kept = source[at] as number;
+            source[at] = bad;
+            assert.equal(kernels.allFinite(source), false, `${bad} at ${at} of ${length}`);
+            source[at] = kept;
+          }
+        }
+      }
+    });
+
+    it('momentum (with and without Nesterov) and SGD by their definition', () => {
+      for (const length of LENGTHS) {
+        for (const replicas of [1, 2, 3, 8]) {
+          const gradients = Array.from({ length: replicas }, (_, i) => array(i, length));
+          for (const nesterov of [false, true]) {
+            const [weights, slot] = [array(REPLICAS, length), array(REPLICAS + 1, length)];
+            const expected = momentumByHand(weights, slot, gradients, nesterov);
+            assert.equal(kernels.momentumUpdate(weights, slot, gradients, { ...update, nesterov }), true);
+            assertNear(weights, expected.weights, 'weights');
+            assertNear(slot, expected.slot, 'slot');
+          }
+          const weights = array(REPLICAS, length);
+          const zero = new Float32Array(length);
+          const expected = momentumByHand(weights, zero, gradients, false).weights;
+          assert.equal(kernels.sgdUpdate(weights, gradients, update), true);
+          assertNear(weights, expected, 'weights');
+        }
+      }
+    });
+
+    it('updates say whether every summed gradient was finite, wherever the one is that was not', () => {
+      const length = 23;
+      for (let at = 0; at < length; at++) {
+        for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+          const gradients = [array(0, length), array(1, length)];
+          (gradients[1] as Float32Array)[at] = bad;
+          const [weights, slot] = [array(REPLICAS, length), array(REPLICAS + 1, length)];
+          assert.equal(kernels.momentumUpdate(weights, slot, gradients, { ...update, nesterov: false }), false);
+          assert.equal(kernels.sgdUpdate(array(REPLICAS, length), gradients, update), false);
+        }
+      }
+      // Two finite numbers whose sum is not.
+      const large = [array(0, length).fill(3e38), array(1, length).fill(3e38)];
+      assert.equal(kernels.sgdUpdate(array(REPLICAS, length), large, update), false);
+    });
+  });
+}
+
+describe('both kinds of kernels', () => {
+  const numbers = fc.array(fc.float({ noNaN: true, min: Math.fround(-1e6), max: Math.fround(1e6) }), {
+    minLength: 1,
+    maxLength: 70,
+  });
+
+  it('give the same bits, from any alignment, for any values', () => {
+    fc.assert(
+      fc.property(
+        numbers,
+        fc.integer({ min: 1, max: REPLICAS }),
+        fc.nat({ max: 3 }),
+        fc.boolean(),
+        (values, n, offset, nesterov) => {
+          const gradients = Array.from({ length: n }, (_, i) => {
+            const of = array(i, values.length, offset);
+            for (const [k, value] of values.entries()) of[k] = value / (i + 1);
+            return of;
+          });
+          const [weights, slot] = [array(REPLICAS, values.length, offset), array(REPLICAS + 1, values.length, offset)];
+          const plain = { gradients: gradients.map(copy), weights: copy(weights), slot: copy(slot) };
+          const options = { ...update, nesterov };
+          simd.momentumUpdate(weights, slot, gradients, options);
+          plainKernels.momentumUpdate(plain.weights, plain.slot, plain.gradients, options);
+          assert.deepEqual(copy(weights), plain.weights);
+          assert.deepEqual(copy(slot), plain.slot);
+          simd.sgdUpdate(weights, gradients, options);
+          plainKernels.sgdUpdate(plain.weights, plain.gradients, options);
+          assert.deepEqual(copy(weights), plain.weights);
+          simd.sumToAll(gradients);
+          plainKernels.sumToAll(plain.gradients);
+          assert.deepEqual(gradients.map(copy), plain.gradients);
+          simd.scale(weights, gradients[0] as Float32Array, 0.1);
+          plainKernels.scale(plain.weights, plain.gradients[0] as Float32Array, 0.1);
+          assert.deepEqual(copy(weights), plain.weights);
+        },
+      ),
+    );
+  });
+
+  it('SIMD kernels refuse arrays elsewhere, and accept() says so before', () => {
+    const inside = array(0, 4);
+    const outside = new Float32Array(4);
+    assert.equal(simd.accepts([inside]), true);
+    assert.equal(simd.accepts([inside, outside]), false);
+    assert.equal(plainKernels.accepts([outside]), true);
+    assert.throws(() => simd.sum(inside, [inside, outside]), /outside its FlatMemory\.\nhelp: /);
+    assert.throws(() => simd.sum(inside, Array(300).fill(inside)), /at most 256 buffers, got 300/);
+  });
+});
