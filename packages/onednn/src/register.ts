@@ -9,19 +9,18 @@ import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { registerGradients } from './gradients.js';
 import { createInsight, verbosityOf } from './insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
-import { binaryKernels } from './kernels/binary.js';
-import { castKernels } from './kernels/cast.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
+import { flatKernels } from './kernels/flat.js';
 import { fuse } from './kernels/fusion.js';
 import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
-import { unaryKernels } from './kernels/unary.js';
 import { patchLayers } from './layers.js';
+import { patchOptimizers } from './optimizers.js';
 
 /** Above `cpu` (1), below whatever a user registers for a GPU. */
 const PRIORITY = 4;
@@ -34,9 +33,7 @@ export function register(): void {
   if (findBackendFactory(BACKEND_NAME)) return;
   copyRegisteredKernels('cpu', BACKEND_NAME);
   const kernels = [
-    ...castKernels,
-    ...unaryKernels,
-    ...binaryKernels,
+    ...flatKernels,
     ...convolutionKernels,
     ...convolutionNdKernels,
     ...batchNormKernels,
@@ -49,6 +46,7 @@ export function register(): void {
   registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
+  patchOptimizers();
   const ours = new Set(kernels.map(({ name }) => name));
   registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
 }

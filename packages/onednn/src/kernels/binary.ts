@@ -12,16 +12,7 @@ import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import type { NativeLayout } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import {
-  allFinite,
-  binaryTrust,
-  elementwiseView,
-  matchesShape,
-  optional,
-  outputOf,
-  SMALL,
-  valuesOf,
-} from './elementwise.js';
+import { allFinite, binaryTrust, elementwiseView, optional, outputOf, SMALL, valuesOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import { type BinaryLoop, type BinaryOperation, type BroadcastPlan, binaryLoop, broadcastPlan } from './loops.js';
 
@@ -211,7 +202,9 @@ function inLayout(task: Task, a: TensorInfo, b: TensorInfo, shape: number[]): At
   const { backend } = task;
   const { runtime } = backend;
   const { layout } = backend.storage(a);
-  if (layout === null || a.shape.length !== shape.length || !matchesShape(layout.plain, a.shape)) return null;
+  if (layout === null || a.shape.length !== shape.length) return null;
+  // Activations only: the native layouts of filters have their channels elsewhere.
+  if (a.shape.length < 3 || layout.plain !== channelsLast(runtime, a.shape)) return null;
   const { current } = layout;
   const bSize = util.sizeFromShape(b.shape);
   if (bSize === 1) {

@@ -198,6 +198,14 @@ export class TensorStorage {
     return this.#buffer !== null;
   }
 
+  /**
+   * True if one tensor alone has this data and nobody else can see it: no other tensor, no view handed out, no deferred
+   * computation. Only then it may be changed in place.
+   */
+  get isExclusive(): boolean {
+    return this.refCount === 1 && this.isPooled && !this.#handedOut && this.#readers === 0 && this.#pending === null;
+  }
+
   /** Gives pooled memory back. Called once, when the last tensor is gone. */
   releaseMemory(): void {
     this.#isReleased = true;
