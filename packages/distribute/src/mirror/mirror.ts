@@ -79,10 +79,13 @@ export function averageVariables(target: MirrorTarget, context: MirrorContext): 
     if (variable.dtype !== 'float32') {
       throw new TypeError(`Variable '${variable.name}' is ${variable.dtype}; only float32 variables have a mean.`);
     }
-    const values = numericCopy(variable) as Float32Array;
-    context.communicator.allReduce(values, 'sum');
-    for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) / context.replicas;
-    assignValues(variable, values);
+    // In f64 the mean of equal numbers is that number: averaging a second time changes no bit.
+    const sums = Float64Array.from(numericCopy(variable));
+    context.communicator.allReduce(sums, 'sum');
+    assignValues(
+      variable,
+      Float32Array.from(sums, (sum) => sum / context.replicas),
+    );
   }
 }
 

@@ -253,6 +253,11 @@ export function checkFlagsHere(flags: FlagValues): string[] {
       `--inter_op_parallelism_threads=${inter} has no effect: a replica runs one kernel at a time. Use --intra_op_parallelism_threads for the threads of a kernel.`,
     );
   }
+  for (const name of ['datasets_num_private_threads', 'datasets_num_parallel_batches'] as const) {
+    if (flags.get(name) !== null && flags.get('use_synthetic_data')) {
+      notes.push(`--${name}=${flags.get(name)} has no effect with --use_synthetic_data: nothing is read or prepared.`);
+    }
+  }
   for (const name of [
     'gcp_project',
     'bigquery_data_set',

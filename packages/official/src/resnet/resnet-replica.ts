@@ -90,6 +90,9 @@ export interface ReplicaResult {
 
 /** Per-example losses are added as integers of this unit: the sum does not depend on the order, so not on the replicas. */
 const LOSS_UNIT = 2 ** -20;
+/** Evaluated at once: 64 images of CIFAR-10, and not fewer than 16 of any size. */
+const PIECE_PIXELS = 64 * 32 * 32;
+const SMALLEST_PIECE = 16;
 const REPORT_INTERVAL_MS = 200;
 
 export default async function replica(context: ReplicaContext, args: ReplicaArguments): Promise<ReplicaResult> {
@@ -298,7 +301,6 @@ class Run {
     const { context, args } = this;
     const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
     this.#averageStatistics();
-    const perReplica = Math.max(1, Math.floor(args.batchSize / replicas));
     const totals = new Float64Array(4);
     const add = (batch: Batch) => {
       const { top1, top5, loss } = tf.tidy(() => {
@@ -317,14 +319,19 @@ class Run {
       });
     };
     if (args.synthetic) {
-      const input = new SyntheticInput({ plan: args.plan, batchSize: perReplica, seed: args.seed, stream: replica });
+      const input = new SyntheticInput({
+        plan: args.plan,
+        batchSize: Math.max(1, Math.floor(args.batchSize / replicas)),
+        seed: args.seed,
+        stream: replica,
+      });
       for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) add(input.next());
     } else {
       const data = args.validation as Cifar10Data;
-      const limit = args.maxTrainSteps ?? Number.POSITIVE_INFINITY;
-      const batches = evaluationBatches(data.count, perReplica, replica, replicas);
-      for (const [index, [begin, end]] of batches.entries()) {
-        if (index * replicas + replica >= limit * replicas) break;
+      // As upstream, max_train_steps limits the batches of evaluation, too.
+      const images = Math.min(data.count, (args.maxTrainSteps ?? Number.POSITIVE_INFINITY) * args.batchSize);
+      const piece = evaluationPiece(args.plan);
+      for (const [begin, end] of evaluationBatches(images, piece, replica, replicas)) {
         add(evaluationBatch(data, begin, end));
       }
     }
@@ -343,8 +350,10 @@ class Run {
     const { numReplicasInSync: replicas, communicator } = this.context;
     if (replicas === 1) return;
     const { statistics } = this.#model;
-    communicator.allReduce(statistics);
-    for (let i = 0; i < statistics.length; i++) statistics[i] = (statistics[i] as number) / replicas;
+    // In f64 the mean of equal numbers is that number: reading statistics that are averaged already changes no bit.
+    const sums = Float64Array.from(statistics);
+    communicator.allReduce(sums);
+    for (let i = 0; i < statistics.length; i++) statistics[i] = (sums[i] as number) / replicas;
   }
 
   #saveIfDue(): void {
@@ -458,6 +467,14 @@ function tensors(batch: Batch, plan: ResNetPlan): { images: tf.Tensor4D; labels:
     images: tf.tensor4d(batch.images, [batch.size, ...plan.imageShape]),
     labels: tf.tensor1d(batch.labels, 'int32'),
   };
+}
+
+/**
+ * Images that are evaluated at once, whatever the batch size and the number of replicas: kernels may round differently for
+ * another number of images, and evaluation is to give the same figures however it is spread.
+ */
+function evaluationPiece({ imageShape: [height, width] }: ResNetPlan): number {
+  return Math.max(SMALLEST_PIECE, Math.floor(PIECE_PIXELS / (height * width)));
 }
 
 function evaluationBatch({ records }: Cifar10Data, begin: number, end: number): Batch {

@@ -2,9 +2,17 @@
  * The main thread of a ResNet run (upstream's resnet_run_loop.resnet_main): flags become a strategy and a plan, replicas run
  * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
  */
-import { type Facts, launchedProcess, OneDeviceStrategy, resolveCluster, type Strategy } from '@lockstep/distribute';
+import {
+  type Facts,
+  launchedProcess,
+  listDevices,
+  MirroredStrategy,
+  OneDeviceStrategy,
+  resolveCluster,
+  type Strategy,
+} from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
-import { type FlagValues, getLossScale, UsageError } from '../utils/flags/core.js';
+import { type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import type { Log } from '../utils/logs/log.js';
@@ -78,7 +86,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const seed = FLAGS.seed ?? drawSeed();
   if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
-  perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, FLAGS.num_gpus > 0 ? 'GPUs' : 'CPU devices');
+  perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, gpusOf(FLAGS) > 0 ? 'GPUs' : 'CPU devices');
   const batchSize = FLAGS.batch_size * numWorkers;
   const remark = numWorkers > 1 ? remarkOnGrace() : null;
   if (remark) log.info(remark);
@@ -102,7 +110,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     options.benchmarkLogger.logRunInfo({
       modelName: 'resnet',
       datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
-      parameters: resnetRunParameters(FLAGS, numWorkers),
+      parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
       ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
     });
   }
@@ -175,7 +183,7 @@ function chooseStrategy(
   if ((launchedProcess()?.size ?? 1) > 1) resolveCluster();
   const chosen = getDistributionStrategy({
     distributionStrategy: FLAGS.distribution_strategy,
-    numGpus: Math.max(0, FLAGS.num_gpus),
+    numGpus: gpusOf(FLAGS),
     numCpus: FLAGS.num_cpus === 0 ? 1 : FLAGS.num_cpus,
     numWorkers,
     allReduceAlg: FLAGS.all_reduce_alg,
@@ -191,6 +199,16 @@ function chooseStrategy(
   }
   const strategy = chosen ?? new OneDeviceStrategy('cpu:0');
   return { strategy, replicas: strategy.numReplicasInSync };
+}
+
+/** The flag, or with -1 the GPUs that device providers offer here. */
+function gpusOf(flagsObj: FlagValues['FLAGS']): number {
+  return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
+}
+
+/** For the benchmark log: the algorithm that is in force, also where the strategy chose it. */
+function chosenReduction(strategy: Strategy): { allReduceAlg?: string } {
+  return strategy instanceof MirroredStrategy ? { allReduceAlg: strategy.crossDeviceOps.algorithm } : {};
 }
 
 /** Flags that upstream has and this program does not yet carry out are errors, not silence. */
