@@ -117,6 +117,11 @@ interface Block {
   readonly projection: { readonly conv: Conv; readonly norm: BatchNorm | null } | null;
 }
 
+export interface ModelOptions {
+  /** Draw initial weights; false leaves kernels zero, for who is about to give them values. Default true. */
+  readonly initialize?: boolean;
+}
+
 /**
  * The network with its variables, initialized from `seed`.
  * Variables belong to the caller's TensorFlow.js engine and live until {@link dispose}.
@@ -137,12 +142,13 @@ export class Model {
   constructor(
     readonly plan: ResNetPlan,
     seed: number,
+    { initialize = true }: ModelOptions = {},
   ) {
     const { resnetVersion, numFilters, blockSizes, blockStrides, bottleneck } = plan;
     if (resnetVersion !== 1 && resnetVersion !== 2) {
       throw new Error('Resnet version should be 1 or 2. See README for citations.');
     }
-    const builder = new Builder(seed);
+    const builder = new Builder(seed, initialize);
     let channels = plan.imageShape[2];
     const conv = (kernelSize: number, filters: number, stride: number): Conv => {
       const layer = { kernel: builder.kernel([kernelSize, kernelSize, channels, filters]), stride };
@@ -312,7 +318,10 @@ class Builder {
   readonly #variables: tf.Variable[] = [];
   readonly #norms: { name: string; channels: number; adopt(mean: Float32Array, variance: Float32Array): void }[] = [];
 
-  constructor(seed: number) {
+  constructor(
+    seed: number,
+    private readonly initialize: boolean,
+  ) {
     this.#random = new Philox(seed);
   }
 
@@ -324,8 +333,8 @@ class Builder {
 
   norm(channels: number): BatchNorm {
     const name = this.#layer('batch_normalization');
-    const gamma = this.#variable(`${name}/gamma`, [channels], () => 1);
-    const beta = this.#variable(`${name}/beta`, [channels], () => 0);
+    const gamma = this.#variable(`${name}/gamma`, [channels], 1);
+    const beta = this.#variable(`${name}/beta`, [channels], 0);
     const norm = { gamma, beta } as { -readonly [K in keyof BatchNorm]: BatchNorm[K] };
     this.#norms.push({
       name,
@@ -346,7 +355,7 @@ class Builder {
     const limit = Math.sqrt(6 / (inputs + units));
     const name = this.#layer('dense');
     const kernel = this.#variable(`${name}/kernel`, [inputs, units], () => limit * (2 * this.#random.uniform() - 1));
-    return { kernel, bias: this.#variable(`${name}/bias`, [units], () => 0) };
+    return { kernel, bias: this.#variable(`${name}/bias`, [units], 0) };
   }
 
   finish() {
@@ -371,12 +380,14 @@ class Builder {
     return `resnet_model/${kind}${count ? `_${count}` : ''}`;
   }
 
-  #variable(name: string, shape: number[], draw: () => number): tf.Variable {
-    const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, draw);
-    const initial = tf.tensor(values, shape);
+  #variable(name: string, shape: number[], initial: number | (() => number)): tf.Variable {
+    const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    if (typeof initial === 'number') values.fill(initial);
+    else if (this.initialize) for (let i = 0; i < values.length; i++) values[i] = initial();
+    const tensor = tf.tensor(values, shape);
     // TensorFlow.js refuses a second variable of one name in an engine, so a model built anew gets no name of its own there.
-    const variable = tf.variable(initial, true, uniqueName(name));
-    initial.dispose();
+    const variable = tf.variable(tensor, true, uniqueName(name));
+    tensor.dispose();
     this.#variables.push(variable);
     return variable;
   }
