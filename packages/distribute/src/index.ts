@@ -8,6 +8,7 @@ export type { MirrorTarget } from './mirror/mirror.js';
 export * from './mpi/index.js';
 export { type BackwardOptions, backward, type GradientCallback } from './optimizer/backward.js';
 export type { StepPhases, StepResult, Trainer, TrainerOptions, TrainerSegment } from './optimizer/trainer.js';
+export * from './parameter-server/index.js';
 export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
 export type { RunOptions } from './replica/run-replicas.js';

@@ -32,6 +32,8 @@ export class MultiWorkerContext implements ContextMembers {
   /** tf.distribute.InputContext: which worker reads. */
   readonly inputPipelineId: number;
   readonly numInputPipelines: number;
+  readonly inputReplicaId: number;
+  readonly numInputReplicas: number;
   #steps = 0;
   /** Whether anybody was asked to stop, as the last step's exchange told; null once that answer was given. */
   #stopLearned: boolean | null = null;
@@ -43,6 +45,8 @@ export class MultiWorkerContext implements ContextMembers {
     this.communicator = parts.communicator;
     this.replicaIdInSyncGroup = parts.communicator.rank;
     this.numReplicasInSync = parts.communicator.size;
+    this.inputReplicaId = parts.communicator.rank;
+    this.numInputReplicas = parts.communicator.size;
     this.inputPipelineId = parts.communicator.workers.rank;
     this.numInputPipelines = parts.communicator.workers.size;
     this.device = inner.device;

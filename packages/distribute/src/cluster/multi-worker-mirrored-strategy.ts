@@ -8,16 +8,16 @@
  */
 
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
-import { MpiCommunicator } from '../mpi/mpi-communicator.js';
-import { MpiGroup, type MpiOptions } from '../mpi/mpi-group.js';
+import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { FlatMemory } from '../simd/index.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import { defaultLog, type Strategy, type StrategyLog } from '../strategy/strategy.js';
-import { checkAgreement, type Facts } from './agreement.js';
+import type { Facts } from './agreement.js';
 import type { Task } from './cluster-spec.js';
 import { repr } from './cluster-spec.js';
 import { shareCores } from './core-share.js';
+import { Job } from './job.js';
 import type { MultiWorkerArguments } from './multi-worker-replica.js';
 import { type Cluster, resolveCluster } from './resolve-cluster.js';
 
@@ -46,11 +46,10 @@ export class MultiWorkerMirroredStrategy implements Strategy {
   readonly devices: readonly DeviceDescription[];
   readonly cluster: Cluster;
   readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'numPacks' | 'gradientDtype'>>;
-  #group: MpiGroup | null = null;
-  #isAgreed = false;
+  readonly #job: Job;
 
   /** @throws NotLaunchedError with the command to type; RangeError for NCCL without NVIDIA GPUs. */
-  constructor(private readonly options: MultiWorkerMirroredStrategyOptions = {}) {
+  constructor(options: MultiWorkerMirroredStrategyOptions = {}) {
     const { communication = 'AUTO', numPacks = 1, gradientDtype = 'f32' } = options;
     if (!['AUTO', 'RING', 'NCCL'].includes(communication)) {
       throw new RangeError(`communication must be AUTO, RING or NCCL, got '${communication}'.`);
@@ -62,6 +61,11 @@ export class MultiWorkerMirroredStrategy implements Strategy {
       throw new RangeError(`gradientDtype must be 'f32' or 'bf16', got '${gradientDtype}'.`);
     }
     this.#options = { communication, numPacks, gradientDtype };
+    this.#job = new Job(options.mpi, () => ({
+      strategy: this.crossDeviceOpsDescription,
+      'replicas per worker': this.devices.length,
+      ...(typeof options.facts === 'function' ? options.facts() : options.facts),
+    }));
     this.cluster = options.cluster ?? resolveCluster();
     const { task, numWorkers, numParameterServers, launched } = this.cluster;
     if (numParameterServers > 0 || (task.type !== 'worker' && task.type !== 'chief')) {
@@ -114,52 +118,36 @@ export class MultiWorkerMirroredStrategy implements Strategy {
     const { numPacks, communication, gradientDtype } = this.#options;
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks).toConfig() };
     if (this.numWorkers === 1) return (await runReplicas(spec, module, args, options)) as Result[];
-    const group = this.#join();
+    const group = this.#job.join();
     const inner: MultiWorkerArguments = {
       module: String(module),
       args,
-      group: group.handle,
+      group,
       memory: FlatMemory.create(devices.length).handle,
       numPacks,
       wire: gradientDtype,
       algorithm: communication === 'RING' ? 'ring' : 'auto',
     };
     // Replicas wait for their leader as long as it waits for other workers, and a little longer.
-    const timeoutSeconds = options.timeoutSeconds ?? group.handle.timeoutMs / 1000 + 60;
+    const timeoutSeconds = options.timeoutSeconds ?? group.timeoutMs / 1000 + 60;
     try {
       const replica = new URL('./multi-worker-replica.js', import.meta.url);
       return (await runReplicas(spec, replica, inner, { ...options, timeoutSeconds })) as Result[];
     } catch (error) {
       // The other workers would wait for this one.
-      group.abort(`failed: ${(error as Error).message.split('\n')[0]}`);
+      this.#job.abort(`failed: ${(error as Error).message.split('\n')[0]}`);
       throw error;
     }
   }
 
-  /** Leaves the job together with the other workers. Without it, the process leaves when it ends. */
-  close(): void {
-    this.#group?.close();
-    this.#group = null;
+  /** The chief's value, on all workers: of what is drawn, a seed for instance. Collective. */
+  fromChief<T>(value: T): T {
+    return this.numWorkers === 1 ? value : this.#job.fromChief(value);
   }
 
-  /** Joins the job once, and makes sure that all workers run the same thing. */
-  #join(): MpiGroup {
-    this.#group ??= MpiGroup.open(this.options.mpi);
-    if (!this.#isAgreed) {
-      const communicator = new MpiCommunicator(this.#group.handle);
-      try {
-        checkAgreement(communicator, {
-          strategy: this.crossDeviceOpsDescription,
-          'replicas per worker': this.devices.length,
-          ...(typeof this.options.facts === 'function' ? this.options.facts() : this.options.facts),
-        });
-      } catch (error) {
-        this.#group.abort((error as Error).message.split('\n')[0] as string);
-        throw error;
-      }
-      this.#isAgreed = true;
-    }
-    return this.#group;
+  /** Leaves the job together with the other workers. Without it, the process leaves when it ends. */
+  close(): void {
+    this.#job.close();
   }
 
   /** Upstream's log line. */

@@ -18,7 +18,14 @@ import { openMpiAllReduce } from './all-reduce/open-mpi.js';
 import { bf16AllReduce, rankOrderAllReduce } from './all-reduce/rank-order.js';
 import { ringAllReduce } from './all-reduce/ring.js';
 import { describeRank } from './identity.js';
-import { describeCulprit, type MpiAlgorithm, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
+import {
+  describeCulprit,
+  isLost,
+  type MpiAlgorithm,
+  MpiGroup,
+  type MpiGroupHandle,
+  type MpiOptions,
+} from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
 import { describeOperation, describeWhere, type Operation } from './operation.js';
 import { Scratch } from './scratch.js';
@@ -217,7 +224,49 @@ export class MpiCommunicator implements Communicator {
     this.#end();
   }
 
+  /** As {@link send}, started now. `buffer` must not be touched until `wait`. */
+  sendAsync(buffer: Buffer, destination: number, tag = 0): Work {
+    this.#checkRank('destination', destination);
+    const operation = this.#meet('send', buffer, destination);
+    const type = this.#mpi.types[elementType(buffer)];
+    return this.#message(
+      operation,
+      this.#mpi.isend(buffer, addressOf(buffer), buffer.length, type, destination, tag, this.group.messages),
+    );
+  }
+
+  /** As {@link receive}, started now. */
+  receiveAsync(buffer: Buffer, source: number, tag = 0): Work {
+    this.#checkRank('source', source);
+    const operation = this.#meet('receive', buffer, source);
+    const type = this.#mpi.types[elementType(buffer)];
+    return this.#message(
+      operation,
+      this.#mpi.irecv(buffer, addressOf(buffer), buffer.length, type, source, tag, this.group.messages),
+    );
+  }
+
+  /**
+   * Blocks until `poll` is true, however long that takes, unless a rank is lost that is not tolerated.
+   * @param text For messages: 'requests of the workers'.
+   */
+  waitUntil(poll: () => boolean, text: string): void {
+    this.#throwIfClosed(text);
+    this.#wait({ name: 'none', bytes: 0, sequence: 0, text }, poll);
+  }
+
+  /** Whether a rank's process is gone, cannot be reached, or has been silent for too long. */
+  isLost(rank: number): boolean {
+    return isLost(this.#board, this.group, rank);
+  }
+
+  /** 'rank 2 (host b, process 4711)' */
+  describeRank(rank: number): string {
+    return describeRank(rank, this.group.identities[rank]);
+  }
+
   abort(reason: string): void {
+    if (this.group.tolerated.includes(this.rank)) return;
     this.#board.abort(`aborted the group: ${reason}`, this.rank);
     this.#board.waitForDelivery(DELIVERY_MS);
   }
@@ -247,6 +296,23 @@ export class MpiCommunicator implements Communicator {
     this.#throwIfClosed(name);
     this.#throwIfAborted();
     return { name, bytes: buffer.byteLength, sequence: 0, partner };
+  }
+
+  #message(operation: Operation, request: Request): Work {
+    let isDone = false;
+    const test = (): boolean => {
+      if (!isDone) {
+        this.#throwIfAborted(operation);
+        isDone = this.#mpi.test(request);
+      }
+      return isDone;
+    };
+    return {
+      test,
+      wait: () => {
+        if (!isDone) this.#wait(operation, test);
+      },
+    };
   }
 
   #end(): void {
@@ -284,7 +350,7 @@ export class MpiCommunicator implements Communicator {
       if (now >= nextLook) {
         nextLook = now + LOOK_MS;
         this.#look(operation, began, now);
-        if (now >= nextWarning) {
+        if (now >= nextWarning && operation.text === undefined) {
           nextWarning = now + this.group.warningMs;
           this.#log(
             `Rank ${this.rank} ${this.#where(operation, began, 'has been waiting')}. ${this.#whoIsBehind(operation, now)}`,
@@ -300,7 +366,7 @@ export class MpiCommunicator implements Communicator {
   /** Looks at the other ranks. @throws CommunicatorError if one of them will not come. */
   #look(operation: Operation, began: number, now: number): void {
     const others = Array.from({ length: this.size }, (_, rank) => ({ rank, status: this.#board.status(rank) })).filter(
-      ({ rank, status }) => rank !== this.rank && status.state !== 'closed',
+      ({ rank, status }) => rank !== this.rank && status.state !== 'closed' && !this.group.tolerated.includes(rank),
     );
     const [gone] = others
       .filter(({ status }) => status.gone > 0)
@@ -314,7 +380,7 @@ export class MpiCommunicator implements Communicator {
       if (silent && silence > this.group.silenceMs) {
         const stopped = silent.status.process === 'stopped' ? ' (its process is stopped)' : '';
         this.#lose(silent.rank, `was lost: it has not answered for ${inSeconds(silence)} s${stopped}`);
-      } else if (now - began > this.group.timeoutMs) {
+      } else if (now - began > this.group.timeoutMs && operation.text === undefined) {
         const culprit = this.#behind(operation)[0] ?? -1;
         const text = `${culprit < 0 ? 'The operation did not end' : 'did not come'} within ${inSeconds(this.group.timeoutMs)} s`;
         this.#lose(culprit, `${text}. ${this.#whoIsBehind(operation, now)}`);
@@ -329,6 +395,7 @@ export class MpiCommunicator implements Communicator {
   /** A rank that has left will join no further collective. */
   #lookForClosed(operation: Operation): void {
     if (operation.sequence === 0 && operation.partner === undefined) return;
+    if (operation.text !== undefined) return;
     for (let rank = 0; rank < this.size; rank++) {
       const { state, sequence } = this.#board.status(rank);
       if (rank === this.rank || state !== 'closed') continue;

@@ -33,6 +33,11 @@ export interface MpiOptions {
   readonly log?: (line: string) => void;
   /** Leave MPI for good in `close`. Default true. False if the process opens another group later. */
   readonly finalize?: boolean;
+  /**
+   * Ranks whose loss does not end the job for the others: asynchronous workers. Their failures stay their own, and mpirun
+   * has to allow it (`--enable-recovery`). Collectives must not be used once such a rank is lost. Default: none.
+   */
+  readonly tolerated?: readonly number[];
 }
 
 /** What a thread needs to make a communicator. Plain data: it crosses threads. */
@@ -48,11 +53,14 @@ export interface MpiGroupHandle {
   readonly warningMs: number;
   readonly debug: boolean;
   readonly algorithm: MpiAlgorithm;
+  readonly tolerated: readonly number[];
 }
 
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;
 const IDENTITY_BYTES = 1024;
+/** For the others to hear the reason and to say it, before the job is ended. */
+const PARTING_MS = 2_000;
 
 /** See the file's head. */
 export class MpiGroup {
@@ -129,6 +137,7 @@ export class MpiGroup {
       ...limits,
       debug: options.debug ?? false,
       algorithm: options.algorithm ?? 'auto',
+      tolerated: options.tolerated ?? [],
     };
     const orders: WatchOrders = { rank, size, comm: watch, identities, heartbeatMs: options.heartbeatMs ?? 250 };
     channel.port1.postMessage(orders);
@@ -149,8 +158,9 @@ export class MpiGroup {
     return this.handle.size;
   }
 
-  /** Ends every rank's current and next operation with `reason`. */
+  /** Ends every rank's current and next operation with `reason`; from a tolerated rank nobody hears of it. */
   abort(reason: string): void {
+    if (this.#isTolerated) return;
     this.#board.abort(`aborted the group: ${reason}`, this.rank);
     this.#board.waitForDelivery(500);
   }
@@ -167,6 +177,15 @@ export class MpiGroup {
     const board = this.#board;
     if (board.isAborted) {
       board.waitForDelivery(500);
+      void this.#watch.terminate();
+      return;
+    }
+    const lost = this.handle.tolerated.filter((rank) => isLost(board, this.handle, rank));
+    if (lost.length > 0) {
+      // MPI_Finalize would wait for them for ever. Rank 0 goes last and ends what may still hang, a frozen rank for instance.
+      board.setState(this.rank, 'closed');
+      board.nap(PARTING_MS);
+      if (this.rank === 0) this.#mpi.abort(0);
       void this.#watch.terminate();
       return;
     }
@@ -209,8 +228,18 @@ export class MpiGroup {
       this.close();
       return;
     }
+    if (this.#isTolerated) return;
     this.#board.abort(`ended with exit status ${code} before the group was closed`, this.rank);
     this.#board.waitForDelivery(500);
+    // Where mpirun lets a job go on without a rank, it does not end the others, frozen ones among them, by itself.
+    if (this.handle.tolerated.length > 0) {
+      this.#board.nap(PARTING_MS);
+      this.#mpi.abort(code);
+    }
+  }
+
+  get #isTolerated(): boolean {
+    return this.handle.tolerated.includes(this.rank);
   }
 
   /**
@@ -241,13 +270,21 @@ export class MpiGroup {
     const now = monotonicMs();
     const silences = Array.from({ length: this.size }, (_, rank) => {
       const { state, heard } = this.#board.status(rank);
-      return { rank, silence: rank === this.rank || state === 'closed' ? 0 : now - heard };
+      const isExcused = rank === this.rank || state === 'closed' || this.handle.tolerated.includes(rank);
+      return { rank, silence: isExcused ? 0 : now - heard };
     });
     const [most] = silences.sort((left, right) => right.silence - left.silence);
     if (most && most.silence > now - since) {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
+}
+
+/** Whether a rank's process is gone, cannot be reached, or has been silent for too long. */
+export function isLost(board: StatusBoard, group: MpiGroupHandle, rank: number): boolean {
+  const { state, gone, heard } = board.status(rank);
+  if (rank === group.rank || state === 'closed') return false;
+  return gone > 0 || monotonicMs() - heard > group.silenceMs;
 }
 
 /** 'Rank 2 (host b, process 7) was lost: its process is gone' */

@@ -114,6 +114,11 @@ export class OpenMpi {
     this.#call('int MPI_Finalize()', []);
   }
 
+  /** Ends every process of the job. Does not return where Open MPI ends this one at once. */
+  abort(code: number): void {
+    this.#call('int MPI_Abort(uintptr_t comm, int code)', [this.world, code]);
+  }
+
   /** A copy of `comm` whose messages meet no others', and whose errors are returned instead of ending the process. */
   duplicate(comm: Address): Address {
     const cell = new BigUint64Array(new SharedArrayBuffer(8));

@@ -9,10 +9,13 @@ export interface Operation {
   readonly sequence: number;
   /** The partner of send and receive. */
   readonly partner?: number;
+  /** In words, for waits that are none of the named operations. */
+  readonly text?: string;
 }
 
 /** 'all_reduce of 4,096 bytes (collective 12, step 5)', 'send of 8 bytes to rank 1' */
-export function describeOperation({ name, bytes, sequence, partner }: Operation, step = -1): string {
+export function describeOperation({ name, bytes, sequence, partner, text }: Operation, step = -1): string {
+  if (text !== undefined) return step >= 0 ? `${text} (step ${step})` : text;
   if (partner !== undefined) {
     return `${name} of ${bytes.toLocaleString('en')} bytes ${name === 'send' ? 'to' : 'from'} rank ${partner}`;
   }

@@ -37,6 +37,9 @@ export class ReplicaContext {
   /** tf.distribute.InputContext: which worker reads, of how many. One process alone is worker 0 of 1. */
   readonly inputPipelineId: number = 0;
   readonly numInputPipelines: number = 1;
+  /** This replica among all that read parts of the same data, of all workers; what {@link shard} goes by. */
+  readonly inputReplicaId: number;
+  readonly numInputReplicas: number;
   readonly device: DeviceDescription;
   /** Compute threads of this replica. */
   readonly threads: number;
@@ -51,6 +54,8 @@ export class ReplicaContext {
     this.#parts = parts;
     this.replicaIdInSyncGroup = parts.replica;
     this.numReplicasInSync = parts.replicas;
+    this.inputReplicaId = parts.replica;
+    this.numInputReplicas = parts.replicas;
     this.device = parts.device;
     this.threads = parts.device.threads;
     this.communicator = parts.communicator;

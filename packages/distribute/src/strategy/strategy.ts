@@ -28,6 +28,8 @@ export interface Strategy {
   run<Result = unknown>(module: URL | string, args?: unknown, options?: RunOptions): Promise<Result[]>;
   /** Strategies over several processes: whether this one writes checkpoints, summaries and exports. Absent: it does. */
   readonly isChief?: boolean;
+  /** Strategies over several processes: the chief's value, on all of them. Collective. */
+  fromChief?<T>(value: T): T;
   /** Strategies over several processes: leaves the job together with the others, after the last run. */
   close?(): void;
 }

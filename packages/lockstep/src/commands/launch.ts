@@ -4,12 +4,14 @@
  * the printed line gets the same job.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Host, mpirunCommand, NUM_PS_VARIABLE, parseHostfile, parseHosts, shellQuote } from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
 import { reportErrors } from '../backend.js';
 import { isCommand } from '../cli.js';
+import { STATUS_MARK_VARIABLE, StatusFilter } from '../status-mark.js';
 
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
 const INTERRUPTED = 130;
@@ -155,6 +157,11 @@ function readHosts(hosts: string | null, hostfile: string | null): Host[] {
   return parseHostfile(readFileSync(hostfile, 'utf8'));
 }
 
+/** Whether a lost worker should leave the others going: parameter servers, under our own commands, which can tell. */
+function isRecoverable({ parameterServers, command }: LaunchOptions): boolean {
+  return parameterServers > 0 && isCommand(command[0] as string);
+}
+
 /** Arguments of the command, mpirun first. @param isRestart Leaves --clean out: it would delete what the restart goes on from. */
 export function composeCommand(options: LaunchOptions, isRestart = false): string[] {
   const { hosts, parameterServers, command, graceSeconds, mpirunArgs } = options;
@@ -167,7 +174,7 @@ export function composeCommand(options: LaunchOptions, isRestart = false): strin
     program: isOwn ? [process.execPath, BIN, ...words, ...strategy] : words,
     forward: parameterServers > 0 ? [`${NUM_PS_VARIABLE}=${parameterServers}`] : [],
     graceSeconds,
-    mpirunArgs,
+    mpirunArgs: [...(isRecoverable(options) ? ['--enable-recovery'] : []), ...mpirunArgs],
   });
 }
 
@@ -183,7 +190,7 @@ async function launch(options: LaunchOptions): Promise<number> {
     for (let restarts = 0; ; restarts++) {
       const command = composeCommand(options, restarts > 0);
       say(shellQuote(command));
-      const status = await run(command, interrupt);
+      const status = await run(command, interrupt, isRecoverable(options));
       if (status === 0) return 0;
       if (interrupt.isInterrupted) return INTERRUPTED;
       const left = options.maxRestarts - restarts;
@@ -203,8 +210,15 @@ async function launch(options: LaunchOptions): Promise<number> {
 }
 
 /** Runs mpirun with our output. In a group of its own: the terminal's Ctrl-C then reaches it once, through us. */
-function run([program, ...args]: string[], interrupt: Interrupt): Promise<number> {
-  const child = spawn(program as string, args, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+function run([program, ...words]: string[], interrupt: Interrupt, recovers: boolean): Promise<number> {
+  const mark = `lockstep-status-${randomUUID()}`;
+  const args = recovers ? ['-x', `${STATUS_MARK_VARIABLE}=${mark}`, ...words] : words;
+  const child = spawn(program as string, args, {
+    stdio: ['ignore', 'inherit', recovers ? 'pipe' : 'inherit'],
+    detached: true,
+  });
+  const filter = new StatusFilter(mark, (text) => process.stderr.write(text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => filter.push(text));
   return new Promise((resolve, reject) => {
     const release = interrupt.forwardTo((signal) => child.kill(signal));
     child.once('error', (error: NodeJS.ErrnoException) => {
@@ -218,6 +232,9 @@ function run([program, ...args]: string[], interrupt: Interrupt): Promise<number
     });
     child.once('close', (status, signal) => {
       release();
+      filter.end();
+      // mpirun says 0 then, even of a job that was ended; a chief that is not there any more has not succeeded.
+      if (recovers) return resolve(filter.status ?? (status || 1));
       // As a shell counts.
       resolve(status ?? (signal === null ? 1 : 128 + (SIGNALS[signal] ?? 0)));
     });

@@ -3,7 +3,7 @@
  * checkpoints. Every strategy runs it, `off` and `one_device` too, so that the main thread stays free for the screen and for
  * Ctrl-C. All replicas execute the same sequence of collectives.
  */
-import type { ReplicaContext, Trainer } from '@lockstep/distribute';
+import { ParameterServerTrainer, type ReplicaContext, type Trainer } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
 import { labelOf, prepareImage } from '../data/augment.js';
@@ -16,6 +16,7 @@ import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
 import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
+import { type Position, positionOf } from './resnet-workers.js';
 
 /** Everything a run needs, as plain data: it crosses threads. */
 export interface ReplicaArguments {
@@ -28,6 +29,8 @@ export interface ReplicaArguments {
   readonly schedule: readonly number[];
   readonly maxTrainSteps: number | null;
   readonly recipe: DecayOptions;
+  /** Where a worker that is not in step with the chief goes on; the chief looks into its checkpoint. */
+  readonly position: Position | null;
   readonly momentum: number;
   readonly weightDecay: number;
   /** Variables whose name contains this text do not decay; null: all do. */
@@ -96,9 +99,7 @@ const SMALLEST_PIECE = 16;
 const REPORT_INTERVAL_MS = 200;
 
 export default async function replica(context: ReplicaContext, args: ReplicaArguments): Promise<ReplicaResult> {
-  // A seed that was drawn is the chief's: other workers drew others.
-  const seed = context.merge(args.seed, ([chiefs]) => chiefs as number);
-  const run = new Run(context, { ...args, seed });
+  const run = new Run(context, args);
   try {
     return await run.run();
   } finally {
@@ -142,7 +143,13 @@ class Run {
   }
 
   get #isChief(): boolean {
-    return this.context.replicaIdInSyncGroup === 0;
+    return this.context.replicaIdInSyncGroup === 0 && this.context.inputPipelineId === 0;
+  }
+
+  /** With parameter servers: the trainer, whose weights are copies, and whose workers are not in step. */
+  get #remote(): ParameterServerTrainer | null {
+    const trainer: unknown = this.#trainer;
+    return trainer instanceof ParameterServerTrainer ? trainer : null;
   }
 
   async run(): Promise<ReplicaResult> {
@@ -160,11 +167,17 @@ class Run {
       if (epochs > 0) {
         const ended = await this.#train(epochs);
         interrupted = ended === 'interrupted';
+        if (ended !== 'complete' || this.#cycle + 1 === schedule.length) this.#awaitOthers(interrupted);
         // What is saved is where the next run goes on: behind this call if it is complete, else (told to stop, or
         // max_train_steps reached) within it.
         if (ended === 'complete') this.#save(this.#cycle + 1, 0);
         else this.#save(this.#cycle, this.#stepInCycle);
         if (interrupted) break;
+      }
+      // Workers that are not in step leave evaluation to the chief, and do not wait for it.
+      if (this.#remote && this.context.inputPipelineId > 0) {
+        if (this.#isPastLastStep()) break;
+        continue;
       }
       this.#log('Starting to evaluate.', true);
       evaluation = this.#evaluate();
@@ -176,6 +189,7 @@ class Run {
       const { stopThreshold } = this.args;
       if (stopThreshold !== null && evaluation.accuracy >= stopThreshold) {
         this.#log(`Stop threshold of ${stopThreshold} was passed with metric value ${evaluation.accuracy}.`);
+        this.#awaitOthers(true);
         break;
       }
       if (this.#isPastLastStep()) break;
@@ -197,6 +211,17 @@ class Run {
 
   #log(line: string, detail = false): void {
     if (this.#isChief) this.context.report({ kind: 'log', line, detail } satisfies ReplicaMessage);
+  }
+
+  /** Parameter servers: what the chief saves last holds everybody's work. @param stop They end now, not when they are through. */
+  #awaitOthers(stop: boolean): void {
+    const status = this.#remote?.waitForOthers(stop);
+    if (!status) return;
+    const { updates, mean, max, lost } = status;
+    this.#log(
+      `The parameter servers made ${updates} updates, with gradients ${mean.toFixed(2)} updates old on average, ${max} at most` +
+        `${lost > 0 ? `; ${lost} worker${lost === 1 ? ' was' : 's were'} lost on the way` : ''}.`,
+    );
   }
 
   /** One train call. @returns why it ended. */
@@ -270,7 +295,7 @@ class Run {
 
   #openInput(epochs: number): Pick<InputPipeline, 'next' | 'release' | 'close' | 'waitMs' | 'steps'> {
     const { args, context } = this;
-    const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
+    const { inputReplicaId: replica, numInputReplicas: replicas } = context;
     if (args.synthetic) {
       return new SyntheticInput({
         plan: args.plan,
@@ -321,7 +346,7 @@ class Run {
     if (args.synthetic) {
       const input = new SyntheticInput({
         plan: args.plan,
-        batchSize: Math.max(1, Math.floor(args.batchSize / replicas)),
+        batchSize: Math.max(1, Math.floor(args.batchSize / context.numInputReplicas)),
         seed: args.seed,
         stream: replica,
       });
@@ -373,6 +398,7 @@ class Run {
 
   #save(cycle: number, stepInCycle: number): void {
     this.#averageStatistics();
+    this.#remote?.pullState();
     this.#lastSave = performance.now();
     if (!this.#isChief) return;
     const path = this.#checkpoints.save(this.#globalStep, {
@@ -414,7 +440,10 @@ class Run {
     const checkpoint = this.#isChief ? this.#checkpoints.latest() : null;
     const place = checkpoint && { path: checkpoint.path, metadata: checkpoint.metadata };
     const found = context.merge(place, ([chiefs]) => chiefs ?? null);
-    if (found === null) return;
+    if (found === null) {
+      if (this.args.position) this.#goOnAt(this.args.position);
+      return;
+    }
     if (checkpoint) this.#load(checkpoint);
     if (context.numReplicasInSync > 1) {
       context.communicator.broadcast(this.#model.statistics, 0);
@@ -423,12 +452,17 @@ class Run {
       for (const slot of Object.values(this.#trainer.slots)) context.communicator.broadcast(slot, 0);
       context.communicator.barrier();
     }
+    this.#remote?.pushState();
     const { path, metadata } = found;
-    this.#globalStep = Number(metadata.global_step);
-    this.#cycle = this.args.schedule.every((epochs) => epochs === 0) ? 0 : Number(metadata.cycle);
-    this.#stepInCycle = Number(metadata.step_in_cycle);
     this.#lastCheckpoint = path;
-    this.#log(`Restored step ${this.#globalStep} from ${path}`);
+    this.#log(`Restored step ${metadata.global_step} from ${path}`);
+    this.#goOnAt(positionOf(metadata));
+  }
+
+  #goOnAt({ globalStep, cycle, stepInCycle }: Position): void {
+    this.#globalStep = globalStep;
+    this.#cycle = this.args.schedule.every((epochs) => epochs === 0) ? 0 : cycle;
+    this.#stepInCycle = stepInCycle;
     if (this.#cycle >= this.args.schedule.length && this.args.schedule.length > 0) {
       // Everything was trained already: evaluate, as a run that has just ended would.
       this.#cycle = this.args.schedule.length - 1;

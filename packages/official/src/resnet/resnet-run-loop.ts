@@ -8,6 +8,7 @@ import {
   listDevices,
   MirroredStrategy,
   OneDeviceStrategy,
+  ParameterServerStrategy,
   resolveCluster,
   type Strategy,
 } from '@lockstep/distribute';
@@ -25,7 +26,7 @@ import type { TrainingRecipe } from './lr-schedule.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
-import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
+import { factsOf, newestPosition, remarkOnGrace, strategyFactories } from './resnet-workers.js';
 
 /** What a main (CIFAR-10, ImageNet) brings. */
 export interface ResnetMainOptions {
@@ -83,8 +84,6 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   if (isChief) applyClean(FLAGS, log);
   const data: Record<string, number> = {};
   const { strategy, replicas } = chooseStrategy(options, numWorkers, log, () => factsOf(flags, options.plan, data));
-  const seed = FLAGS.seed ?? drawSeed();
-  if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
   perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, gpusOf(FLAGS) > 0 ? 'GPUs' : 'CPU devices');
   const batchSize = FLAGS.batch_size * numWorkers;
@@ -94,10 +93,17 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
   const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);
   const synthetic = FLAGS.use_synthetic_data;
-  const train = synthetic || trainEpochs === 0 ? null : options.readData(true);
-  const validation = synthetic ? null : options.readData(false);
+  // A parameter server holds variables and sees no data.
+  const isServer = strategy instanceof ParameterServerStrategy && strategy.isServer;
+  const train = synthetic || isServer || trainEpochs === 0 ? null : options.readData(true);
+  const validation = synthetic || isServer ? null : options.readData(false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
   if (isChief) markModelDir(FLAGS.model_dir);
+  const drawn = drawSeed();
+  const seed = FLAGS.seed ?? strategy.fromChief?.(drawn) ?? drawn;
+  if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
+  const isAsynchronous = strategy instanceof ParameterServerStrategy && numWorkers > 1;
+  const position = isAsynchronous ? (strategy.fromChief?.(newestPosition(FLAGS.model_dir, isChief)) ?? null) : null;
 
   const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
     modelDir: FLAGS.model_dir,
@@ -123,7 +129,13 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     schedule,
     maxTrainSteps: FLAGS.max_train_steps,
     // Data sets other than the official one (the digits) keep the recipe's epochs.
-    recipe: { ...boundariesOf(FLAGS, recipe), numImages: train?.count ?? recipe.numImages, batchSize },
+    recipe: {
+      ...boundariesOf(FLAGS, recipe),
+      numImages: train?.count ?? recipe.numImages,
+      batchSize,
+      ...(isAsynchronous ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
+    },
+    position,
     momentum: recipe.momentum,
     weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
     decayExcept: options.decayExcept,

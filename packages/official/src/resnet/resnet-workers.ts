@@ -3,7 +3,14 @@
  * processes have to agree on before anything runs. It starts nothing and trains nothing.
  */
 import { readFileSync } from 'node:fs';
-import { type Facts, launchedProcess, type MpiOptions, MultiWorkerMirroredStrategy } from '@lockstep/distribute';
+import {
+  type Facts,
+  launchedProcess,
+  type MpiOptions,
+  MultiWorkerMirroredStrategy,
+  ParameterServerStrategy,
+} from '@lockstep/distribute';
+import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import type { FlagsObject, FlagValues } from '../utils/flags/core.js';
 import type { Log } from '../utils/logs/log.js';
 import type { StrategyFactories } from '../utils/misc/distribution-utils.js';
@@ -28,6 +35,27 @@ const LOCAL_FLAGS: ReadonlySet<string> = new Set([
   'benchmark_logger_type',
   'benchmark_test_id',
 ]);
+
+/** Where a run goes on: what checkpoints say of it. */
+export interface Position {
+  readonly globalStep: number;
+  readonly cycle: number;
+  readonly stepInCycle: number;
+}
+
+/** Of the newest checkpoint; null without one, and on other processes than the chief, whose folder it is. */
+export function newestPosition(modelDir: string, isChief: boolean): Position | null {
+  const metadata = isChief ? new CheckpointManager(modelDir, { warn: () => {} }).latest()?.metadata : undefined;
+  return metadata ? positionOf(metadata) : null;
+}
+
+export function positionOf(metadata: Readonly<Record<string, string>>): Position {
+  return {
+    globalStep: Number(metadata.global_step),
+    cycle: Number(metadata.cycle),
+    stepInCycle: Number(metadata.step_in_cycle),
+  };
+}
 
 const SAVING_SECONDS = 5;
 
@@ -56,6 +84,15 @@ export function strategyFactories(flagsObj: FlagsObject, log: Log, facts: () => 
         facts,
         mpi: mpiOptions(flagsObj),
         log: (line) => log.info(line),
+      }),
+    parameterServer: ({ devices }) =>
+      new ParameterServerStrategy({
+        devices,
+        // Servers have no images to count, and a worker with fewer than the others holds nobody up.
+        facts: () => ({ ...facts(), data: null }),
+        mpi: mpiOptions(flagsObj),
+        // The screen is the chief's; a server has a line to say at the end.
+        ...((launchedProcess()?.rank ?? 0) === 0 && { log: (line: string) => log.info(line) }),
       }),
   };
 }

@@ -1,0 +1,52 @@
+/**
+ * The replica module that ParameterServerStrategy runs. On a worker it calls the user's module with a context that trains with
+ * the servers; on a ps task it serves.
+ */
+
+import { asWorkerError } from '../cluster/hierarchical-communicator.js';
+import { MpiCommunicator } from '../mpi/mpi-communicator.js';
+import type { MpiGroupHandle } from '../mpi/mpi-group.js';
+import type { ReplicaContext } from '../replica/replica-context.js';
+import { FlatMemory, type FlatMemoryHandle } from '../simd/index.js';
+import { ParameterServerContext } from './parameter-server-context.js';
+import { ParameterServer } from './server.js';
+
+/** What the strategy hands to its replicas. */
+export interface ParameterServerArguments {
+  readonly role: 'worker' | 'ps';
+  /** URL of the user's module, and its arguments. */
+  readonly module: string;
+  readonly args: unknown;
+  readonly group: MpiGroupHandle;
+  readonly memory: FlatMemoryHandle;
+  readonly workers: number;
+  readonly servers: number;
+}
+
+/** What a ps task's replica reports; a worker's reports are the user's. */
+export interface ServerLine {
+  readonly parameterServer: string;
+}
+
+/** Entry point of every replica. */
+export default async function run(inner: ReplicaContext, args: ParameterServerArguments): Promise<unknown> {
+  const processes = new MpiCommunicator(args.group);
+  const memory = FlatMemory.attach(args.memory, inner.replicaIdInSyncGroup);
+  try {
+    if (args.role === 'ps') {
+      const log = (line: string) => inner.report({ parameterServer: line } satisfies ServerLine);
+      return new ParameterServer(processes, args.workers, memory, log).serve();
+    }
+    const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
+    if (typeof user.default !== 'function') {
+      throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
+    }
+    const servers = Array.from({ length: args.servers }, (_, i) => args.workers + i);
+    const context = new ParameterServerContext(inner, { processes, memory, servers }, args.workers);
+    const result = await user.default(context, args.args);
+    context.finish();
+    return result;
+  } catch (error) {
+    throw asWorkerError(error);
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * A worker's training step with parameter servers: pull the weights, compute, push the gradients, and do not wait for anybody
+ * else. Replicas of one worker stay in step: they read one copy of the weights, and their gradients are summed first.
+ *
+ * Weights and slots here are what was pulled last; the truth is with the servers ({@link ParameterServerTrainer.pullState}).
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Communicator } from '../communicator/communicator.js';
+import { checkSameVariables } from '../mirror/mirror.js';
+import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
+import { backward } from '../optimizer/backward.js';
+import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
+import { gatherJson } from '../replica/gather.js';
+import { copyValues } from '../replica/replica-context.js';
+import type { FlatMemory } from '../simd/index.js';
+import { ServerLinks, type ServerStatus } from './server-links.js';
+
+/** What a trainer needs of its replica. */
+export interface ParameterServerTrainerContext {
+  /** The replicas of this worker. */
+  readonly local: Communicator;
+  /** All processes of the job; the worker's local rank 0 uses it. */
+  readonly processes: MpiCommunicator;
+  readonly memory: FlatMemory;
+  /** Ranks of the servers. */
+  readonly servers: readonly number[];
+  readonly isStopRequested: () => boolean;
+  readonly onStopKnown: (stop: boolean) => void;
+}
+
+/** Numbers that a worker's replicas tell each other in every step: loss, gradients produced, whether to stop. */
+const REPORT = 3;
+/** What the leader tells its replicas after a pull: whether the chief has asked to stop, whether gradients were finite. */
+const NEWS = 2;
+
+/** See the file's head. */
+export class ParameterServerTrainer {
+  /** All weights, as pulled last. To change them write here on the chief, then {@link pushState}. */
+  readonly weights: Float32Array;
+  readonly slots: Record<string, Float32Array> = {};
+  readonly segments: readonly TrainerSegment[];
+  readonly #variables: readonly tf.Variable[];
+  readonly #segmentOf: ReadonlyMap<tf.Variable, number>;
+  readonly #gradients: readonly Float32Array[];
+  readonly #decays: readonly number[];
+  readonly #aliases: readonly object[];
+  readonly #produced: Uint8Array;
+  readonly #reports: Float64Array;
+  /** Only of the leader. */
+  readonly #links: ServerLinks | null;
+  #isWritten = false;
+  #steps = 0;
+
+  constructor(
+    variables: readonly tf.Variable[],
+    private readonly options: TrainerOptions,
+    private readonly context: ParameterServerTrainerContext,
+  ) {
+    const { local, memory, processes, servers } = context;
+    checkSameVariables(variables, {
+      communicator: local,
+      replicas: local.size,
+      gather: (value) => gatherJson(local, value),
+    });
+    this.#variables = [...variables];
+    this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
+    let offset = 0;
+    this.segments = variables.map(({ name, shape, size }) => {
+      const segment = { name, offset, length: size, shape: [...shape] };
+      offset += size;
+      return segment;
+    });
+    const { weightDecay, optimizer, lossScale = 1 } = options;
+    this.#decays = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
+    // Every thread of the process makes the same allocations in the same order: see FlatMemory.
+    this.weights = memory.allocate(offset);
+    if (optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(offset);
+    this.#gradients = memory.allocateEach(local.size, offset);
+    this.#reports = new Float64Array(REPORT * local.size);
+    this.#produced = new Uint8Array(variables.length);
+    this.#links = local.rank === 0 ? new ServerLinks(processes, servers, this.segments) : null;
+    if (this.#isChief) {
+      this.#links?.specify({ optimizer, gradientScale: 1 / (local.size * lossScale) }, this.#decays);
+    }
+    this.#aliases = this.#adopt();
+  }
+
+  get #isChief(): boolean {
+    return this.context.processes.rank === 0 && this.context.local.rank === 0;
+  }
+
+  /**
+   * One step of this worker: newest weights, `loss` and its gradients on all of its replicas, their sum to the servers.
+   * @returns losses are means over this worker's replicas.
+   * @throws CommunicatorError when a server, or the chief, is lost.
+   */
+  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+    this.#checkAliases();
+    this.#steps++;
+    const { local, processes } = this.context;
+    if (local.rank === 0) processes.setStep(this.#steps);
+    const began = performance.now();
+    const { stop: isStopped, finite } = this.#pull();
+    const begin = performance.now();
+    let forwardDone = begin;
+    this.#produced.fill(0);
+    const localLoss = tf.tidy(() => {
+      const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
+        lossScale: this.options.lossScale ?? 1,
+        onForward: () => {
+          forwardDone = performance.now();
+        },
+      });
+      return value.dataSync()[0] as number;
+    });
+    let produced = 0;
+    for (const [index, has] of this.#produced.entries()) {
+      produced += has;
+      if (has === 0) this.#gradientOf(index).fill(0);
+    }
+    const backwardDone = performance.now();
+    const stop = isStopped || this.context.isStopRequested() ? 1 : 0;
+    local.allGather(Float64Array.of(localLoss, produced, stop), this.#reports);
+    const { mean, stopped } = this.#checkReports();
+    this.context.onStopKnown(stopped);
+    if (this.#links) {
+      const [sum] = this.#gradients as [Float32Array];
+      if (this.#gradients.length > 1) this.context.memory.kernels.sum(sum, this.#gradients);
+      this.#links.push(sum, learningRate);
+    }
+    const end = performance.now();
+    return {
+      loss: mean,
+      localLoss,
+      finite: finite && Number.isFinite(mean),
+      phases: {
+        forward: forwardDone - begin,
+        backward: backwardDone - forwardDone,
+        reduce: begin - began + (end - backwardDone),
+        update: 0,
+      },
+    };
+  }
+
+  /** rate · Σw²/2 over the variables that decay, of the weights that were pulled last. */
+  weightDecayLoss(): number {
+    const { kernels } = this.context.memory;
+    let sum = 0;
+    for (const [i, { offset, length }] of this.segments.entries()) {
+      if (this.#decays[i] !== 0) sum += kernels.sumSquares(this.weights.subarray(offset, offset + length));
+    }
+    return ((this.options.weightDecay?.rate ?? 0) * sum) / 2;
+  }
+
+  /** Chief: weights and slots become what the servers hold. Others: nothing. Collective within the worker. */
+  pullState(): void {
+    if (this.context.processes.rank !== 0) return;
+    if (this.#isWritten) this.#links?.read([this.weights, ...Object.values(this.slots)]);
+    this.context.local.barrier();
+  }
+
+  /** Chief: the servers hold what weights and slots are here. Others: nothing. Collective within the worker. */
+  pushState(): void {
+    if (this.context.processes.rank !== 0) return;
+    this.context.local.barrier();
+    this.#links?.write([this.weights, ...Object.values(this.slots)]);
+    this.#isWritten = true;
+    this.context.local.barrier();
+  }
+
+  /**
+   * Chief: waits until the other workers have ended, or are lost. Others: nothing. Collective within the worker.
+   * @param stop Asks them to stop at their next step.
+   * @returns what the servers counted; null on other workers and replicas.
+   */
+  waitForOthers(stop: boolean): ServerStatus | null {
+    if (this.context.processes.rank !== 0) return null;
+    const status = this.#links?.waitForOthers(stop) ?? null;
+    this.context.local.barrier();
+    return status;
+  }
+
+  /** After the last step: the chief ends the job, the others wait until it does. Collective within the worker. */
+  finish(): void {
+    if (this.#isChief) this.#links?.end();
+    else this.#links?.done();
+    this.context.local.barrier();
+  }
+
+  #pull(): { stop: boolean; finite: boolean } {
+    if (this.context.processes.rank === 0 && !this.#isWritten) this.pushState();
+    const news = new Float64Array(NEWS);
+    if (this.#links) {
+      const { stop, finite } = this.#links.pull(this.weights);
+      news.set([stop ? 1 : 0, finite ? 1 : 0]);
+    }
+    this.context.local.broadcast(news, 0);
+    return { stop: news[0] === 1, finite: news[1] === 1 };
+  }
+
+  #take(variable: tf.Variable, gradient: tf.Tensor): void {
+    const index = this.#segmentOf.get(variable) as number;
+    copyValues(gradient, this.#gradientOf(index));
+    this.#produced[index] = 1;
+  }
+
+  #gradientOf(index: number): Float32Array {
+    const { offset, length } = this.segments[index] as TrainerSegment;
+    return (this.#gradients[this.context.local.rank] as Float32Array).subarray(offset, offset + length);
+  }
+
+  #checkReports(): { mean: number; stopped: boolean } {
+    const { size } = this.context.local;
+    const column = (at: number) => Array.from({ length: size }, (_, i) => this.#reports[REPORT * i + at] as number);
+    const counts = column(1);
+    if (counts.some((count) => count !== counts[0])) {
+      throw new Error(
+        `Replicas produced different numbers of gradients in step ${this.#steps}: ` +
+          `${counts.map((count, replica) => `replica ${replica} ${count}`).join(', ')} of ${this.segments.length} variables.\n` +
+          'help: the loss must use the same variables on every replica.',
+      );
+    }
+    return { mean: column(0).reduce((a, b) => a + b, 0) / size, stopped: column(2).includes(1) };
+  }
+
+  /** Replica 0's values become this worker's, and every variable a view of the flat weights. */
+  #adopt(): object[] {
+    const { local } = this.context;
+    if (local.rank === 0) {
+      for (const [i, { offset }] of this.segments.entries()) {
+        this.weights.set((this.#variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+      }
+    }
+    local.barrier();
+    return this.segments.map(({ offset, length, shape }, i) => {
+      const variable = this.#variables[i] as tf.Variable;
+      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
+      variable.assign(view);
+      view.dispose();
+      return variable.dataId;
+    });
+  }
+
+  #checkAliases(): void {
+    for (const [i, variable] of this.#variables.entries()) {
+      if (variable.dataId === this.#aliases[i]) continue;
+      throw new Error(
+        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
+          'help: write new values to trainer.weights on the chief and call pushState(); or assign before making the trainer.',
+      );
+    }
+  }
+}

@@ -1,0 +1,16 @@
+/** For tests: what mpirun starts. Arguments: replicas per worker, options of the strategy as JSON, the task as JSON. */
+import { ParameterServerStrategy } from './parameter-server-strategy.js';
+
+const [, , replicas = '1', options = '{}', task = '{}'] = process.argv;
+try {
+  const strategy = new ParameterServerStrategy({
+    devices: Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`),
+    ...JSON.parse(options),
+  });
+  const results = await strategy.run(new URL('./testing-ps-worker.js', import.meta.url), JSON.parse(task));
+  console.log(`RESULT ${JSON.stringify(results)}`);
+  strategy.close();
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 1;
+}
