@@ -12,7 +12,16 @@ import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import type { NativeLayout } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import { allFinite, binaryTrust, elementwiseView, optional, outputOf, SMALL, valuesOf } from './elementwise.js';
+import {
+  allFinite,
+  binaryTrust,
+  elementwiseView,
+  isNumeric,
+  optional,
+  outputOf,
+  SMALL,
+  valuesOf,
+} from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import { type BinaryLoop, type BinaryOperation, type BroadcastPlan, binaryLoop, broadcastPlan } from './loops.js';
 
@@ -65,8 +74,7 @@ function binaryKernel(spec: BinarySpec): Kernel {
   return kernel<Inputs, object>(spec.name, ({ inputs, backend }) => {
     const a = inputs[left] as TensorInfo;
     const b = inputs[right] as TensorInfo;
-    const isNumeric = a.dtype === 'float32' || a.dtype === 'int32' || a.dtype === 'bool';
-    if (!isNumeric || a.dtype !== b.dtype) return null;
+    if (!isNumeric(a) || a.dtype !== b.dtype) return null;
     const isSameShape = util.arraysEqual(a.shape, b.shape);
     const shape = isSameShape ? a.shape : broadcast_util.assertAndGetBroadcastShape(a.shape, b.shape);
     const size = util.sizeFromShape(shape);
@@ -242,9 +250,8 @@ function inRows(task: Task, a: TensorInfo, b: TensorInfo, shape: number[]): Atte
 const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }, object>(
   'Select',
   ({ inputs: { condition, t, e }, backend }) => {
-    const isNumeric = t.dtype === 'float32' || t.dtype === 'int32' || t.dtype === 'bool';
     const fits = util.arraysEqual(condition.shape, t.shape) && util.arraysEqual(t.shape, e.shape);
-    if (!isNumeric || t.dtype !== e.dtype || !fits || util.sizeFromShape(t.shape) === 0) return null;
+    if (!isNumeric(t) || t.dtype !== e.dtype || !fits || util.sizeFromShape(t.shape) === 0) return null;
     const y = backend.allocate(t.shape, t.dtype);
     const output = outputOf(backend, y);
     const [holds, yes, no] = [condition, t, e].map((tensor) => valuesOf(backend, tensor)) as [

@@ -7,7 +7,7 @@
  */
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { outputOf, valuesOf } from './elementwise.js';
+import { isNumeric, outputOf, valuesOf } from './elementwise.js';
 import { kernel } from './kernel.js';
 import { unaryLoop } from './loops.js';
 
@@ -15,12 +15,11 @@ const toNumber = unaryLoop((x) => x);
 const toBool = unaryLoop((x) => (x !== 0 ? 1 : 0));
 
 const cast = kernel<{ x: TensorInfo }, { dtype: DataType }>('Cast', ({ inputs: { x }, attrs: { dtype }, backend }) => {
-  const isNumeric = x.dtype === 'float32' || x.dtype === 'int32' || x.dtype === 'bool';
-  if (isNumeric && x.dtype === dtype) {
+  if (isNumeric(x) && x.dtype === dtype) {
     backend.incRef(x.dataId);
     return { dataId: x.dataId, shape: x.shape, dtype };
   }
-  if (!isNumeric || util.sizeFromShape(x.shape) === 0) return null;
+  if (!isNumeric(x) || util.sizeFromShape(x.shape) === 0) return null;
   // What `cpu` does about bool to int32 is right, and free.
   const isFree = x.dtype === 'bool' && dtype === 'int32';
   if (isFree || (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool')) return null;

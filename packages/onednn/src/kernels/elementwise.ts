@@ -44,6 +44,11 @@ export function matchesShape(plain: MemoryDescriptor, shape: readonly number[]):
   );
 }
 
+/** True for the types that loops here take: TensorFlow.js has complex numbers and strings besides. */
+export function isNumeric({ dtype }: TensorInfo): boolean {
+  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
+}
+
 /** Plain values of a tensor, for reading until the kernel returns. */
 export function valuesOf(backend: OneDnnBackend, tensor: TensorInfo): Values {
   return backend.storage(tensor).peek() as Values;

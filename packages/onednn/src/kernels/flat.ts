@@ -1,8 +1,19 @@
 /** The kernels that see a tensor as elements in a row, or as strides over them, and not as a layer's activations: one list. */
+import { arrayKernels } from './arrays.js';
 import { binaryKernels } from './binary.js';
 import { castKernels } from './cast.js';
 import type { Kernel } from './kernel.js';
 import { optimizerKernels } from './optimizer-steps.js';
+import { reductionKernels } from './reduction.js';
+import { softmaxKernels } from './softmax.js';
 import { unaryKernels } from './unary.js';
 
-export const flatKernels: readonly Kernel[] = [...castKernels, ...unaryKernels, ...binaryKernels, ...optimizerKernels];
+export const flatKernels: readonly Kernel[] = [
+  ...castKernels,
+  ...unaryKernels,
+  ...binaryKernels,
+  ...arrayKernels,
+  ...reductionKernels,
+  ...softmaxKernels,
+  ...optimizerKernels,
+];

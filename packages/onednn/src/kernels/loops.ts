@@ -75,13 +75,13 @@ function specialize<O, L>(template: (operation: O) => L, operation: O): L {
   }
 }
 
-/** One loop for each kind of array, because a loop that has seen several kinds is slower too. */
-function perKind<L>(make: () => L): (key: string) => L {
+/** One loop for each kind of array, because a loop that has seen several kinds is slower too. The key names the kinds. */
+export function specializePerKind<O, L>(template: (operation: O) => L, operation: O): (key: string) => L {
   const loops = new Map<string, L>();
   return (key) => {
     let loop = loops.get(key);
     if (loop === undefined) {
-      loop = make();
+      loop = specialize(template, operation);
       loops.set(key, loop);
     }
     return loop;
@@ -91,12 +91,12 @@ function perKind<L>(make: () => L): (key: string) => L {
 const kindOf = (values: Values): string => values.constructor.name;
 
 export function unaryLoop(operation: UnaryOperation): UnaryLoop {
-  const loops = perKind(() => specialize(unaryTemplate, operation));
+  const loops = specializePerKind(unaryTemplate, operation);
   return (x, y, p, q) => loops(kindOf(x) + kindOf(y))(x, y, p, q);
 }
 
 export function binaryLoop(operation: BinaryOperation): BinaryLoop {
-  const loops = perKind(() => specialize(binaryTemplate, operation));
+  const loops = specializePerKind(binaryTemplate, operation);
   return (a, b, y, plan) => loops(kindOf(a) + kindOf(b) + kindOf(y))(a, b, y, plan);
 }
 
