@@ -182,11 +182,15 @@ export class MpiGroup {
     }
     const lost = this.handle.tolerated.filter((rank) => isLost(board, this.handle, rank));
     if (lost.length > 0) {
-      // MPI_Finalize would wait for them for ever. Rank 0 goes last and ends what may still hang, a frozen rank for instance.
+      // MPI_Finalize would wait for them for ever. Rank 0 goes last, when it has said all that it has to say, and ends what
+      // may still hang, a frozen rank for instance.
       board.setState(this.rank, 'closed');
-      board.nap(PARTING_MS);
-      if (this.rank === 0) this.#mpi.abort(0);
-      void this.#watch.terminate();
+      if (this.rank === 0) {
+        process.once('exit', (code) => {
+          board.nap(PARTING_MS);
+          this.#mpi.abort(code);
+        });
+      } else void this.#watch.terminate();
       return;
     }
     board.setState(this.rank, 'closed');
