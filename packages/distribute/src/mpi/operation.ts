@@ -17,7 +17,8 @@ export interface Operation {
 export function describeOperation({ name, bytes, sequence, partner, text }: Operation, step = -1): string {
   if (text !== undefined) return step >= 0 ? `${text} (step ${step})` : text;
   if (partner !== undefined) {
-    return `${name} of ${bytes.toLocaleString('en')} bytes ${name === 'send' ? 'to' : 'from'} rank ${partner}`;
+    const where = step >= 0 ? ` (step ${step})` : '';
+    return `${name} of ${bytes.toLocaleString('en')} bytes ${name === 'send' ? 'to' : 'from'} rank ${partner}${where}`;
   }
   if (sequence === 0) return 'no collective yet';
   const details = [`collective ${sequence}`, ...(step >= 0 ? [`step ${step}`] : [])].join(', ');

@@ -81,6 +81,20 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     assert.ok(checkpoints('restarted').includes('ckpt-60.safetensors'), result.describe());
   });
 
+  it('parameter servers: a worker that dies does not stop the others, and the status is the chief’s', async () => {
+    const command = job('servers', '--max_train_steps=40', '--save_checkpoints_steps=10', '--worker_lost_secs=5');
+    const running = start(process.execPath, [BIN, 'launch', '--hosts=localhost:3', '--ps=1', '--', ...command]);
+    await running.until(/Saved checkpoint .*ckpt-10/);
+    const [launcher] = childrenOf(running.child.pid as number);
+    process.kill(ranksOf(launcher as number).get(1) as number, 'SIGKILL');
+    const result = await running.result;
+    assert.equal(result.status, 0, result.describe());
+    assert.match(result.output, /rank 1 \(host .*was lost: the other workers go on without it/, result.describe());
+    assert.match(result.output, /made \d+ updates, .*; 1 worker was lost on the way/, result.describe());
+    assert.ok(checkpoints('servers').includes('ckpt-40.safetensors'));
+    assert.ok(!result.output.includes('lockstep-status'), 'the marked line is taken out');
+  });
+
   it('gives up with the job’s status; bad flags are not tried again', async () => {
     const failing = ['launch', '--max_restarts=1', '--grace_secs=1', '--', 'sh', '-c', 'exit 3'];
     const result = await lockstep(failing);
