@@ -21,7 +21,7 @@ def conv_bn(cin, cout, kernel, stride):
 
 
 class Block(nn.Module):
-    def __init__(self, cin, width, stride, bottleneck):
+    def __init__(self, cin, width, stride, bottleneck, project):
         super().__init__()
         cout = width * 4 if bottleneck else width
         if bottleneck:
@@ -30,7 +30,7 @@ class Block(nn.Module):
             )
         else:
             self.body = nn.ModuleList([conv_bn(cin, width, 3, stride), conv_bn(width, width, 3, 1)])
-        self.shortcut = conv_bn(cin, cout, 1, stride) if stride != 1 or cin != cout else None
+        self.shortcut = conv_bn(cin, cout, 1, stride) if project else None
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x):
@@ -57,7 +57,8 @@ class ResNet(nn.Module):
         blocks = []
         for stage, (count, width) in enumerate(zip(counts, widths)):
             for index in range(count):
-                blocks.append(Block(channels, width, 2 if stage and index == 0 else 1, bottleneck))
+                # The Model Garden projects in the first block of every stage, shapes equal or not.
+                blocks.append(Block(channels, width, 2 if stage and index == 0 else 1, bottleneck, index == 0))
                 channels = width * 4 if bottleneck else width
         self.blocks = nn.Sequential(*blocks)
         self.dense = nn.Linear(channels, classes)

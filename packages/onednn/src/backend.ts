@@ -142,7 +142,7 @@ export class OneDnnBackend extends MathBackendCPU {
     const storage = tensor instanceof TensorStorage ? tensor : this.storage(tensor);
     const current = this.layoutOf(storage, plain);
     const { address } = storage;
-    if (current === wanted) return use(address);
+    if (this.runtime.isSameMemory(current, wanted)) return use(address);
     const buffer = this.runtime.pool.acquire(wanted.byteLength);
     try {
       this.runtime.reorder(address, current, buffer.address, wanted);

@@ -31,8 +31,16 @@ export function blocked(runtime: Runtime, shape: readonly number[], type: DataTy
   return runtime.layout(`blocked ${type} ${shape}`, () => {
     const last = shape.length - 1;
     const dims = [shape[0] as number, shape[last] as number, ...shape.slice(1, last)];
-    return runtime.dnnl.descriptor(dims, type, { channelBlock: runtime.channelBlock });
+    const descriptor = runtime.dnnl.descriptor(dims, type, { channelBlock: runtime.channelBlock });
+    if (isOneBlock(runtime, shape[last] as number))
+      runtime.nameSameMemory(descriptor, channelsLast(runtime, shape, type));
+    return descriptor;
   });
+}
+
+/** Whether channels make up one block exactly: then blocked and channels-last order are the same. */
+export function isOneBlock(runtime: Runtime, channels: number): boolean {
+  return channels === runtime.channelBlock;
 }
 
 export function fillsBlocks(runtime: Runtime, channels: number): boolean {

@@ -45,6 +45,7 @@ export class Runtime implements LayoutConverter {
   readonly #observer: { current: PrimitiveObserver | null } = { current: null };
   readonly #openmp: OpenMp | null;
   readonly #layouts = new Map<string, MemoryDescriptor>();
+  readonly #sameMemory = new Map<MemoryDescriptor, MemoryDescriptor>();
   readonly #warned = new Set<string>();
 
   constructor(options: RuntimeOptions = {}) {
@@ -105,6 +106,17 @@ export class Runtime implements LayoutConverter {
       const args = [[Arg.src, fromLayout] as const, [Arg.dst, toLayout] as const];
       return this.primitive(descriptor, args, `reorder [${fromLayout.dims}]`);
     }).run(from, to);
+  }
+
+  /** Declares that `other` puts every element where `descriptor` does, so that data needs no conversion between them. */
+  nameSameMemory(descriptor: MemoryDescriptor, other: MemoryDescriptor): void {
+    if (this.#sameMemory.size >= LAYOUT_CAPACITY) this.#sameMemory.clear();
+    this.#sameMemory.set(descriptor, other);
+  }
+
+  /** Whether data in one layout can be read as the other. */
+  isSameMemory(a: MemoryDescriptor, b: MemoryDescriptor): boolean {
+    return a === b || this.#sameMemory.get(a) === b || this.#sameMemory.get(b) === a;
   }
 
   /** A descriptor made once per name: describing one costs ten times as much as looking it up. */
