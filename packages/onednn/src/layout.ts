@@ -60,3 +60,21 @@ export function filterLayout(runtime: Runtime, shape: readonly number[], type: D
     return runtime.dnnl.descriptor(order(shape), type, { strides: order(strides) });
   });
 }
+
+/** As {@link filterLayout}, with inputs and outputs exchanged: the filter of the convolution that goes the other way. */
+export function exchangedFilterLayout(
+  runtime: Runtime,
+  shape: readonly number[],
+  type: DataTypeName = 'f32',
+): MemoryDescriptor {
+  return runtime.layout(`exchanged filter ${type} ${shape}`, () => {
+    const strides = rowMajorStrides(shape);
+    const space = shape.length - 2;
+    const order = <T>(values: readonly T[]): T[] => [
+      values[space] as T,
+      values[space + 1] as T,
+      ...values.slice(0, space),
+    ];
+    return runtime.dnnl.descriptor(order(shape), type, { strides: order(strides) });
+  });
+}

@@ -103,6 +103,36 @@ test('Winograd shapes (3×3, stride 1, 32 channels and more) stay within 1e-4 of
   }
 });
 
+test('one block of channels on both sides (forward by the data gradient’s kernel) equals the cpu kernels', async () => {
+  const attrs = { strides: [1, 1], dilations: [1, 1], pad: 'same', dataFormat: 'NHWC' };
+  for (const channels of [8, 16]) {
+    for (const [batch, height, width] of [
+      [1, 5, 7],
+      [3, 8, 4],
+      [2, 1, 1],
+    ] as const) {
+      await assertSameAsCpu(
+        () => {
+          const x = toTensor(sample([batch, height, width, channels], 1));
+          const filter = toTensor(sample([3, 3, channels, channels], 2));
+          const [y] = run('Conv2D', { x, filter }, attrs) as [Tensor4D];
+          // The second layer reads what the first wrote, in whatever layout that is.
+          const [z] = run('Conv2D', { x: y, filter }, attrs) as [Tensor4D];
+          return [
+            y,
+            z,
+            ...run('Conv2DBackpropInput', { dy: z, filter }, { ...attrs, inputShape: x.shape }),
+            ...run('Conv2DBackpropFilter', { x: y, dy: z }, { ...attrs, filterShape: filter.shape }),
+            ...run('Conv2DBackpropFilter', { x, dy: z }, { ...attrs, filterShape: filter.shape }),
+          ];
+        },
+        2e-5,
+        `${channels} channels, ${batch}×${height}×${width}`,
+      );
+    }
+  }
+});
+
 test('a chain of convolutions keeps its blocked layout and gives the cpu values', async () => {
   await assertSameAsCpu(() => {
     const x = toTensor(sample([2, 8, 8, 3], 1)) as Tensor4D;
