@@ -49,6 +49,8 @@ export class Primitive {
     /** Kind and shapes, for people: 'convolution_forward [128,16,32,32] …'. */
     readonly label = '',
     private readonly observer: { readonly current: PrimitiveObserver | null } = { current: null },
+    /** Runs its argument on one thread, for work that is done before a second thread has woken up; null: all threads. */
+    private readonly alone: ((execute: () => void) => void) | null = null,
   ) {
     this.implementation = descriptor.implementation;
     this.#handle = dnnl.createPrimitive(descriptor);
@@ -74,12 +76,18 @@ export class Primitive {
     if (this.#scratchBytes > 0) {
       dnnl.setData(memories[addresses.length] as number, this.scratchpad.address(this.#scratchBytes));
     }
-    if (this.observer.current === null) dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+    if (this.observer.current === null) this.#execute();
     else {
       const start = performance.now();
-      dnnl.execute(this.#handle, memories.length, this.#argumentsAddress);
+      this.#execute();
       this.observer.current(this, performance.now() - start);
     }
+  }
+
+  #execute(): void {
+    const execute = () => this.dnnl.execute(this.#handle, this.#memories.length, this.#argumentsAddress);
+    if (this.alone) this.alone(execute);
+    else execute();
   }
 
   destroy(): void {

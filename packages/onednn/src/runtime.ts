@@ -44,6 +44,7 @@ export class Runtime implements LayoutConverter {
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #observer: { current: PrimitiveObserver | null } = { current: null };
   readonly #openmp: OpenMp | null;
+  #threads: number;
   readonly #layouts = new Map<string, MemoryDescriptor>();
   readonly #sameMemory = new Map<MemoryDescriptor, MemoryDescriptor>();
   readonly #warned = new Set<string>();
@@ -59,19 +60,22 @@ export class Runtime implements LayoutConverter {
     this.#scratchpad = new Scratchpad(this.pool);
     this.#cache = new CompileCache(options.cacheCapacity);
     this.#openmp = loadOpenMp();
+    this.#threads = this.#openmp?.get() ?? 1;
     if (options.threads !== undefined) this.threads = options.threads;
   }
 
   /** OpenMP threads that primitives started by this JavaScript thread use (the setting is per thread). */
   get threads(): number {
-    return this.#openmp?.get() ?? 1;
+    return this.#threads;
   }
 
   set threads(count: number) {
     if (!Number.isInteger(count) || count < 1) {
       throw new RangeError(`threads must be a positive integer, got ${count}.`);
     }
-    this.#openmp?.set(count);
+    if (!this.#openmp) return;
+    this.#openmp.set(count);
+    this.#threads = count;
   }
 
   /** Whether the CPU has the wide vectors that blocked layouts are made for; without them everything still works. */
@@ -96,8 +100,21 @@ export class Runtime implements LayoutConverter {
   /** A primitive from its descriptor, which it consumes. */
   primitive(descriptor: PrimitiveDescriptor, args: readonly PrimitiveArgument[], label: string): Primitive {
     if (descriptor.implementation.startsWith('ref')) this.#warnReference(label, descriptor.implementation);
-    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#observer);
+    const alone = isQuick(args) && this.#openmp ? this.#alone : null;
+    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#observer, alone);
   }
+
+  readonly #alone = (execute: () => void): void => {
+    if (this.#threads === 1) execute();
+    else {
+      this.#openmp?.set(1);
+      try {
+        execute();
+      } finally {
+        this.#openmp?.set(this.#threads);
+      }
+    }
+  };
 
   reorder(from: number, fromLayout: MemoryDescriptor, to: number, toLayout: MemoryDescriptor): void {
     this.compiled(`reorder ${fromLayout.id} ${toLayout.id}`, () => {
@@ -152,6 +169,20 @@ export class Runtime implements LayoutConverter {
       { type: 'OneDnnPerformanceWarning' },
     );
   }
+}
+
+const ELEMENTWISE: ReadonlySet<number> = new Set([Arg.src, Arg.src1, Arg.dst, Arg.diffSrc, Arg.diffDst]);
+/** Bytes that one thread moves in about the time that it takes to wake up another. */
+const QUICK_BYTES = 3 * 2 ** 18;
+
+/** True for element-wise work so small that a second thread does not pay. */
+function isQuick(args: readonly PrimitiveArgument[]): boolean {
+  let bytes = 0;
+  for (const [index, { byteLength }] of args) {
+    if (!ELEMENTWISE.has(index)) return false;
+    bytes += byteLength;
+  }
+  return bytes <= QUICK_BYTES;
 }
 
 export function rowMajorStrides(shape: readonly number[]): number[] {
