@@ -43,6 +43,7 @@ export class CheckpointError extends Error {
 }
 
 const PATTERN = /^ckpt-(\d+)\.safetensors$/;
+const LEFTOVER = /^ckpt-\d+\.safetensors\.\d+\.tmp$/;
 const CHECKSUM = 'sha256';
 
 /** Writes, finds and deletes a folder's checkpoints. */
@@ -67,7 +68,8 @@ export class CheckpointManager {
     try {
       names = readdirSync(this.directory);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      // Not there yet, or not a folder: saving says which.
+      if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
       throw error;
     }
     return names
@@ -95,16 +97,24 @@ export class CheckpointManager {
       renameSync(temporary, path);
       syncFolder(this.directory);
     } catch (error) {
-      rmSync(temporary, { force: true });
+      remove(temporary);
       const { code, message } = error as NodeJS.ErrnoException;
       throw new CheckpointError(
         `Checkpoint ${path} could not be written: ${reason(code) ?? message}.\n` +
-          `help: make room or choose another --model_dir; ${this.#present()} remain${this.steps().length === 1 ? 's' : ''} usable.`,
+          `help: make room or choose another --model_dir; ${this.#present()}.`,
         { cause: error },
       );
     }
     for (const old of this.steps().slice(0, -this.#maxToKeep)) rmSync(this.path(old), { force: true });
+    this.#sweep();
     return path;
+  }
+
+  /** Deletes what a process that was killed while it wrote left behind. */
+  #sweep(): void {
+    for (const name of readdirSync(this.directory)) {
+      if (LEFTOVER.test(name)) rmSync(join(this.directory, name), { force: true });
+    }
   }
 
   /** The newest checkpoint that is whole, or null. Damaged ones are named and passed over. */
@@ -124,7 +134,7 @@ export class CheckpointManager {
   #present(): string {
     const steps = this.steps();
     const newest = steps.at(-1);
-    return newest === undefined ? 'no earlier checkpoint' : `the checkpoint of step ${newest}`;
+    return newest === undefined ? 'no checkpoint was saved before' : `the checkpoint of step ${newest} is still there`;
   }
 }
 
@@ -146,6 +156,15 @@ function verified(file: TensorFile): TensorFile {
   if (found !== expected)
     throw new TensorFileError(`is damaged: its SHA-256 is ${found.slice(0, 12)}…, not ${expected.slice(0, 12)}…`);
   return file;
+}
+
+/** Deletes a file that may not be there, nor its folder. */
+function remove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // What made the save fail (a file for a folder, no permission) makes this fail as well, and is what will be told.
+  }
 }
 
 function writeSynced(path: string, bytes: Uint8Array): void {

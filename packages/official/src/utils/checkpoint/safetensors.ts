@@ -69,16 +69,19 @@ export function decodeTensorFile(bytes: Uint8Array): TensorFile {
   } catch {
     throw new TensorFileError('has a header that is not JSON');
   }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
+    throw new TensorFileError('has a header that is no JSON object');
+  }
   const data = 8 + headerLength;
   const tensors: Record<string, StoredTensor> = {};
   for (const [name, value] of Object.entries(header)) {
-    if (name !== '__metadata__') tensors[name] = decodeTensor(name, value as HeaderEntry, bytes, data);
+    if (name !== '__metadata__') tensors[name] = decodeTensor(name, value as HeaderEntry | null, bytes, data);
   }
   return { tensors, metadata: (header.__metadata__ ?? {}) as Record<string, string> };
 }
 
-function decodeTensor(name: string, entry: HeaderEntry, bytes: Uint8Array, data: number): StoredTensor {
-  const { dtype, shape, data_offsets: offsets } = entry;
+function decodeTensor(name: string, entry: HeaderEntry | null, bytes: Uint8Array, data: number): StoredTensor {
+  const { dtype, shape, data_offsets: offsets } = entry ?? ({} as Partial<HeaderEntry>);
   if (!Array.isArray(shape) || !Array.isArray(offsets))
     throw new TensorFileError(`describes tensor '${name}' incompletely`);
   const [begin, end] = offsets;
