@@ -114,8 +114,11 @@ class Run {
   readonly #checkpoints: CheckpointManager;
   readonly #learningRate: (step: number) => number;
   #globalStep = 0;
-  /** Where in the schedule: train call, and step within it. */
+  /** Epochs of each train call; of one that is resumed, what is left. */
+  #schedule: readonly number[];
+  /** Where in the schedule: train call, the epochs before it, and step within it. */
   #cycle = 0;
+  #epochsBefore = 0;
   #stepInCycle = 0;
   #lastSave = performance.now();
   #lastReport = 0;
@@ -127,6 +130,7 @@ class Run {
     private readonly context: ReplicaContext,
     private readonly args: ReplicaArguments,
   ) {
+    this.#schedule = args.schedule;
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed);
     const { weightDecay, decayExcept, momentum, lossScale } = args;
@@ -158,7 +162,7 @@ class Run {
       const parameters = this.#trainer.weights.length;
       this.context.report({ kind: 'begin', globalStep: this.#globalStep, parameters } satisfies ReplicaMessage);
     }
-    const { schedule } = this.args;
+    const schedule = this.#schedule;
     let evaluation: EvaluationResult | null = null;
     let interrupted = false;
     for (; this.#cycle < schedule.length; this.#cycle++, this.#stepInCycle = 0) {
@@ -170,8 +174,11 @@ class Run {
         if (ended !== 'complete' || this.#cycle + 1 === schedule.length) this.#awaitOthers(interrupted);
         // What is saved is where the next run goes on: behind this call if it is complete, else (told to stop, or
         // max_train_steps reached) within it.
-        if (ended === 'complete') this.#save(this.#cycle + 1, 0);
-        else this.#save(this.#cycle, this.#stepInCycle);
+        if (ended === 'complete') {
+          this.#epochsBefore += epochs;
+          this.#stepInCycle = 0;
+        }
+        this.#save();
         if (interrupted) break;
       }
       // Workers that are not in step leave evaluation to the chief, and do not wait for it.
@@ -237,7 +244,8 @@ class Run {
         this.#step(batch, inputMs, begin, epochs, input.steps);
         input.release();
         this.#stepInCycle++;
-        this.#saveIfDue();
+        // The end of a call saves anyway.
+        if (this.#stepInCycle < input.steps && !this.#isPastLastStep()) this.#saveIfDue();
         if (this.context.shouldStop()) return 'interrupted';
       }
     } finally {
@@ -257,23 +265,22 @@ class Run {
     }, learningRate);
     if (!finite) {
       throw new Error(
-        `Loss became ${loss} in step ${this.#globalStep + 1}; training stops.\n` +
+        `${Number.isFinite(loss) ? `A gradient became infinite or NaN (loss ${loss})` : `Loss became ${loss}`} in step ${this.#globalStep + 1}; training stops.\n` +
           `help: a smaller learning rate or another seed; the last good checkpoint is ${this.#lastCheckpoint ?? 'the start: none was saved'}.`,
       );
     }
     this.#globalStep++;
     const now = performance.now();
-    const isLast = this.#stepInCycle + 1 === steps;
+    const isLast = this.#stepInCycle + 1 === steps || this.#isPastLastStep();
     if (!this.#isChief || (!this.args.reportEveryStep && !isLast && now - this.#lastReport < REPORT_INTERVAL_MS))
       return;
     this.#lastReport = now;
     if (this.#resident.length === 0 && this.#stepInCycle > 5) this.#resident.push(process.memoryUsage.rss());
-    const done = this.args.schedule.slice(0, this.#cycle).reduce((a, b) => a + b, 0);
     this.context.report({
       kind: 'step',
       globalStep: this.#globalStep,
       totalSteps: this.#totalSteps(steps, epochs),
-      epoch: done + (epochs * (this.#stepInCycle + 1)) / steps,
+      epoch: this.#epochsBefore + (epochs * (this.#stepInCycle + 1)) / steps,
       loss: loss + this.#trainer.weightDecayLoss(),
       crossEntropy: loss,
       accuracy: correct / batch.size,
@@ -313,7 +320,7 @@ class Run {
       replica,
       replicas,
       seed: args.seed,
-      firstEpoch: args.schedule.slice(0, this.#cycle).reduce((a, b) => a + b, 0),
+      firstEpoch: this.#epochsBefore,
       epochs,
       threads: args.inputThreads,
       ahead: args.inputAhead,
@@ -393,10 +400,10 @@ class Run {
         this.context.communicator.broadcast(all, 0);
       due = all[0] === 1 && (this.context.numReplicasInSync === 1 || this.#globalStep % 16 === 0);
     }
-    if (due) this.#save(this.#cycle, this.#stepInCycle);
+    if (due) this.#save();
   }
 
-  #save(cycle: number, stepInCycle: number): void {
+  #save(): void {
     this.#averageStatistics();
     this.#remote?.pullState();
     this.#lastSave = performance.now();
@@ -406,8 +413,11 @@ class Run {
       metadata: {
         format: 'lockstep-resnet',
         global_step: String(this.#globalStep),
-        cycle: String(cycle),
-        step_in_cycle: String(stepInCycle),
+        // Epochs of the train calls before the one under way; its own, if it is; and steps of a batch within it.
+        epochs: String(this.#epochsBefore),
+        call_epochs: String(this.#stepInCycle > 0 ? this.#schedule[this.#cycle] : 0),
+        step: String(this.#stepInCycle),
+        batch_size: String(this.args.batchSize),
         // Random numbers are functions of the seed and of the position above: this is the whole random state.
         seed: String(this.args.seed),
         resnet_size: String(this.args.plan.resnetSize),
@@ -459,15 +469,16 @@ class Run {
     this.#goOnAt(positionOf(metadata));
   }
 
-  #goOnAt({ globalStep, cycle, stepInCycle }: Position): void {
+  #goOnAt({ globalStep, epochs, callEpochs, step, batchSize }: Position): void {
     this.#globalStep = globalStep;
-    this.#cycle = this.args.schedule.every((epochs) => epochs === 0) ? 0 : cycle;
-    this.#stepInCycle = stepInCycle;
-    if (this.#cycle >= this.args.schedule.length && this.args.schedule.length > 0) {
-      // Everything was trained already: evaluate, as a run that has just ended would.
-      this.#cycle = this.args.schedule.length - 1;
+    if (this.args.schedule.every((one) => one === 0)) return;
+    const { schedule, cycle } = scheduleFrom(this.args.schedule, epochs, callEpochs);
+    this.#schedule = schedule;
+    this.#cycle = cycle;
+    this.#epochsBefore = epochs;
+    this.#stepInCycle = Math.floor((step * batchSize) / this.args.batchSize);
+    if (schedule[cycle] === 0) {
       this.#log('All epochs are trained already; only evaluating. A larger --train_epochs goes on.');
-      (this.args as { schedule: readonly number[] }).schedule = this.args.schedule.map(() => 0);
     }
   }
 
@@ -494,6 +505,27 @@ class Run {
       for (const [slot, slotValues] of slots) this.#trainer.slots[slot]?.set(slotValues, offset);
     }
   }
+}
+
+/**
+ * A schedule of which the first `done` epochs are over, perhaps in calls of another length.
+ * @param call epochs of a call that was left in its middle: it is finished as it began, because its batches depend on where
+ *   it began; 0: the last call was complete.
+ * @returns the call to go on with, and what is left; when everything is over the last call has no epochs and only evaluates.
+ */
+export function scheduleFrom(
+  schedule: readonly number[],
+  done: number,
+  call: number,
+): { schedule: number[]; cycle: number } {
+  let total = 0;
+  const ends = schedule.map((epochs) => (total += epochs));
+  if (done >= total) return { schedule: schedule.with(-1, 0), cycle: schedule.length - 1 };
+  const cycle = ends.filter((end) => end <= done).length;
+  const end = call > 0 ? Math.min(done + call, total) : (ends[cycle] as number);
+  const rest = [end, ...ends.filter((other) => other > end)];
+  const calls = rest.map((mark, i) => mark - (i === 0 ? done : (rest[i - 1] as number)));
+  return { schedule: [...schedule.slice(0, cycle), ...calls], cycle };
 }
 
 function tensors(batch: Batch, plan: ResNetPlan): { images: tf.Tensor4D; labels: tf.Tensor1D } {

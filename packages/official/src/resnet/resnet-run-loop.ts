@@ -13,7 +13,8 @@ import {
   type Strategy,
 } from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
-import { type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
+import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
+import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import type { Log } from '../utils/logs/log.js';
@@ -81,7 +82,10 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const { log } = screen;
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
-  if (isChief) applyClean(FLAGS, log);
+  if (isChief) {
+    applyClean(FLAGS, log);
+    checkResume(FLAGS, log);
+  }
   const data: Record<string, number> = {};
   const { strategy, replicas } = chooseStrategy(options, numWorkers, log, () => factsOf(flags, options.plan, data));
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
@@ -98,7 +102,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const train = synthetic || isServer || trainEpochs === 0 ? null : options.readData(true);
   const validation = synthetic || isServer ? null : options.readData(false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
-  if (isChief) markModelDir(FLAGS.model_dir);
+  if (isChief) makeModelDir(FLAGS.model_dir);
   const drawn = drawSeed();
   const seed = FLAGS.seed ?? strategy.fromChief?.(drawn) ?? drawn;
   if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
@@ -252,6 +256,32 @@ function refuseWhatIsMissing(flags: FlagValues): void {
       FLAGS.label_smoothing,
       'the CIFAR-10 main does not smooth labels, as upstream',
       'Leave it out.',
+    );
+  }
+}
+
+/** --noresume and --eval_only have opposite wishes about a checkpoint in model_dir. */
+function checkResume({ resume, eval_only: evalOnly, model_dir: modelDir }: FlagsObject, log: Log): void {
+  const newest = new CheckpointManager(modelDir).steps().at(-1);
+  if (!resume && newest !== undefined) {
+    throw new UsageError(`flag --resume=false: ${modelDir} has a checkpoint of step ${newest}.`, {
+      flag: 'resume',
+      value: 'false',
+      remedy: 'Choose another --model_dir, or add --clean to delete it.',
+    });
+  }
+  if (evalOnly && newest === undefined) {
+    log.warning(`Could not find trained model in model_dir: ${modelDir}, running initialization to evaluate.`);
+  }
+}
+
+function makeModelDir(modelDir: string): void {
+  try {
+    markModelDir(modelDir);
+  } catch (error) {
+    throw new Error(
+      `--model_dir=${modelDir}: ${(error as Error).message}\nhelp: choose a folder that you may write to.`,
+      { cause: error },
     );
   }
 }

@@ -39,8 +39,13 @@ const LOCAL_FLAGS: ReadonlySet<string> = new Set([
 /** Where a run goes on: what checkpoints say of it. */
 export interface Position {
   readonly globalStep: number;
-  readonly cycle: number;
-  readonly stepInCycle: number;
+  /** Epochs of the train calls that are complete. */
+  readonly epochs: number;
+  /** Epochs of the call under way, 0 for none, and its steps that are done. */
+  readonly callEpochs: number;
+  readonly step: number;
+  /** Images of such a step. */
+  readonly batchSize: number;
 }
 
 /** Of the newest checkpoint; null without one, and on other processes than the chief, whose folder it is. */
@@ -52,8 +57,10 @@ export function newestPosition(modelDir: string, isChief: boolean): Position | n
 export function positionOf(metadata: Readonly<Record<string, string>>): Position {
   return {
     globalStep: Number(metadata.global_step),
-    cycle: Number(metadata.cycle),
-    stepInCycle: Number(metadata.step_in_cycle),
+    epochs: Number(metadata.epochs),
+    callEpochs: Number(metadata.call_epochs),
+    step: Number(metadata.step),
+    batchSize: Number(metadata.batch_size),
   };
 }
 

@@ -1,0 +1,402 @@
+/**
+ * The run loop as a whole, on a few images: what it trains, when it evaluates, saves, stops and resumes, and what it says
+ * when something is wrong. Arithmetic is checked against closed forms; the networks have tests of their own.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { SyntheticInput } from '../data/synthetic.js';
+import { FAST, on } from '../testing-provider.js';
+import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
+import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
+import { cifar10Plan, Model, upstreamName } from './resnet-model.js';
+import { scheduleFrom } from './resnet-replica.js';
+import { trainingSchedule } from './resnet-run-loop.js';
+import { differences, readCheckpoint, run, TEST_IMAGES, writeData } from './testing-run.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'cifar10-main-'));
+const data = join(folder, 'data');
+const model = (name: string) => join(folder, name);
+const flags = (name: string, ...more: string[]) => [`--data_dir=${data}`, `--model_dir=${model(name)}`, ...more];
+const mirrored = ['--num_cpus=2', '--distribution_strategy=mirrored'];
+const checkpoints = (name: string) => readdirSync(model(name)).filter((file) => file.startsWith('ckpt-'));
+
+before(() => writeData(data));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('the schedule', () => {
+  it('is upstream’s: equal train calls, the last one what is left; none only evaluates', () => {
+    assert.deepEqual(trainingSchedule(25, 10), [10, 10, 5]);
+    assert.deepEqual(trainingSchedule(20, 10), [10, 10]);
+    assert.deepEqual(trainingSchedule(3, 10), [3]);
+    assert.deepEqual(trainingSchedule(0, 10), [0]);
+  });
+
+  it('goes on in the middle of a call, and of calls of another length', () => {
+    assert.deepEqual(scheduleFrom([2, 2, 1], 0, 0), { schedule: [2, 2, 1], cycle: 0 });
+    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 0), { schedule: [2, 2, 1], cycle: 1 });
+    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 2), { schedule: [2, 2, 1], cycle: 1 });
+    assert.deepEqual(scheduleFrom([5, 5], 3, 0), { schedule: [2, 5], cycle: 0 });
+    assert.deepEqual(scheduleFrom([2, 2, 2], 1, 4), { schedule: [4, 1], cycle: 0 });
+    assert.deepEqual(scheduleFrom([2, 2], 1, 9), { schedule: [3], cycle: 0 });
+    assert.deepEqual(scheduleFrom([5, 5], 10, 0), { schedule: [5, 0], cycle: 1 });
+    assert.deepEqual(scheduleFrom([5], 70, 0), { schedule: [0], cycle: 0 });
+  });
+});
+
+describe('end to end with synthetic data (upstream’s integration test)', () => {
+  for (const version of ['1', '2']) {
+    it(`v${version}, batch 4, one step`, async () => {
+      const name = `synthetic-v${version}`;
+      const { status, text, result } = await run([
+        `--model_dir=${model(name)}`,
+        `--resnet_version=${version}`,
+        '--use_synthetic_data',
+        '--max_train_steps=1',
+        '--train_epochs=1',
+        '--epochs_between_evals=1',
+        '--batch_size=4',
+      ]);
+      assert.equal(status, 0, text);
+      assert.equal(result?.globalStep, 1);
+      assert.ok(Number.isFinite(result?.evaluation?.loss), text);
+      assert.deepEqual(checkpoints(name), ['ckpt-1.safetensors']);
+    });
+  }
+});
+
+describe('a training step', () => {
+  it('is momentum and weight decay in closed form: a ← 0.9 a + g + 2e-4 w, w ← w − lr a', async () => {
+    const common = ['--use_synthetic_data', '--batch_size=4', '--save_checkpoints_steps=1', '--max_train_steps=2'];
+    const { status, text } = await run([`--model_dir=${model('closed')}`, ...common]);
+    assert.equal(status, 0, text);
+    const learningRate = (0.1 * 4) / 128;
+    const plan = cifar10Plan(8, 1);
+    const batch = new SyntheticInput({ plan, batchSize: 4, seed: 1, stream: 0 }).next();
+    await on(FAST, () => {
+      const network = new Model(plan, 1);
+      const accumulators = new Map<string, Float64Array>();
+      for (const step of [1, 2]) {
+        const { grads } = tf.variableGrads(
+          () =>
+            tf.mean(
+              sparseSoftmaxCrossEntropy(
+                network.call(tf.tensor4d(batch.images, [4, 32, 32, 3]), true),
+                tf.tensor1d(batch.labels, 'int32'),
+              ),
+            ) as tf.Scalar,
+          [...network.variables],
+        );
+        const { tensors } = readCheckpoint(model('closed'), step);
+        for (const variable of network.variables) {
+          const name = upstreamName(variable.name);
+          const weights = variable.dataSync().slice();
+          const gradient = grads[variable.name]!.dataSync();
+          const before = accumulators.get(name) ?? new Float64Array(weights.length);
+          const accumulator = before.map((value, i) => 0.9 * value + gradient[i]! + 2e-4 * weights[i]!);
+          const saved = tensors[`${name}/momentum`]!.values;
+          const updated = tensors[name]!.values;
+          const scale = Math.max(1e-3, ...Array.from(accumulator, Math.abs));
+          for (let i = 0; i < weights.length; i++) {
+            assert.ok(Math.abs(saved[i]! - accumulator[i]!) < 1e-4 * scale, `step ${step}, ${name}/momentum[${i}]`);
+            // The update itself is exact arithmetic on what was saved.
+            const expected = Math.fround(weights[i]! - learningRate * saved[i]!);
+            assert.ok(
+              Math.abs(updated[i]! - expected) <= 1.2e-7 * Math.max(1, Math.abs(expected)),
+              `step ${step}, ${name}[${i}]`,
+            );
+          }
+          accumulators.set(name, Float64Array.from(saved as Float32Array));
+          const next = tf.tensor(updated as Float32Array, variable.shape);
+          variable.assign(next);
+          next.dispose();
+        }
+      }
+      network.dispose();
+    });
+  });
+});
+
+describe('train and evaluate', () => {
+  it('interleave by epochs_between_evals; every train call ends with a checkpoint', async () => {
+    const { status, text, lines, result } = await run(
+      flags('interleave', '--train_epochs=3', '--epochs_between_evals=2'),
+    );
+    assert.equal(status, 0, text);
+    const order = lines.filter((line) => /^(Starting|Saved|Evaluation)/.test(line));
+    assert.deepEqual(
+      order.map((line) => line.replace(/:? (at step|accuracy|\/).*/, '').replace(/ checkpoint$/, '')),
+      [
+        'Starting cycle: 0/2',
+        'Saved',
+        'Starting to evaluate.',
+        'Evaluation',
+        'Starting cycle: 1/2',
+        'Saved',
+        'Starting to evaluate.',
+        'Evaluation',
+      ],
+      text,
+    );
+    assert.deepEqual(checkpoints('interleave'), ['ckpt-10.safetensors', 'ckpt-15.safetensors']);
+    assert.equal(result?.globalStep, 15);
+    assert.equal(result?.evaluation?.globalStep, 15);
+    assert.match(text, /^epoch 3\.0\/3 {2}step 15\/15 /m);
+    // The metrics of upstream's base logger, one line each, in name order.
+    const metrics = lines.filter((line) => line.startsWith('Benchmark metric: ')).slice(-3);
+    const parsed = metrics.map(
+      (line) => JSON.parse(line.slice(18)) as { name: string; global_step: number; value: number },
+    );
+    assert.deepEqual(
+      parsed.map(({ name, global_step }) => [name, global_step]),
+      [
+        ['accuracy', 15],
+        ['accuracy_top_5', 15],
+        ['loss', 15],
+      ],
+    );
+    assert.equal(parsed[0]?.value, result?.evaluation?.accuracy);
+    // Accuracies of 16 images are sixteenths.
+    assert.ok(Number.isInteger(TEST_IMAGES * (parsed[0]?.value ?? Number.NaN)));
+  });
+
+  it('max_train_steps ends training, with a checkpoint and an evaluation, wherever it falls', async () => {
+    const { status, text, result } = await run(flags('steps', '--train_epochs=4', '--max_train_steps=7'));
+    assert.equal(status, 0, text);
+    assert.equal(result?.globalStep, 7);
+    assert.ok(result?.evaluation);
+    assert.deepEqual(checkpoints('steps'), ['ckpt-7.safetensors']);
+    assert.match(text, /step 7\/7 /);
+  });
+
+  it('stop_threshold ends it after the evaluation that reaches it', async () => {
+    const { text, result } = await run(
+      flags('threshold', '--train_epochs=3', '--epochs_between_evals=1', '--stop_threshold=0'),
+    );
+    assert.equal(result?.globalStep, 5, text);
+    assert.match(text, /Stop threshold of 0 was passed with metric value \d/);
+    const not = await run(
+      flags('threshold-not', '--train_epochs=2', '--epochs_between_evals=1', '--stop_threshold=1.1'),
+    );
+    assert.equal(not.result?.globalStep, 10);
+  });
+
+  it('eval_only evaluates the newest checkpoint and changes nothing', async () => {
+    const trained = await run(flags('evaluated', '--train_epochs=1'));
+    const before = readCheckpoint(model('evaluated'), 5);
+    for (const more of [[], mirrored]) {
+      const { status, text, result } = await run(flags('evaluated', '--eval_only', ...more));
+      assert.equal(status, 0, text);
+      assert.deepEqual(result?.evaluation, trained.result?.evaluation);
+      assert.deepEqual(checkpoints('evaluated'), ['ckpt-5.safetensors']);
+      assert.deepEqual(differences(readCheckpoint(model('evaluated'), 5), before), []);
+    }
+    const untrained = await run(flags('never-trained', '--eval_only'));
+    assert.equal(untrained.status, 0, untrained.text);
+    assert.match(
+      untrained.text,
+      /warning: Could not find trained model in model_dir: .*never-trained, running initialization to evaluate\./,
+    );
+  });
+
+  it('keeps the five newest checkpoints, or as many as told', async () => {
+    await run(flags('five', '--train_epochs=2', '--save_checkpoints_steps=1'));
+    assert.deepEqual(checkpoints('five').length, 5);
+    assert.ok(checkpoints('five').includes('ckpt-10.safetensors'));
+    await run(flags('two', '--train_epochs=1', '--save_checkpoints_steps=1', '--keep_checkpoint_max=2'));
+    assert.deepEqual(checkpoints('two'), ['ckpt-4.safetensors', 'ckpt-5.safetensors']);
+  });
+});
+
+describe('repeatable', () => {
+  for (const [what, more] of [
+    ['one device', []],
+    ['two replicas', mirrored],
+  ] as const) {
+    it(`the same seed gives the same weights bit by bit, another seed others: ${what}`, async () => {
+      const name = (n: number) => `seed-${what}-${n}`;
+      await run(flags(name(1), '--train_epochs=2', ...more));
+      await run(flags(name(2), '--train_epochs=2', ...more));
+      await run(flags(name(3), '--train_epochs=2', '--seed=2', ...more));
+      const [first, second, third] = [1, 2, 3].map((n) => readCheckpoint(model(name(n)), 10));
+      assert.deepEqual(differences(first!, second!), []);
+      assert.ok(differences(first!, third!).includes('resnet_model/conv2d/kernel'));
+    });
+
+    it(`stop and resume gives the weights of no stop, bit by bit: ${what}`, async () => {
+      const name = (n: number) => `stop-${what}-${n}`;
+      const long = ['--train_epochs=20', '--epochs_between_evals=15'];
+      await run(flags(name(1), ...long, ...more));
+      // Stopped in the middle of the first call, and again, by a signal, and resumed by the same command.
+      for (const stopAt of [3, 40]) {
+        const interrupt = new AbortController();
+        const stopped = await run(
+          flags(name(2), ...long, '--hooks=LoggingTensorHook', '--log_steps=1', ...more),
+          { signal: interrupt.signal },
+          (text) => {
+            if (text.includes(` step ${stopAt}/`)) interrupt.abort();
+          },
+        );
+        assert.equal(stopped.status, 130, stopped.text);
+        assert.ok((stopped.result?.globalStep ?? 0) >= stopAt);
+      }
+      const resumed = await run(flags(name(2), ...long, ...more));
+      assert.match(resumed.text, /^Restored step \d+ from .*ckpt-\d+\.safetensors$/m);
+      assert.equal(resumed.result?.globalStep, 100, resumed.text);
+      const different = differences(readCheckpoint(model(name(1)), 100), readCheckpoint(model(name(2)), 100));
+      // Each of two replicas has moving statistics of its own; a checkpoint holds their mean, which rounds once more.
+      const statistics = /\/moving_(mean|variance)$/;
+      assert.deepEqual(more.length > 0 ? different.filter((one) => !statistics.test(one)) : different, []);
+    });
+  }
+
+  it('max_train_steps and later more of them: as if in one go; and other epochs_between_evals', async () => {
+    await run(flags('once', '--train_epochs=4', '--epochs_between_evals=4'));
+    await run(flags('parts', '--train_epochs=4', '--epochs_between_evals=1', '--max_train_steps=5'));
+    await run(flags('parts', '--train_epochs=4', '--epochs_between_evals=4', '--max_train_steps=13'));
+    const { result, text } = await run(flags('parts', '--train_epochs=4', '--epochs_between_evals=2'));
+    assert.equal(result?.globalStep, 20, text);
+    assert.deepEqual(differences(readCheckpoint(model('once'), 20), readCheckpoint(model('parts'), 20)), []);
+    const done = await run(flags('parts', '--train_epochs=4'));
+    assert.match(done.text, /All epochs are trained already; only evaluating\. A larger --train_epochs goes on\./);
+    assert.deepEqual(done.result?.evaluation, result?.evaluation);
+    const more = await run(flags('parts', '--train_epochs=5'));
+    assert.equal(more.result?.globalStep, 25, more.text);
+  });
+
+  it('a seed that was drawn is printed, and repeats the run', async () => {
+    const drawn = await run(flags('drawn-1', '--train_epochs=1'), { seed: null });
+    const [, seed] = /^seed (\d+) \(drawn; --seed=\d+ repeats this run\)$/m.exec(drawn.text) ?? [];
+    assert.equal(Number(seed), drawn.result?.seed, drawn.text);
+    await run(flags('drawn-2', '--train_epochs=1', `--seed=${seed}`));
+    assert.deepEqual(differences(readCheckpoint(model('drawn-1'), 5), readCheckpoint(model('drawn-2'), 5)), []);
+    assert.equal(
+      (await run(flags('drawn-3', '--train_epochs=1'), { seed: null })).result?.seed === Number(seed),
+      false,
+    );
+  });
+});
+
+describe('--resume and --clean', () => {
+  it('--noresume refuses a folder that has a checkpoint', async () => {
+    await run(flags('resume', '--train_epochs=1'));
+    const { status, text } = await run(flags('resume', '--train_epochs=2', '--noresume'));
+    assert.equal(status, 2, text);
+    assert.match(text, /flag --resume=false: .*resume has a checkpoint of step 5\. .*--clean/);
+    const anew = await run(flags('resume', '--train_epochs=2', '--noresume', '--clean'));
+    assert.equal(anew.status, 0, anew.text);
+    assert.match(anew.text, /--clean flag set\. Removing existing model dir: /);
+    assert.doesNotMatch(anew.text, /Restored/);
+  });
+
+  it('--clean deletes only a folder that looks like a model folder', async () => {
+    const { text } = await run(flags('cleaned', '--train_epochs=1'));
+    assert.doesNotMatch(text, /--clean/);
+    writeFileSync(join(model('cleaned'), 'thesis.txt'), 'three years');
+    const refused = await run(flags('cleaned', '--train_epochs=1', '--clean'));
+    assert.notEqual(refused.status, 0);
+    assert.match(refused.text, /--clean does not delete --model_dir=.*: it contains thesis\.txt/);
+    assert.ok(existsSync(join(model('cleaned'), 'thesis.txt')));
+  });
+});
+
+describe('bad input', () => {
+  const failing = async (argv: string[], status: number, ...patterns: RegExp[]) => {
+    const { status: actual, text } = await run(argv);
+    assert.equal(actual, status, text);
+    for (const pattern of patterns) assert.match(text, pattern);
+    // A person, not a programmer, reads this.
+    assert.doesNotMatch(text, /^\s+at /m);
+    return text;
+  };
+
+  it('data that is missing, cut off, or has a label out of range', async () => {
+    await failing(
+      [`--data_dir=${model('no-data')}`, `--model_dir=${model('x')}`],
+      1,
+      /^Run cifar10_download_and_extract\.py first/m,
+      /^help: /m,
+    );
+    assert.ok(!existsSync(model('x')), 'nothing is made before the data was read');
+    const bad = writeData(model('bad-data'));
+    truncateSync(join(bad, 'test_batch.bin'), 5000);
+    await failing([`--data_dir=${bad}`, `--model_dir=${model('x')}`], 1, /test_batch\.bin has 5000 bytes/);
+    writeData(bad);
+    const { writeSync, openSync, closeSync } = await import('node:fs');
+    const descriptor = openSync(join(bad, 'data_batch_1.bin'), 'r+');
+    writeSync(descriptor, Uint8Array.of(200), 0, 1, 0);
+    closeSync(descriptor);
+    await failing(
+      [`--data_dir=${bad}`, `--model_dir=${model('x')}`],
+      1,
+      /record 0 has label 200, which is not in 0\.\.9/,
+    );
+  });
+
+  it('sizes and batches that cannot be', async () => {
+    await failing(flags('x', '--resnet_size=21'), 1, /resnet_size must be 6n \+ 2: 21/);
+    await failing(flags('x', '--resnet_size=large'), 2, /flag --resnet_size=large: not a number/);
+    await failing(flags('x', '--batch_size=0'), 2, /flag --batch_size=0: value should be at least 1/);
+    await failing(
+      flags('x', '--batch_size=7', ...mirrored),
+      1,
+      /When running with multiple CPU devices, batch size must be a multiple of the number of available CPU devices\. Found 2 CPU devices with a batch size of 7; try --batch_size=6 instead\./,
+    );
+    await failing(flags('x', '--batchsize=7'), 2, /Did you mean --batch_size=7\?/);
+    await failing(
+      flags('x', '--image_bytes_as_serving_input'),
+      1,
+      /^--image_bytes_as_serving_input cannot be set to True for CIFAR\. This flag is only applicable to ImageNet\.$/m,
+    );
+  });
+
+  it('a damaged checkpoint is named and passed over; one of another network is an error', async () => {
+    await run(flags('damaged', '--train_epochs=2', '--epochs_between_evals=1'));
+    truncateSync(join(model('damaged'), 'ckpt-10.safetensors'), 9999);
+    const { status, text, result } = await run(flags('damaged', '--train_epochs=2', '--epochs_between_evals=1'));
+    assert.equal(status, 0, text);
+    assert.match(text, /Checkpoint .*ckpt-10\.safetensors .*; it is passed over for the one before it\./);
+    assert.match(text, /Restored step 5 from .*ckpt-5\.safetensors/);
+    assert.equal(result?.globalStep, 10);
+    await failing(
+      flags('damaged', '--train_epochs=3', '--resnet_version=2'),
+      1,
+      /Checkpoint .* it is of ResNet-8 v1, this run trains ResNet-8 v2\./,
+      /help: another --model_dir, or --clean/,
+    );
+  });
+
+  it('a loss that becomes NaN stops, names the step, and keeps the last good checkpoint', async () => {
+    await run(flags('nan', '--train_epochs=1'));
+    const good = readCheckpoint(model('nan'), 5);
+    // A loss scale beyond the largest f32 makes every gradient infinite.
+    const text = await failing(
+      flags('nan', '--train_epochs=2', '--loss_scale=1e39', '--save_checkpoints_steps=1'),
+      1,
+      /A gradient became infinite or NaN \(loss [\d.]+\) in step 6; training stops\./,
+      /help: .*the last good checkpoint is .*ckpt-5\.safetensors/,
+    );
+    assert.doesNotMatch(text, /Saved/);
+    assert.deepEqual(checkpoints('nan'), ['ckpt-5.safetensors']);
+    assert.deepEqual(differences(readCheckpoint(model('nan'), 5), good), []);
+  });
+
+  it('weights that make the loss NaN: the same', async () => {
+    await run(flags('nan-loss', '--train_epochs=1'));
+    const { tensors, metadata } = readCheckpoint(model('nan-loss'), 5);
+    const bias = tensors['resnet_model/dense/bias']!.values;
+    bias.fill(Number.NaN);
+    new CheckpointManager(model('nan-loss')).save(5, { tensors, metadata });
+    await failing(flags('nan-loss', '--train_epochs=2'), 1, /Loss became NaN in step 6; training stops\./);
+    assert.deepEqual(checkpoints('nan-loss'), ['ckpt-5.safetensors']);
+  });
+
+  it('a model folder that cannot be made says so', async () => {
+    const file = model('file');
+    writeFileSync(file, '');
+    await failing(flags('file/model'), 1, new RegExp(`--model_dir=${file}/model: `), /^help: /m);
+  });
+});
