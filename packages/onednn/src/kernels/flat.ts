@@ -2,9 +2,11 @@
 import { arrayKernels } from './arrays.js';
 import { binaryKernels } from './binary.js';
 import { castKernels } from './cast.js';
+import { indexingKernels } from './indexing.js';
 import type { Kernel } from './kernel.js';
 import { optimizerKernels } from './optimizer-steps.js';
 import { reductionKernels } from './reduction.js';
+import { resizeKernels } from './resize.js';
 import { softmaxKernels } from './softmax.js';
 import { unaryKernels } from './unary.js';
 
@@ -15,5 +17,7 @@ export const flatKernels: readonly Kernel[] = [
   ...arrayKernels,
   ...reductionKernels,
   ...softmaxKernels,
+  ...indexingKernels,
+  ...resizeKernels,
   ...optimizerKernels,
 ];

@@ -1,0 +1,93 @@
+/**
+ * Kernels that find elements by index: GatherV2, its gradient UnsortedSegmentSum, OneHot.
+ *
+ * `cpu` sums segments by comparing every segment's number with every index, a pass over all data for each segment: the
+ * gradient of an embedding of ten thousand words takes ten thousand passes. Here it is one.
+ */
+import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { isNumeric, outputOf, valuesOf } from './elementwise.js';
+import { isFloat, type Kernel, kernel } from './kernel.js';
+import type { TypedValues } from './loops.js';
+
+/** Elements from which copying a slice by `set` is faster than a loop. */
+const BLOCK = 48;
+
+const gather = kernel<{ x: TensorInfo; indices: TensorInfo }, { axis: number; batchDims?: number }>(
+  'GatherV2',
+  ({ inputs: { x, indices }, attrs, backend }) => {
+    const count = util.sizeFromShape(indices.shape);
+    if (!isNumeric(x) || util.sizeFromShape(x.shape) === 0 || count === 0) return null;
+    const [axis] = util.parseAxisParam(attrs.axis, x.shape) as [number];
+    const at = valuesOf(backend, indices);
+    const limit = x.shape[axis] as number;
+    // `cpu` has the error message for an index out of range.
+    for (let i = 0; i < count; i++) if (!((at[i] as number) >= 0 && (at[i] as number) < limit)) return null;
+    const { batchSize, outerSize, dimSize, sliceSize, outputShape } =
+      backend_util.segment_util.collectGatherOpShapeInfo(x as never, indices as never, axis, attrs.batchDims ?? 0);
+    const y = backend.allocate(outputShape, x.dtype);
+    const source = valuesOf(backend, x);
+    const target = outputOf(backend, y);
+    const perBatch = count / batchSize;
+    const isBlock = sliceSize >= BLOCK && !Array.isArray(source);
+    let to = 0;
+    for (let batch = 0; batch < batchSize; batch++) {
+      for (let outer = 0; outer < outerSize; outer++) {
+        const base = (batch * outerSize + outer) * dimSize;
+        for (let i = 0; i < perBatch; i++) {
+          const from = (base + (at[batch * perBatch + i] as number)) * sliceSize;
+          if (isBlock) target.set((source as TypedValues).subarray(from, from + sliceSize), to);
+          else for (let k = 0; k < sliceSize; k++) target[to + k] = source[from + k] as number;
+          to += sliceSize;
+        }
+      }
+    }
+    return y;
+  },
+);
+
+/** x [n, …], segmentIds [n] → [numSegments, …]: the sum of the slices with each number. Numbers out of range are left out. */
+const unsortedSegmentSum = kernel<{ x: TensorInfo; segmentIds: TensorInfo }, { numSegments: number }>(
+  'UnsortedSegmentSum',
+  ({ inputs: { x, segmentIds }, attrs: { numSegments }, backend }) => {
+    if (!isFloat(x) || segmentIds.shape.length !== 1 || segmentIds.shape[0] !== x.shape[0] || numSegments === 0) {
+      return null;
+    }
+    const slice = x.shape.slice(1);
+    const size = util.sizeFromShape(slice);
+    const y = backend.allocate([numSegments, ...slice]);
+    const ids = valuesOf(backend, segmentIds);
+    const source = valuesOf(backend, x);
+    const target = outputOf(backend, y).fill(0);
+    for (let i = 0; i < (x.shape[0] as number); i++) {
+      const id = ids[i] as number;
+      if (!(id >= 0 && id < numSegments)) continue;
+      const to = id * size;
+      const from = i * size;
+      for (let k = 0; k < size; k++) target[to + k] = (target[to + k] as number) + (source[from + k] as number);
+    }
+    return y;
+  },
+);
+
+interface OneHotAttrs {
+  readonly dtype: DataType;
+  readonly depth: number;
+  readonly onValue: number;
+  readonly offValue: number;
+}
+
+const oneHot = kernel<{ indices: TensorInfo }, OneHotAttrs>('OneHot', ({ inputs: { indices }, attrs, backend }) => {
+  const { dtype, depth, onValue, offValue } = attrs;
+  const count = util.sizeFromShape(indices.shape);
+  if (count === 0 || depth === 0 || (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool')) return null;
+  const y = backend.allocate([...indices.shape, depth], dtype);
+  const at = valuesOf(backend, indices);
+  const target = outputOf(backend, y).fill(offValue);
+  for (let i = 0; i < count; i++) {
+    const index = at[i] as number;
+    if (index >= 0 && index < depth) target[i * depth + index] = onValue;
+  }
+  return y;
+});
+
+export const indexingKernels: readonly Kernel[] = [gather, unsortedSegmentSum, oneHot];

@@ -1,0 +1,187 @@
+/**
+ * Resizing images, [batch, height, width, channels]: ResizeBilinear, ResizeNearestNeighbor and their gradients.
+ *
+ * Where a row or a column comes from is computed once and not for every pixel. The gradients pass over dy and add to where it
+ * came from; `cpu`'s of nearest neighbours searches a window of dy for every pixel.
+ */
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import { outputOf, valuesOf } from './elementwise.js';
+import { isFloat, type Kernel, kernel } from './kernel.js';
+
+interface ResizeAttrs {
+  readonly alignCorners: boolean;
+  readonly halfPixelCenters: boolean;
+  readonly size: [number, number];
+}
+
+/** Input positions per output position. */
+function scale(input: number, output: number, alignCorners: boolean): number {
+  return alignCorners && output > 1 ? (input - 1) / (output - 1) : input / output;
+}
+
+/** For each output position: the two input positions around it and how far it is from the lower. */
+interface Lerp {
+  readonly low: Int32Array;
+  readonly high: Int32Array;
+  readonly fraction: Float64Array;
+}
+
+function lerpOf(input: number, output: number, { alignCorners, halfPixelCenters }: Omit<ResizeAttrs, 'size'>): Lerp {
+  const ratio = scale(input, output, alignCorners);
+  const lerp = { low: new Int32Array(output), high: new Int32Array(output), fraction: new Float64Array(output) };
+  for (let i = 0; i < output; i++) {
+    const at = halfPixelCenters ? ratio * (i + 0.5) - 0.5 : ratio * i;
+    const low = Math.max(0, Math.floor(at));
+    lerp.low[i] = low;
+    lerp.high[i] = Math.min(input - 1, Math.ceil(at));
+    lerp.fraction[i] = at - low;
+  }
+  return lerp;
+}
+
+type Shape4D = [number, number, number, number];
+
+const bilinear = kernel<{ images: TensorInfo }, ResizeAttrs>(
+  'ResizeBilinear',
+  ({ inputs: { images }, attrs, backend }) => {
+    const [height, width] = attrs.size;
+    if (!isFloat(images) || height < 1 || width < 1) return null;
+    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const rows = lerpOf(inHeight, height, attrs);
+    const columns = lerpOf(inWidth, width, attrs);
+    const y = backend.allocate([batch, height, width, channels]);
+    const x = valuesOf(backend, images) as Float32Array;
+    const target = outputOf(backend, y) as Float32Array;
+    let to = 0;
+    for (let b = 0; b < batch; b++) {
+      for (let r = 0; r < height; r++) {
+        const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
+        const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
+        const down = rows.fraction[r] as number;
+        for (let c = 0; c < width; c++) {
+          const left = columns.low[c] as number;
+          const right = columns.high[c] as number;
+          const across = columns.fraction[c] as number;
+          const [topLeft, topRight] = [(top + left) * channels, (top + right) * channels];
+          const [bottomLeft, bottomRight] = [(bottom + left) * channels, (bottom + right) * channels];
+          for (let d = 0; d < channels; d++) {
+            const a = x[topLeft + d] as number;
+            const e = x[bottomLeft + d] as number;
+            const upper = a + ((x[topRight + d] as number) - a) * across;
+            const lower = e + ((x[bottomRight + d] as number) - e) * across;
+            target[to++] = upper + (lower - upper) * down;
+          }
+        }
+      }
+    }
+    return y;
+  },
+);
+
+const bilinearGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorners: boolean }>(
+  'ResizeBilinearGrad',
+  ({ inputs: { images, dy }, attrs: { alignCorners }, backend }) => {
+    if (!isFloat(images, dy)) return null;
+    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const [, height, width] = dy.shape as Shape4D;
+    // TensorFlow.js' gradient knows no half-pixel centres.
+    const rows = lerpOf(inHeight, height, { alignCorners, halfPixelCenters: false });
+    const columns = lerpOf(inWidth, width, { alignCorners, halfPixelCenters: false });
+    const dx = backend.allocate(images.shape);
+    const gradient = valuesOf(backend, dy) as Float32Array;
+    const target = outputOf(backend, dx).fill(0);
+    let from = 0;
+    for (let b = 0; b < batch; b++) {
+      for (let r = 0; r < height; r++) {
+        const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
+        const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
+        const down = rows.fraction[r] as number;
+        for (let c = 0; c < width; c++) {
+          const left = columns.low[c] as number;
+          const right = columns.high[c] as number;
+          const across = columns.fraction[c] as number;
+          const [topLeft, topRight] = [(top + left) * channels, (top + right) * channels];
+          const [bottomLeft, bottomRight] = [(bottom + left) * channels, (bottom + right) * channels];
+          const [w00, w01] = [(1 - down) * (1 - across), (1 - down) * across];
+          const [w10, w11] = [down * (1 - across), down * across];
+          for (let d = 0; d < channels; d++) {
+            const g = gradient[from++] as number;
+            target[topLeft + d] = (target[topLeft + d] as number) + g * w00;
+            target[topRight + d] = (target[topRight + d] as number) + g * w01;
+            target[bottomLeft + d] = (target[bottomLeft + d] as number) + g * w10;
+            target[bottomRight + d] = (target[bottomRight + d] as number) + g * w11;
+          }
+        }
+      }
+    }
+    return dx;
+  },
+);
+
+/** For each output position the input position that it shows. */
+function nearestOf(input: number, output: number, { alignCorners, halfPixelCenters }: Omit<ResizeAttrs, 'size'>) {
+  const ratio = scale(input, output, alignCorners);
+  return Int32Array.from({ length: output }, (_, i) => {
+    const at = halfPixelCenters ? ratio * (i + 0.5) : ratio * i;
+    return Math.max(0, Math.min(input - 1, alignCorners ? Math.round(at) : Math.floor(at)));
+  });
+}
+
+const nearest = kernel<{ images: TensorInfo }, ResizeAttrs>(
+  'ResizeNearestNeighbor',
+  ({ inputs: { images }, attrs, backend }) => {
+    const [height, width] = attrs.size;
+    if (!isFloat(images) || height < 1 || width < 1) return null;
+    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const rows = nearestOf(inHeight, height, attrs);
+    const columns = nearestOf(inWidth, width, attrs);
+    const y = backend.allocate([batch, height, width, channels]);
+    const x = valuesOf(backend, images) as Float32Array;
+    const target = outputOf(backend, y) as Float32Array;
+    const rowSize = width * channels;
+    let to = 0;
+    for (let b = 0; b < batch; b++) {
+      for (let r = 0; r < height; r++) {
+        // A row that shows the same as the one before is its copy.
+        if (r > 0 && rows[r] === rows[r - 1]) {
+          target.copyWithin(to, to - rowSize, to);
+          to += rowSize;
+          continue;
+        }
+        const row = (b * inHeight + (rows[r] as number)) * inWidth;
+        for (let c = 0; c < width; c++) {
+          const from = (row + (columns[c] as number)) * channels;
+          for (let d = 0; d < channels; d++) target[to++] = x[from + d] as number;
+        }
+      }
+    }
+    return y;
+  },
+);
+
+const nearestGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorners: boolean }>(
+  'ResizeNearestNeighborGrad',
+  ({ inputs: { images, dy }, attrs: { alignCorners }, backend }) => {
+    if (!isFloat(images, dy)) return null;
+    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const [, height, width] = dy.shape as Shape4D;
+    const rows = nearestOf(inHeight, height, { alignCorners, halfPixelCenters: false });
+    const columns = nearestOf(inWidth, width, { alignCorners, halfPixelCenters: false });
+    const dx = backend.allocate(images.shape);
+    const gradient = valuesOf(backend, dy) as Float32Array;
+    const target = outputOf(backend, dx).fill(0);
+    let from = 0;
+    for (let b = 0; b < batch; b++) {
+      for (let r = 0; r < height; r++) {
+        const row = (b * inHeight + (rows[r] as number)) * inWidth;
+        for (let c = 0; c < width; c++) {
+          const to = (row + (columns[c] as number)) * channels;
+          for (let d = 0; d < channels; d++) target[to + d] = (target[to + d] as number) + (gradient[from++] as number);
+        }
+      }
+    }
+    return dx;
+  },
+);
+
+export const resizeKernels: readonly Kernel[] = [bilinear, bilinearGrad, nearest, nearestGrad];
