@@ -162,13 +162,18 @@ export class ReplicaContext {
   /**
    * The fast path: weights, optimizer slots and gradients in flat shared memory. Collective.
    * Replica 0's values of `variables` become everybody's; from then on the variables are views of `trainer.weights`.
+   * @param crossDeviceOps How gradients are reduced. Default: as the strategy does.
    */
-  trainer(variables: readonly tf.Variable[], options: TrainerOptions): Trainer {
+  trainer(
+    variables: readonly tf.Variable[],
+    options: TrainerOptions,
+    crossDeviceOps: CrossDeviceOps = this.crossDeviceOps,
+  ): Trainer {
     return new Trainer(variables, options, {
       replica: this.replicaIdInSyncGroup,
       replicas: this.numReplicasInSync,
       communicator: this.#parts.communicator,
-      crossDeviceOps: this.crossDeviceOps,
+      crossDeviceOps,
       control: this.#parts.control,
     });
   }

@@ -8,6 +8,10 @@ const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise
     summary: 'the sum of gradients over replicas or MPI ranks, beside MPI_Allreduce',
     load: () => import('../bench/all-reduce.js'),
   },
+  packs: {
+    summary: 'a training step for several numbers of packs, in turns',
+    load: () => import('../bench/packs.js'),
+  },
   layers: {
     summary: 'the same ResNet written in plain tf.layers, beside the official one',
     load: () => import('../bench/layers.js'),
