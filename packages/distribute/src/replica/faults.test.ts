@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { createCrossDeviceOps } from '../cross-device-ops/create.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { ReplicaError } from './replica-error.js';
 import type { RunOptions } from './run-replicas.js';
@@ -18,13 +19,17 @@ function threads(): number | null {
   return process.platform === 'linux' ? readdirSync('/proc/self/task').length : null;
 }
 
-async function failure(args: Record<string, unknown>, options: RunOptions = {}): Promise<ReplicaError> {
+async function failure(
+  args: Record<string, unknown>,
+  options: RunOptions = {},
+  failing: MirroredStrategy = strategy,
+): Promise<ReplicaError> {
   // The first run of a process starts helper threads that stay; they are no leak.
   await strategy.run(scenes, { scene: 'identity' });
   const before = threads();
   let error: unknown;
   try {
-    await strategy.run(scenes, args, { timeoutSeconds: 2, ...options });
+    await failing.run(scenes, args, { timeoutSeconds: 2, ...options });
   } catch (thrown) {
     error = thrown;
   }
@@ -82,6 +87,32 @@ describe('faults in the middle of training', () => {
       /different numbers of gradients in step 4: replica 0 3, replica 1 3, replica 2 4 of 4 variables/,
     );
   });
+});
+
+describe('faults in the middle of a reduction: some packs are full, and others wait for the rest', () => {
+  const expected: [string, string, RegExp][] = [
+    ['hang in backward', 'stalled', /^Replica 1 \(cpu:1\) did not take part \(replica [02]: Rank 1 did not arrive in /],
+    ['loop in backward', 'stalled', /^Replica 1 \(cpu:1\) did not take part \(replica [02]: Rank 1 did not arrive in /],
+    ['throw in backward', 'error', /^Replica 1 \(cpu:1\) failed: RangeError: the dog ate my gradient/],
+    ['exit in backward', 'exit', /^Replica 1 \(cpu:1\) ended by process\.exit\(4\)/],
+  ];
+  for (const algorithm of ['sharded', 'hierarchical_copy']) {
+    const packed = new MirroredStrategy({
+      devices: ['cpu:0', 'cpu:1', 'cpu:2'],
+      crossDeviceOps: createCrossDeviceOps(algorithm, 4),
+    });
+    for (const [fault, kind, message] of expected) {
+      test(`${algorithm}, 4 packs: ${fault}`, TIMEOUT, async () => {
+        const error = await failure({ scene: 'fault', fault, culprit: 1 }, {}, packed);
+        assert.match(error.message, message);
+        assert.deepEqual([error.replica, error.kind], [1, kind]);
+        assert.match(
+          error.message,
+          /\n\(replica 0 .*; replica 1 (is computing in step 4|failed after 4 steps); replica 2 .*\)$/,
+        );
+      });
+    }
+  }
 });
 
 describe('misuse', () => {

@@ -263,8 +263,21 @@ const SCENES: Record<string, Scene> = {
     for (let step = 0; step < limit; step++) {
       const { x, labels } = batch(step, context.replicaIdInSyncGroup);
       trainer.step(() => {
+        const isHere = isCulprit && step === 3;
+        if (isInBackward(args.fault)) {
+          // Recorded first, so backward comes to it last: the packs of all other variables are full by then.
+          const trap = tf.customGrad((value) => ({
+            value: (value as tf.Tensor).clone(),
+            gradFunc: (dy: tf.Tensor) => {
+              if (isHere) misbehave(args.fault as string);
+              return dy.clone();
+            },
+          }));
+          const trapped = trap(spare);
+          return tf.add(model.loss(x, labels), trapped) as tf.Scalar;
+        }
         const loss = model.loss(x, labels);
-        if (!isCulprit || step !== 3) return loss;
+        if (!isHere) return loss;
         switch (args.fault) {
           case 'throw':
             throw new RangeError('the dog ate my batch');
@@ -312,6 +325,26 @@ const SCENES: Record<string, Scene> = {
     console.error('a line on standard error');
   },
 };
+
+const BACKWARD_FAULTS = ['hang in backward', 'loop in backward', 'throw in backward', 'exit in backward'];
+
+function isInBackward(fault: unknown): boolean {
+  return BACKWARD_FAULTS.includes(fault as string);
+}
+
+/** While the other replicas already sum the packs that this one has filled. */
+function misbehave(fault: string): void {
+  switch (fault) {
+    case 'hang in backward':
+      for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
+    case 'loop in backward':
+      for (;;);
+    case 'throw in backward':
+      throw new RangeError('the dog ate my gradient');
+    case 'exit in backward':
+      process.exit(4);
+  }
+}
 
 function withDecay(
   options: Parameters<ReplicaContext['trainer']>[1],
