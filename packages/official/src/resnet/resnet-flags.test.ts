@@ -80,6 +80,7 @@ const OURS = [
   'color',
   'lr_boundary_epochs',
   'random_flip',
+  'batch_norm_decay',
 ];
 
 function table(flags: FlagValues): Record<string, unknown> {

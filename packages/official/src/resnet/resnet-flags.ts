@@ -34,6 +34,7 @@ declare module '../utils/flags/flag-values.js' {
     weight_decay: number;
     lr_boundary_epochs: readonly string[] | null;
     random_flip: boolean;
+    batch_norm_decay: number;
   }
 }
 
@@ -179,6 +180,15 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     (value) => value === null || isAscending((value as readonly string[]).map(Number)),
     'lr_boundary_epochs should be epochs, none negative, ascending, such as 6,9.',
   );
+  flags.DEFINE_float({
+    name: 'batch_norm_decay',
+    default: 0.997,
+    lowerBound: 0,
+    upperBound: 1,
+    group,
+    key: true,
+    help: 'Ours: how much of the old value the moving averages of batch norm keep in a step. Evaluation uses them; the official 0.997 averages over the last 333 steps or so, which is too many while the learning rate is high: in the first epochs 0.9 evaluates what the network can do by then.',
+  });
   flags.DEFINE_bool({
     name: 'random_flip',
     default: true,

@@ -10,7 +10,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { Philox } from '../utils/random/philox.js';
 import { addRelu, batchNormInference, batchNormTraining } from './fused-ops.js';
 
-/** Decay of the moving averages, and epsilon, of every batch norm. */
+/** Decay of the moving averages unless told otherwise, and epsilon, of every batch norm. */
 export const BATCH_NORM_DECAY = 0.997;
 export const BATCH_NORM_EPSILON = 1e-5;
 /** The model's default version; the flag's default is 1. */
@@ -99,6 +99,7 @@ export interface StatisticSegment {
 interface BatchNorm {
   readonly gamma: tf.Variable;
   readonly beta: tf.Variable;
+  readonly decay: number;
   readonly mean: Float32Array;
   readonly variance: Float32Array;
   readonly meanTensor: tf.Tensor1D;
@@ -120,6 +121,8 @@ interface Block {
 export interface ModelOptions {
   /** Draw initial weights; false leaves kernels zero, for who is about to give them values. Default true. */
   readonly initialize?: boolean;
+  /** Decay of batch norm's moving averages. Default 0.997. */
+  readonly batchNormDecay?: number;
 }
 
 /**
@@ -142,13 +145,13 @@ export class Model {
   constructor(
     readonly plan: ResNetPlan,
     seed: number,
-    { initialize = true }: ModelOptions = {},
+    { initialize = true, batchNormDecay = BATCH_NORM_DECAY }: ModelOptions = {},
   ) {
     const { resnetVersion, numFilters, blockSizes, blockStrides, bottleneck } = plan;
     if (resnetVersion !== 1 && resnetVersion !== 2) {
       throw new Error('Resnet version should be 1 or 2. See README for citations.');
     }
-    const builder = new Builder(seed, initialize);
+    const builder = new Builder(seed, initialize, batchNormDecay);
     let channels = plan.imageShape[2];
     const conv = (kernelSize: number, filters: number, stride: number): Conv => {
       const layer = { kernel: builder.kernel([kernelSize, kernelSize, channels, filters]), stride };
@@ -299,15 +302,15 @@ function normalize(x: tf.Tensor4D, norm: BatchNorm, relu: boolean, training: boo
   const count = x.size / (x.shape[3] as number);
   return batchNormTraining(x, gamma, beta, options, (mean, variance) => {
     // TensorFlow's fused batch norm puts the unbiased variance (Bessel's correction) into the moving average.
-    accumulate(norm.mean, mean, 1);
-    accumulate(norm.variance, variance, count / Math.max(1, count - 1));
+    accumulate(norm.mean, mean, norm.decay, 1);
+    accumulate(norm.variance, variance, norm.decay, count / Math.max(1, count - 1));
   });
 }
 
-function accumulate(average: Float32Array, batch: Float32Array, correction: number): void {
+function accumulate(average: Float32Array, batch: Float32Array, decay: number, correction: number): void {
   for (let i = 0; i < average.length; i++) {
     const old = average[i] as number;
-    average[i] = old - (1 - BATCH_NORM_DECAY) * (old - correction * (batch[i] as number));
+    average[i] = old - (1 - decay) * (old - correction * (batch[i] as number));
   }
 }
 
@@ -321,6 +324,7 @@ class Builder {
   constructor(
     seed: number,
     private readonly initialize: boolean,
+    private readonly decay: number,
   ) {
     this.#random = new Philox(seed);
   }
@@ -335,7 +339,7 @@ class Builder {
     const name = this.#layer('batch_normalization');
     const gamma = this.#variable(`${name}/gamma`, [channels], 1);
     const beta = this.#variable(`${name}/beta`, [channels], 0);
-    const norm = { gamma, beta } as { -readonly [K in keyof BatchNorm]: BatchNorm[K] };
+    const norm = { gamma, beta, decay: this.decay } as { -readonly [K in keyof BatchNorm]: BatchNorm[K] };
     this.#norms.push({
       name,
       channels,

@@ -41,6 +41,7 @@ export interface ReplicaArguments {
   /** One batch of made-up data instead of files. */
   readonly synthetic: boolean;
   readonly randomFlip: boolean;
+  readonly batchNormDecay: number;
   readonly inputThreads: number;
   readonly inputAhead: number;
   readonly stopThreshold: number | null;
@@ -132,7 +133,7 @@ class Run {
   ) {
     this.#schedule = args.schedule;
     applyPrecision(args.dtype);
-    this.#model = new Model(args.plan, args.seed);
+    this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
     const { weightDecay, decayExcept, momentum, lossScale } = args;
     this.#trainer = context.trainer(this.#model.variables, {
       optimizer: { kind: 'momentum', momentum },

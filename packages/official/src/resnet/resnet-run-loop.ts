@@ -148,6 +148,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     validation,
     synthetic,
     randomFlip: FLAGS.random_flip,
+    batchNormDecay: FLAGS.batch_norm_decay,
     inputThreads: FLAGS.datasets_num_private_threads ?? 1,
     inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
     stopThreshold: FLAGS.stop_threshold,
