@@ -25,6 +25,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on CIFAR-10, with the flags of the Model Garden (cifar10_main).',
     load: () => import('./commands/cifar10.js'),
   },
+  'download-cifar10': {
+    summary: 'Fetch CIFAR-10 (162 MB) and unpack it.',
+    load: () => import('./commands/download-cifar10.js'),
+  },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),
