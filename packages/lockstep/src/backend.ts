@@ -6,7 +6,8 @@ import { registerDeviceProvider } from '@lockstep/distribute';
 
 /** @throws OneDnnNotFoundError when oneDNN is wanted and not installed. */
 export async function registerBackend(argv: readonly string[]): Promise<void> {
-  if (wantsCpu(argv)) return;
+  // Who asks for help may have nothing installed yet.
+  if (wantsCpu(argv) || argv.some((word) => /^--?(h|help|helpfull)(=|$)/.test(word))) return;
   const { deviceProvider, loadLibrary } = await import('@lockstep/onednn');
   loadLibrary();
   registerDeviceProvider(deviceProvider);
