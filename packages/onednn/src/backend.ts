@@ -26,6 +26,8 @@ export class OneDnnBackend extends MathBackendCPU {
   readonly runtime: Runtime;
   /** Element type of the activations that convolutions produce. */
   precision: Precision;
+  /** Data that the running kernel has allocated; null between kernels. */
+  #made: DataId[] | null = null;
 
   /** @throws OneDnnNotFoundError when the library is not installed. */
   constructor(options: OneDnnBackendOptions = {}) {
@@ -111,12 +113,28 @@ export class OneDnnBackend extends MathBackendCPU {
     this.data.delete(result.dataId);
   }
 
+  /** Runs a kernel. If it fails, what it had allocated is given back: out of memory must not become less memory. */
+  attempt<T>(kernel: () => T): T {
+    const outer = this.#made;
+    const made: DataId[] = [];
+    this.#made = made;
+    try {
+      return kernel();
+    } catch (error) {
+      for (const dataId of made) if (this.data.has(dataId)) this.disposeData(dataId, true);
+      throw error;
+    } finally {
+      this.#made = outer;
+    }
+  }
+
   /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
   allocate(shape: number[], dtype: DataType = 'float32', layout: NativeLayout | null = null): TensorInfo {
     const dataId = newDataId();
     const plain = layout && layout.current !== layout.plain ? layout : null;
     const storage = TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, util.sizeFromShape(shape), plain);
     this.data.set(dataId, storage as never);
+    this.#made?.push(dataId);
     return { dataId, shape, dtype };
   }
 

@@ -22,13 +22,13 @@ function child(source: string, LOCKSTEP_VERBOSE: string): string {
   return stderr;
 }
 
-const work = `tf.conv2d(tf.ones([1, 8, 8, 16]), tf.ones([3, 3, 16, 16]), 1, 'same').dataSync(); tf.topk(tf.tensor1d([3, 1]), 1);`;
+const work = `tf.conv2d(tf.ones([1, 8, 8, 32]), tf.ones([3, 3, 32, 32]), 1, 'same').dataSync(); tf.topk(tf.tensor1d([3, 1]), 1);`;
 
 test('LOCKSTEP_VERBOSE=1 prints a line per kernel and a summary, =summary the summary alone, unset nothing', () => {
   const lines = child(work, '1');
   assert.match(
     lines,
-    /lockstep,onednn,convolution_forward f32 in \[1,8,8,16\] filter \[3,3,16,16\] stride 1,.*,\d+\.\d+ ms/,
+    /lockstep,onednn,convolution_forward f32 in \[1,8,8,32\] filter \[3,3,32,32\] stride 1,.*,\d+\.\d+ ms/,
   );
   assert.match(lines, /lockstep,cpu,TopK \[2\],tfjs,/);
   assert.match(lines, /kernel +calls +ms +%/);

@@ -21,6 +21,8 @@ export class Scratchpad {
   address(byteLength: number): number {
     if (this.#buffer === null || this.#buffer.byteLength < byteLength) {
       if (this.#buffer) this.pool.release(this.#buffer);
+      // Forgotten before the next is asked for: that may be refused.
+      this.#buffer = null;
       this.#buffer = this.pool.acquire(byteLength);
     }
     return this.#buffer.address;

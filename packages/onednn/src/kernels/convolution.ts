@@ -389,7 +389,8 @@ const fusedConv2D = kernel<
   const info = conv2DInfo(x.shape, filter.shape, attrs);
   if (!postOps || !info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
   const key = `${bias ? 'bias' : ''} ${attrs.activation ?? 'linear'} ${attrs.leakyreluAlpha ?? ''}`;
-  return forward(backend, x, filter, info, { bias: Boolean(bias), postOps, key }, bias);
+  const isPlain = !bias && postOps.length === 0;
+  return forward(backend, x, filter, info, isPlain ? NO_EPILOGUE : { bias: Boolean(bias), postOps, key }, bias);
 });
 
 /** A TensorFlow.js activation name as post-operations; null for one that oneDNN does not fuse the same way. */

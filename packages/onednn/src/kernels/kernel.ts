@@ -61,7 +61,7 @@ export function registerKernels(
     });
   }
   for (const [name, run] of decorate(complete)) {
-    const kernelFunc = run as unknown as KernelFunc;
+    const kernelFunc = ((call: KernelCall) => call.backend.attempt(() => run(call))) as unknown as KernelFunc;
     if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
     registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
   }

@@ -122,10 +122,16 @@ export class TensorStorage {
   /** Computes what was deferred. Every access to the data goes through here first. */
   resolve(): void {
     if (this.#pending === null) return;
-    const { reads, compute } = this.#pending;
+    const pending = this.#pending;
     this.#pending = null;
-    compute();
-    for (const storage of reads) storage.#release();
+    try {
+      pending.compute();
+    } catch (error) {
+      // Out of memory: whoever frees some may ask again.
+      this.#pending = pending;
+      throw error;
+    }
+    for (const storage of pending.reads) storage.#release();
   }
 
   /** What the data will be made of; null once it is there. */
