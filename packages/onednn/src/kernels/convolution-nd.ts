@@ -12,7 +12,7 @@ import type { ConvolutionShape, MemoryDescriptor, PostOp } from '../ffi/dnnl.js'
 import { blocked, channelsFirst, channelsLast, fillsBlocks } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { activationPostOps, plainAddress } from './convolution.js';
+import { activationPostOps, isMiscomputed, plainAddress } from './convolution.js';
 import { isFloat, kernel } from './kernel.js';
 
 type Direction = 'forward' | 'backward_data' | 'backward_weights';
@@ -392,7 +392,8 @@ const conv3D = kernel<{ x: TensorInfo; filter: TensorInfo }, Conv3DAttrs>(
   'Conv3D',
   ({ inputs: { x, filter }, attrs, backend }) => {
     const geometry = isFloat(x, filter) ? conv3DGeometry(x.shape, filter.shape, attrs) : null;
-    return geometry && forward(backend, x, filter, geometry);
+    if (!geometry || isMiscomputed(backend, x.shape, geometry.outShape, geometry.shape.strides)) return null;
+    return forward(backend, x, filter, geometry);
   },
 );
 

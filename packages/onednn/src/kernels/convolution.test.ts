@@ -159,3 +159,21 @@ test('FusedConv2D adds the bias and applies the activation', async () => {
     }
   }
 });
+
+test('one channel in, one column out, and strides that differ (oneDNN 3.7 errs there)', async () => {
+  for (const output of [1, 4]) {
+    const attrs = { dilations: [1, 1], pad: 'valid' };
+    await assertSameAsCpu(() => [
+      ...run(
+        'Conv2D',
+        { x: toTensor(sample([1, 3, 3, 1], 1)), filter: toTensor(sample([1, 2, 1, output], 2)) },
+        { ...attrs, strides: [1, 2], dataFormat: 'NHWC' },
+      ),
+      ...run(
+        'Conv3D',
+        { x: toTensor(sample([1, 2, 3, 3, 1], 1)), filter: toTensor(sample([1, 1, 2, 1, output], 2)) },
+        { ...attrs, strides: [1, 1, 2], dilations: [1, 1, 1], dataFormat: 'NDHWC' },
+      ),
+    ]);
+  }
+});

@@ -322,7 +322,8 @@ const conv2D = kernel<{ x: TensorInfo; filter: TensorInfo }, ConvolutionAttrs>(
     const { x, filter } = inputs;
     if (!isFloat(x, filter)) return null;
     const info = conv2DInfo(x.shape, filter.shape, attrs);
-    return info && forward(backend, x, filter, info, NO_EPILOGUE);
+    if (!info || isMiscomputed(backend, x.shape, info.outShape, [info.strideHeight, info.strideWidth])) return null;
+    return forward(backend, x, filter, info, NO_EPILOGUE);
   },
 );
 
@@ -388,10 +389,25 @@ const fusedConv2D = kernel<
   const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
   const info = conv2DInfo(x.shape, filter.shape, attrs);
   if (!postOps || !info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
+  if (isMiscomputed(backend, x.shape, info.outShape, [info.strideHeight, info.strideWidth])) return null;
   const key = `${bias ? 'bias' : ''} ${attrs.activation ?? 'linear'} ${attrs.leakyreluAlpha ?? ''}`;
   const isPlain = !bias && postOps.length === 0;
   return forward(backend, x, filter, info, isPlain ? NO_EPILOGUE : { bias: Boolean(bias), postOps, key }, bias);
 });
+
+/**
+ * oneDNN 3.7's brgemm convolution takes the wrong stride where one channel comes in, one column goes out, and the strides
+ * differ; rows after the first are then zero. Such images are small.
+ */
+export function isMiscomputed(
+  { runtime }: OneDnnBackend,
+  inShape: readonly number[],
+  outShape: readonly number[],
+  strides: readonly number[],
+): boolean {
+  if (runtime.dnnl.version.major < 3 || inShape.at(-1) !== 1 || outShape.at(-2) !== 1) return false;
+  return strides.some((stride) => stride !== strides[0]);
+}
 
 /** A TensorFlow.js activation name as post-operations; null for one that oneDNN does not fuse the same way. */
 export function activationPostOps(activation: string | undefined, alpha = 0.2): readonly PostOp[] | null {
