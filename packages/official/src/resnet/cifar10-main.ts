@@ -7,7 +7,7 @@ import { launchedProcess } from '@lockstep/distribute';
 import { readCifar10 } from '../data/cifar10-data.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 import { benchmarkContext } from '../utils/logs/logger.js';
-import { createScreen } from '../utils/progress/screen.js';
+import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
 import { cifar10Plan } from './resnet-model.js';
@@ -46,14 +46,19 @@ export async function main(argv: readonly string[], io: MainIo = {}): Promise<nu
       summary: 'Trains a ResNet on CIFAR-10, as the Model Garden does.',
     }),
   );
-  const interrupt = io.signal ? null : listenForInterrupt(err);
+  // Once there is a bar on the screen, lines go above it.
+  const voice = { say: (line: string) => err(`${line}\n`) };
+  const interrupt = io.signal ? null : listenForInterrupt(voice);
   try {
     const { help } = parseFlags(argv, flags);
     if (help) {
       out(help.text);
       return 0;
     }
-    const result = await runCifar(flags, { ...io, signal: io.signal ?? (interrupt as Interrupt).signal });
+    const signal = io.signal ?? (interrupt as Interrupt).signal;
+    const result = await runCifar(flags, { ...io, signal }, (screen) => {
+      voice.say = (line) => screen.log.info(line);
+    });
     if (result === null) return 1;
     io.onResult?.(result);
     return result.interrupted ? INTERRUPTED : 0;
@@ -69,8 +74,12 @@ export async function main(argv: readonly string[], io: MainIo = {}): Promise<nu
   }
 }
 
-/** Upstream's run_cifar: null where upstream returns without training. */
-export async function runCifar(flags: FlagValues, io: MainIo = {}): Promise<ResnetMainResult | null> {
+/** Upstream's run_cifar: null where upstream returns without training. `onScreen` gets where the run speaks. */
+export async function runCifar(
+  flags: FlagValues,
+  io: MainIo = {},
+  onScreen?: (screen: Screen) => void,
+): Promise<ResnetMainResult | null> {
   const { FLAGS } = flags;
   if (FLAGS.image_bytes_as_serving_input) {
     (io.err ?? ((text) => process.stderr.write(text)))(
@@ -89,6 +98,7 @@ export async function runCifar(flags: FlagValues, io: MainIo = {}): Promise<Resn
   const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
   // One process speaks for a run of many.
   const screen = createScreen(FLAGS, { ...io, silent: (launchedProcess()?.rank ?? 0) > 0 });
+  onScreen?.(screen);
   try {
     return await benchmarkContext(
       FLAGS,
@@ -120,7 +130,7 @@ interface Interrupt {
  * The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. `lockstep launch` sends SIGUSR2,
  * which mpirun hands on to all ranks and which, unlike Ctrl-C, does not make it end them soon after.
  */
-function listenForInterrupt(err: (text: string) => void): Interrupt {
+function listenForInterrupt(voice: { say(line: string): void }): Interrupt {
   const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', ...(launchedProcess() ? (['SIGUSR2'] as const) : [])];
   const controller = new AbortController();
   let firstAt = 0;
@@ -130,7 +140,7 @@ function listenForInterrupt(err: (text: string) => void): Interrupt {
       process.exit(INTERRUPTED);
     }
     firstAt = performance.now();
-    err('\nStopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.\n');
+    voice.say('Stopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.');
     controller.abort(new Error('Interrupted.'));
   };
   for (const signal of signals) process.on(signal, listener);

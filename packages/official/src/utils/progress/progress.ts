@@ -1,8 +1,10 @@
 /**
  * What a person sees of a long run: on a terminal one bar with epoch, step, loss, accuracy, images a second and time left;
  * elsewhere plain lines at sensible intervals. Never both.
+ *
+ * The bar is one line that is written over itself. It fits the terminal, however narrow, and hides nothing: no cursor, no
+ * screen mode, so a program that is killed leaves the terminal as it was.
  */
-import { MultiBar, type SingleBar } from 'cli-progress';
 import pc from 'picocolors';
 
 /** A moment of training. */
@@ -37,9 +39,6 @@ export interface Progress {
   finish(): void;
 }
 
-const FORMAT =
-  '{bar} epoch {epoch}/{epochs} · step {value}/{total} · loss {loss} · accuracy {accuracy} · {rate} images/s · {left} left';
-
 /** Default stream: standard error, so that standard output stays for results. */
 export function createProgress(options: ProgressOptions): Progress {
   const stream = options.stream ?? process.stderr;
@@ -47,57 +46,85 @@ export function createProgress(options: ProgressOptions): Progress {
   return new PlainProgress(options, stream);
 }
 
-class BarProgress implements Progress {
-  readonly #bars: MultiBar;
-  #bar: SingleBar | null = null;
-  readonly #started = performance.now();
-  #first: number | null = null;
+const REDRAW_MS = 100;
+const CLEAR_LINE = '\r\x1b[K';
+const DEFAULT_COLUMNS = 80;
+const SEPARATOR = ' · ';
 
-  constructor(options: ProgressOptions, stream: NodeJS.WriteStream) {
-    const colors = pc.createColors(options.color);
-    this.#bars = new MultiBar({
-      format: FORMAT.replace('{bar}', colors.cyan('{bar}')),
-      barsize: 20,
-      stream,
-      hideCursor: true,
-      clearOnComplete: false,
-      stopOnComplete: false,
-      forceRedraw: true,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
-    });
+class BarProgress implements Progress {
+  readonly #pace = new Pace();
+  readonly #colors: ReturnType<typeof pc.createColors>;
+  #state: TrainingProgress | null = null;
+  #drawnAt = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    options: ProgressOptions,
+    private readonly stream: NodeJS.WriteStream,
+  ) {
+    this.#colors = pc.createColors(options.color);
   }
 
   update(state: TrainingProgress): void {
-    this.#first ??= state.step - 1;
-    const payload = { ...texts(state), left: timeLeft(state, this.#first, this.#started) };
-    if (this.#bar) {
-      this.#bar.setTotal(state.steps);
-      this.#bar.update(state.step, payload);
-    } else this.#bar = this.#bars.create(state.steps, state.step, payload);
+    this.#pace.add(state);
+    this.#state = state;
+    if (performance.now() - this.#drawnAt >= REDRAW_MS || state.step === state.steps) this.#draw();
   }
 
   message(line: string): void {
-    if (!this.#bar) {
-      // Before the first step there is no bar to keep out of the way of.
-      process.stderr.write(`${line}\n`);
-      return;
+    if (this.#state === null) this.stream.write(`${line}\n`);
+    else {
+      this.stream.write(`${CLEAR_LINE}${line}\n`);
+      this.#draw();
     }
-    this.#bars.log(`${line}\n`);
-    this.#bars.update();
   }
 
   finish(): void {
-    this.#bars.update();
-    this.#bars.stop();
+    if (this.#state === null) return;
+    this.#draw();
+    this.stream.write('\n');
+    this.#state = null;
   }
+
+  #draw(): void {
+    const state = this.#state as TrainingProgress;
+    this.#drawnAt = performance.now();
+    // One column less: a full line would wrap on some terminals, and could not be written over.
+    const { bar, text } = barLine(state, this.#pace.left(state), (this.stream.columns || DEFAULT_COLUMNS) - 1);
+    this.stream.write(`${CLEAR_LINE}${this.#colors.cyan(bar)}${text}`);
+  }
+}
+
+/** What fits into so many columns: of the figures the most wanted, in their usual order; then a bar in what is left. */
+export function barLine(state: TrainingProgress, left: string, columns: number): { bar: string; text: string } {
+  const { epoch, epochs, loss, accuracy, rate } = texts(state);
+  const parts = [
+    { text: `epoch ${epoch}/${epochs}`, wanted: 1 },
+    { text: `step ${state.step}/${state.steps}`, wanted: 6 },
+    { text: `loss ${loss}`, wanted: 4 },
+    { text: `accuracy ${accuracy}`, wanted: 2 },
+    { text: `${rate} images/s`, wanted: 5 },
+    { text: `${left} left`, wanted: 3 },
+  ];
+  const width = (count: number) =>
+    parts.filter(({ wanted }) => wanted <= count).reduce((sum, { text }) => sum + text.length, 0) +
+    SEPARATOR.length * (count - 1);
+  let count = parts.length;
+  while (count > 1 && width(count) > columns) count--;
+  const text = parts
+    .filter(({ wanted }) => wanted <= count)
+    .map((part) => part.text)
+    .join(SEPARATOR)
+    .slice(0, columns);
+  const cells = Math.min(24, columns - text.length - 1);
+  if (cells < 5) return { bar: '', text };
+  const full = Math.round(cells * Math.min(1, state.step / Math.max(1, state.steps)));
+  return { bar: '█'.repeat(full) + '░'.repeat(cells - full), text: ` ${text}` };
 }
 
 class PlainProgress implements Progress {
   #lastStep: number | null = null;
   #lastTime = performance.now();
-  readonly #started = performance.now();
-  #first: number | null = null;
+  readonly #pace = new Pace();
 
   constructor(
     private readonly options: ProgressOptions,
@@ -106,8 +133,8 @@ class PlainProgress implements Progress {
 
   update(state: TrainingProgress): void {
     if (this.options.style === 'none') return;
+    this.#pace.add(state);
     const now = performance.now();
-    this.#first ??= state.step - 1;
     const isFirst = this.#lastStep === null;
     const steps = state.step - (this.#lastStep ?? 0);
     const isDue =
@@ -116,9 +143,8 @@ class PlainProgress implements Progress {
     this.#lastStep = state.step;
     this.#lastTime = now;
     const { epoch, epochs, loss, accuracy, rate } = texts(state);
-    const left = timeLeft(state, this.#first, this.#started);
     this.stream.write(
-      `epoch ${epoch}/${epochs}  step ${state.step}/${state.steps}  loss ${loss}  accuracy ${accuracy}  ${rate} images/s  ${left} left\n`,
+      `epoch ${epoch}/${epochs}  step ${state.step}/${state.steps}  loss ${loss}  accuracy ${accuracy}  ${rate} images/s  ${this.#pace.left(state)} left\n`,
     );
   }
 
@@ -139,10 +165,20 @@ function texts({ epoch, epochs, loss, accuracy, imagesPerSecond }: TrainingProgr
   };
 }
 
-/** By the average pace since this run's first step. */
-function timeLeft({ step, steps }: TrainingProgress, first: number, started: number): string {
-  const perStep = (performance.now() - started) / Math.max(1, step - first);
-  return duration(((steps - step) * perStep) / 1000);
+/** Time left by the average pace since the first step that was seen: that one is not counted, it also sets things up. */
+class Pace {
+  #first: { step: number; time: number } | null = null;
+
+  add({ step }: TrainingProgress): void {
+    this.#first ??= { step, time: performance.now() };
+  }
+
+  left({ step, steps }: TrainingProgress): string {
+    const first = this.#first;
+    if (step >= steps) return duration(0);
+    if (first === null || step <= first.step) return '…';
+    return duration(((steps - step) * (performance.now() - first.time)) / (step - first.step) / 1000);
+  }
 }
 
 /** 95 → '1m 35s'. */
