@@ -1,6 +1,7 @@
 /**
- * How `lockstep launch` learns a job's exit status where mpirun does not tell it: with --enable-recovery mpirun reports
- * success whatever its processes do. The chief then prints a marked line, which launch takes out of the output.
+ * How `lockstep launch` learns a job's exit status where mpirun does not tell it: the chief prints a marked line at its end,
+ * which launch takes out of the output. With --enable-recovery mpirun reports success whatever its processes do; and cut off
+ * from a machine it goes on waiting for it when everybody else has ended.
  */
 import { launchedProcess } from '@lockstep/distribute';
 
@@ -22,6 +23,8 @@ export class StatusFilter {
   constructor(
     private readonly mark: string,
     private readonly write: (text: string) => void,
+    /** Told when the chief has reported. */
+    private readonly onStatus: () => void = () => {},
   ) {}
 
   push(text: string): void {
@@ -30,7 +33,10 @@ export class StatusFilter {
     for (const line of lines) {
       const at = line.indexOf(`${this.mark} `);
       if (at < 0) this.write(`${line}\n`);
-      else this.status = Number(line.slice(at + this.mark.length + 1));
+      else {
+        this.status = Number(line.slice(at + this.mark.length + 1));
+        this.onStatus();
+      }
     }
   }
 

@@ -5,7 +5,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Host, mpirunCommand, NUM_PS_VARIABLE, parseHostfile, parseHosts, shellQuote } from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
@@ -19,6 +19,8 @@ const INTERRUPTED = 130;
 const NOT_FOUND = 127;
 /** Exit status of the mains for bad flags: trying again would not help. */
 const USAGE = 2;
+/** mpirun may wait for a machine that it cannot reach any more; how long after the chief's end, beside twice the grace. */
+const LINGER_MS = 10_000;
 /** Between a failure and the next try: sockets close, and a person can press Ctrl-C. */
 const PAUSE_MS = 2_000;
 
@@ -190,7 +192,7 @@ async function launch(options: LaunchOptions): Promise<number> {
     for (let restarts = 0; ; restarts++) {
       const command = composeCommand(options, restarts > 0);
       say(shellQuote(command));
-      const status = await run(command, interrupt, isRecoverable(options));
+      const status = await run(command, interrupt, options);
       if (status === 0) return 0;
       if (interrupt.isInterrupted) return INTERRUPTED;
       const left = options.maxRestarts - restarts;
@@ -210,14 +212,29 @@ async function launch(options: LaunchOptions): Promise<number> {
 }
 
 /** Runs mpirun with our output. In a group of its own: the terminal's Ctrl-C then reaches it once, through us. */
-function run([program, ...words]: string[], interrupt: Interrupt, recovers: boolean): Promise<number> {
+function run([program, ...words]: string[], interrupt: Interrupt, options: LaunchOptions): Promise<number> {
+  const recovers = isRecoverable(options);
+  const isMarked = isCommand(options.command[0] as string);
   const mark = `lockstep-status-${randomUUID()}`;
-  const args = recovers ? ['-x', `${STATUS_MARK_VARIABLE}=${mark}`, ...words] : words;
+  const args = isMarked ? ['-x', `${STATUS_MARK_VARIABLE}=${mark}`, ...words] : words;
   const child = spawn(program as string, args, {
-    stdio: ['ignore', 'inherit', recovers ? 'pipe' : 'inherit'],
+    stdio: ['ignore', 'inherit', isMarked ? 'pipe' : 'inherit'],
     detached: true,
   });
-  const filter = new StatusFilter(mark, (text) => process.stderr.write(text));
+  let timer: NodeJS.Timeout | null = null;
+  const limitMs = 2000 * options.graceSeconds + LINGER_MS;
+  const filter = new StatusFilter(
+    mark,
+    (text) => process.stderr.write(text),
+    () => {
+      timer = setTimeout(() => {
+        process.stderr.write(
+          `lockstep launch: mpirun has not ended ${limitMs / 1000} s after the chief; it waits for a machine that does not answer, and is ended.\n`,
+        );
+        killWithChildren(child.pid as number);
+      }, limitMs);
+    },
+  );
   child.stderr?.setEncoding('utf8').on('data', (text: string) => filter.push(text));
   return new Promise((resolve, reject) => {
     const release = interrupt.forwardTo((signal) => child.kill(signal));
@@ -233,12 +250,34 @@ function run([program, ...words]: string[], interrupt: Interrupt, recovers: bool
     child.once('close', (status, signal) => {
       release();
       filter.end();
+      if (timer) clearTimeout(timer);
+      if (signal === 'SIGKILL' && filter.status !== null) return resolve(filter.status);
       // mpirun says 0 then, even of a job that was ended; a chief that is not there any more has not succeeded.
       if (recovers) return resolve(filter.status ?? (status || 1));
       // As a shell counts.
       resolve(status ?? (signal === null ? 1 : 128 + (SIGNALS[signal] ?? 0)));
     });
   });
+}
+
+/** mpirun and what it has started here: ssh, which would hold our output open. */
+function killWithChildren(pid: number): void {
+  let children: number[] = [];
+  try {
+    const lists = readdirSync(`/proc/${pid}/task`).map((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8'),
+    );
+    children = lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+  } catch {
+    // Not Linux, or it has ended meanwhile.
+  }
+  for (const one of [pid, ...children]) {
+    try {
+      process.kill(one, 'SIGKILL');
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
 }
 
 /** Of `mpirun`; 0 where that cannot be known. */

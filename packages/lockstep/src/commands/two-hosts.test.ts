@@ -1,0 +1,72 @@
+/** Training on two hosts with a network between them: the same weights as on one, and what happens when the cable is pulled. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { prepareDigits } from '@lockstep/official/data/digits';
+import { BIN, lockstep, start, whyNoMpirun } from '../testing-process.js';
+import { TwoHosts, whyNoTwoHosts } from '../testing-two-hosts.js';
+
+const STEPS = 60;
+
+describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lockstep-hosts-'));
+  let hosts: TwoHosts;
+  let data = '';
+  const flags = (modelDir: string, ...more: string[]) => [
+    'cifar10',
+    `--data_dir=${data}`,
+    `--model_dir=${join(folder, modelDir)}`,
+    ...['--resnet_size=8', '--train_epochs=1', `--max_train_steps=${STEPS}`, '--save_checkpoints_steps=20'],
+    ...['--seed=1', '--hooks=', '--progress=plain', '--intra_op_parallelism_threads=1'],
+    ...more,
+  ];
+  const launch = () => {
+    const limits = ['--worker_lost_secs=4', '--worker_late_secs=1'];
+    const mpirunArgs = `--mpirun_args=--tag-output --mca plm_rsh_agent ${hosts.agent}`;
+    const words = ['launch', `--hosts=${hosts.hosts}`, mpirunArgs, '--grace_secs=2', '--'];
+    const [program, args] = hosts.command(
+      process.execPath,
+      BIN,
+      ...words,
+      ...flags('model', '--batch_size=16', ...limits),
+    );
+    return start(program, args, { environment: hosts.environment });
+  };
+
+  before(() => {
+    data = prepareDigits(join(folder, 'digits'));
+    hosts = new TwoHosts(`lockstep-test-${process.pid}`, folder);
+  });
+  after(() => {
+    hosts?.remove();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('the cable is pulled: the chief names the rank that is out of reach, and the job ends', async () => {
+    const running = launch();
+    await running.until(/Saved checkpoint .*ckpt-20\./);
+    const pulled = performance.now();
+    hosts.link('down');
+    const result = await running.result;
+    assert.equal(result.status, 1, result.describe());
+    assert.match(
+      result.ranks[0] as string,
+      /Rank 1 \(host host-b, process \d+\) was lost: .*Rank 0 of 2 was .*\(collective \d+, step \d+\)/,
+      result.describe(),
+    );
+    assert.ok(performance.now() - pulled < 60_000, result.describe());
+    hosts.link('up');
+  });
+
+  it('the same command goes on, to the weights of one host, bit by bit', async () => {
+    const whole = await lockstep(flags('whole', '--batch_size=32', '--num_cpus=2', '--distribution_strategy=mirrored'));
+    assert.equal(whole.status, 0, whole.describe());
+    const result = await launch().result;
+    assert.equal(result.status, 0, result.describe());
+    assert.match(result.output, /Restored step [24]0 from/);
+    const read = (modelDir: string) => readFileSync(join(folder, modelDir, `ckpt-${STEPS}.safetensors`));
+    assert.ok(read('model').equals(read('whole')), 'the checkpoints differ');
+  });
+});

@@ -1,0 +1,57 @@
+/**
+ * For tests: two hosts on this machine, as network namespaces joined by a link (scripts/two-hosts.sh). Not part of the package.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const SCRIPT = fileURLToPath(new URL('../../../scripts/two-hosts.sh', import.meta.url));
+
+/** Why there cannot be two hosts here, or false: fits node:test's `skip`. */
+export function whyNoTwoHosts(): string | false {
+  if (process.platform !== 'linux') return 'network namespaces are Linux';
+  if (process.getuid?.() !== 0) return 'network namespaces need root';
+  if (spawnSync('ip', ['-V']).status !== 0 || spawnSync('tc', ['-V']).status !== 0) {
+    return 'iproute2 is not installed (apt-get install iproute2)';
+  }
+  const name = `lockstep-${process.pid}`;
+  const tried = spawnSync(SCRIPT, ['up', name], { encoding: 'utf8' });
+  const entered = tried.status === 0 ? spawnSync(SCRIPT, ['exec', name, 'a', 'true'], { encoding: 'utf8' }) : tried;
+  spawnSync(SCRIPT, ['down', name]);
+  return entered.status === 0 ? false : `network namespaces are not permitted: ${entered.stderr.trim().split('\n')[0]}`;
+}
+
+/** See the file's head. */
+export class TwoHosts {
+  readonly hosts = '10.77.0.1:1,10.77.0.2:1';
+  readonly environment: NodeJS.ProcessEnv;
+  readonly agent: string;
+
+  /** @param folder Where the launch agent's file may lie. @param rate As tc writes it. */
+  constructor(
+    readonly name: string,
+    folder: string,
+    rate = '1gbit',
+  ) {
+    execFileSync(SCRIPT, ['up', name, rate]);
+    this.environment = { LOCKSTEP_TWO_HOSTS: name };
+    // mpirun takes a program's name, and splits arguments off at blanks.
+    this.agent = join(folder, 'agent.sh');
+    writeFileSync(this.agent, `#!/bin/sh\nexec '${SCRIPT}' agent "$@"\n`);
+    chmodSync(this.agent, 0o755);
+  }
+
+  /** A command on the first host, as a program and its arguments. */
+  command(...words: string[]): [string, string[]] {
+    return [SCRIPT, ['exec', this.name, 'a', ...words]];
+  }
+
+  link(state: 'up' | 'down'): void {
+    execFileSync(SCRIPT, ['link', this.name, state]);
+  }
+
+  remove(): void {
+    spawnSync(SCRIPT, ['down', this.name]);
+  }
+}
