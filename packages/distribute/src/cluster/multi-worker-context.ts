@@ -66,7 +66,7 @@ export class MultiWorkerContext implements ContextMembers {
       copyValues(tensor, flat.subarray(offset, offset + tensor.size));
       offset += tensor.size;
     }
-    const size = Math.max(1, Math.ceil(flat.length / this.parts.numPacks));
+    const size = Math.max(1, Math.ceil(flat.length / (this.parts.numPacks ?? 1)));
     const works = [];
     for (let start = 0; start < flat.length; start += size) {
       works.push(this.communicator.allReduceGradients(flat.subarray(start, start + size)));

@@ -29,7 +29,10 @@ export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
   readonly devices?: readonly string[];
   /** AUTO sums in rank order; RING forces the ring; NCCL needs NVIDIA GPUs. Default AUTO. */
   readonly communication?: CollectiveCommunicationName;
-  /** Packs that gradients are cut into. Default 1. */
+  /**
+   * Packs that gradients are cut into; each starts its journey when it is full, while backward goes on. Default: as many as
+   * make packs of about 8 MB, at least one.
+   */
   readonly numPacks?: number;
   /** 'bf16' halves what travels between workers; sums are taken in float32 all the same. Default 'f32'. */
   readonly gradientDtype?: 'f32' | 'bf16';
@@ -45,16 +48,19 @@ export class MultiWorkerMirroredStrategy implements Strategy {
   readonly name = 'MultiWorkerMirroredStrategy';
   readonly devices: readonly DeviceDescription[];
   readonly cluster: Cluster;
-  readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'numPacks' | 'gradientDtype'>>;
+  readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'gradientDtype'>> & {
+    readonly numPacks: number | null;
+  };
   readonly #job: Job;
 
   /** @throws NotLaunchedError with the command to type; RangeError for NCCL without NVIDIA GPUs. */
   constructor(options: MultiWorkerMirroredStrategyOptions = {}) {
-    const { communication = 'AUTO', numPacks = 1, gradientDtype = 'f32' } = options;
+    const { communication = 'AUTO', gradientDtype = 'f32' } = options;
+    const numPacks = options.numPacks ?? null;
     if (!['AUTO', 'RING', 'NCCL'].includes(communication)) {
       throw new RangeError(`communication must be AUTO, RING or NCCL, got '${communication}'.`);
     }
-    if (!Number.isInteger(numPacks) || numPacks < 1) {
+    if (numPacks !== null && (!Number.isInteger(numPacks) || numPacks < 1)) {
       throw new RangeError(`numPacks must be a positive integer, got ${numPacks}.`);
     }
     if (gradientDtype !== 'f32' && gradientDtype !== 'bf16') {
@@ -102,7 +108,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
 
   get crossDeviceOpsDescription(): string {
     const { communication, numPacks, gradientDtype } = this.#options;
-    return `CollectiveAllReduce(${communication}, num_packs=${numPacks}, gradient_dtype=${gradientDtype})`;
+    return `CollectiveAllReduce(${communication}, num_packs=${numPacks ?? 'auto'}, gradient_dtype=${gradientDtype})`;
   }
 
   /**
@@ -116,7 +122,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
       options.threadsPerReplica,
     );
     const { numPacks, communication, gradientDtype } = this.#options;
-    const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks).toConfig() };
+    const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks ?? 1).toConfig() };
     if (this.numWorkers === 1) return (await runReplicas(spec, module, args, options)) as Result[];
     const group = this.#job.join();
     const inner: MultiWorkerArguments = {

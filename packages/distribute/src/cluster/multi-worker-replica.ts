@@ -16,7 +16,8 @@ export interface MultiWorkerArguments {
   readonly args: unknown;
   readonly group: MpiGroupHandle;
   readonly memory: FlatMemoryHandle;
-  readonly numPacks: number;
+  /** Null: by size. */
+  readonly numPacks: number | null;
   readonly wire: 'f32' | 'bf16';
   readonly algorithm: 'auto' | 'ring';
 }

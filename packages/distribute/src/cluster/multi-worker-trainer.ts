@@ -20,7 +20,8 @@ import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from '.
 export interface MultiWorkerTrainerContext {
   readonly communicator: HierarchicalCommunicator;
   readonly memory: FlatMemory;
-  readonly numPacks: number;
+  /** Null: by size. */
+  readonly numPacks: number | null;
   readonly wire: 'f32' | 'bf16';
   readonly algorithm: 'auto' | 'ring';
   /** Longest wait of a replica for its leader, in milliseconds. */
@@ -46,6 +47,9 @@ interface Pack {
   /** Parts with one rate of decay. */
   readonly runs: readonly Run[];
 }
+
+/** 8 MB of f32: long enough for the network's full rate, and most of a large model is on its way before backward ends. */
+const AUTO_PACK_ELEMENTS = 2 ** 21;
 
 /** Numbers that replicas tell each other in every step: loss, gradients produced, whether to stop. */
 const REPORT = 3;
@@ -97,7 +101,8 @@ export class MultiWorkerTrainer {
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     const rates = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     this.#decayed = this.segments.filter((_, i) => rates[i] !== 0);
-    this.#packs = cutIntoPacks(this.segments, rates, context.numPacks);
+    const numPacks = context.numPacks ?? Math.max(1, Math.round(offset / AUTO_PACK_ELEMENTS));
+    this.#packs = cutIntoPacks(this.segments, rates, numPacks);
     this.#packsOf = this.segments.map((segment) =>
       this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
     );

@@ -2,7 +2,13 @@
  * `lockstep bench resnet`: how fast a training step is, where its time goes, and how near it comes to the convolution bound.
  * With several replicas one replica with as many threads is measured first, in the same run, for the scaling efficiency.
  */
-import { MirroredStrategy, OneDeviceStrategy } from '@lockstep/distribute';
+import {
+  launchedProcess,
+  MirroredStrategy,
+  MultiWorkerMirroredStrategy,
+  OneDeviceStrategy,
+  type Strategy,
+} from '@lockstep/distribute';
 import { RECORD_BYTES } from '@lockstep/official/data/cifar10-data';
 import { cifar10Plan, imagenetPlan, type ResNetPlan } from '@lockstep/official/resnet/resnet-model';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
@@ -22,6 +28,7 @@ export interface ResnetBenchReport {
   readonly batch_size: number;
   readonly dtype: string;
   readonly num_cpus: number;
+  readonly num_workers: number;
   readonly threads: number | null;
   readonly images_per_second: number;
   readonly images_per_second_min: number;
@@ -51,6 +58,8 @@ export function main(argv: readonly string[]): Promise<number> {
     }
     await registerBackend(argv);
     const report = await measure(flags);
+    // Of several processes one speaks.
+    if ((launchedProcess()?.rank ?? 0) > 0) return 0;
     if (flags.get('json')) process.stdout.write(`${JSON.stringify(report)}\n`);
     else process.stdout.write(format(report));
     return 0;
@@ -100,10 +109,23 @@ function defineFlags(): FlagValues {
   flags.DEFINE_integer({
     name: 'num_packs',
     shortName: 'np',
-    default: 1,
+    default: null,
     lowerBound: 1,
     key,
-    help: 'Packs that gradients are reduced in.',
+    help: 'Packs that gradients are reduced in. Without it one; between worker processes as many as their size asks for.',
+  });
+  flags.DEFINE_enum({
+    name: 'gradient_dtype',
+    default: 'f32',
+    enumValues: ['f32', 'bf16'],
+    key,
+    help: 'Under mpirun: type in which gradients travel between processes.',
+  });
+  flags.DEFINE_bool({
+    name: 'ring',
+    default: false,
+    key,
+    help: 'Under mpirun: sum around a ring instead of in rank order.',
   });
   flags.DEFINE_integer({
     name: 'intra_op_parallelism_threads',
@@ -137,10 +159,17 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     records: dataset === 'cifar10' ? madeUpRecords(RECORDS) : null,
     recordCount: RECORDS,
   };
-  const numPacks = value('num_packs') as number;
+  const numPacks = value('num_packs') as number | null;
+  const workers = openWorkers(flags, replicas, numPacks);
   const threadsOfOne = threads ?? (replicas > 1 ? await threadsPerReplica(replicas) : null);
-  const alone = replicas > 1 ? summarizeRun(await run(1, threadsOfOne, numPacks, args), args) : null;
-  const own = summarizeRun(await run(replicas, threads, numPacks, args), args);
+  // One replica first; other processes wait for the chief to be through with it.
+  const isAloneMeasured = (replicas > 1 || workers !== null) && (workers?.isChief ?? true);
+  const alone = isAloneMeasured ? summarizeRun(await run(1, threadsOfOne, 1, args), args) : null;
+  workers?.fromChief(null);
+  const results = workers ? await runOn(workers, threads, args) : await run(replicas, threads, numPacks ?? 1, args);
+  const own = summarizeRun(results, args, workers?.numWorkers ?? 1);
+  workers?.close();
+  const total = replicas * (workers?.numWorkers ?? 1);
   return {
     dataset,
     resnet_size: size,
@@ -148,9 +177,10 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     batch_size: args.batchSize,
     dtype: value('dtype') as string,
     num_cpus: replicas,
+    num_workers: workers?.numWorkers ?? 1,
     threads,
     ...own,
-    ...(alone ? { scaling_efficiency: own.images_per_second / (replicas * alone.images_per_second) } : {}),
+    ...(alone ? { scaling_efficiency: own.images_per_second / (total * alone.images_per_second) } : {}),
   };
 }
 
@@ -168,16 +198,33 @@ function run(replicas: number, threads: number | null, numPacks: number, args: B
           numPacks,
           log: () => {},
         });
+  return runOn(strategy, threads, args);
+}
+
+function runOn(strategy: Strategy, threads: number | null, args: BenchArguments): Promise<BenchResult[]> {
   const options = threads === null ? {} : { threadsPerReplica: threads };
   return strategy.run<BenchResult>(new URL('./resnet-bench-replica.js', import.meta.url), args, options);
 }
 
-function summarizeRun(results: readonly BenchResult[], { batchSize }: BenchArguments) {
+/** The processes that mpirun started, as workers; null for one process. */
+function openWorkers(flags: FlagValues, replicas: number, numPacks: number | null): MultiWorkerMirroredStrategy | null {
+  if ((launchedProcess()?.size ?? 1) === 1) return null;
+  return new MultiWorkerMirroredStrategy({
+    devices: Array.from({ length: replicas }, (_, i) => `cpu:${i}`),
+    communication: flags.get('ring' as never) ? 'RING' : 'AUTO',
+    gradientDtype: flags.get('gradient_dtype' as never) as 'f32' | 'bf16',
+    ...(numPacks !== null && { numPacks }),
+    log: () => {},
+  });
+}
+
+/** @param workers Processes whose steps take as long, because they are in step. */
+function summarizeRun(results: readonly BenchResult[], { batchSize }: BenchArguments, workers = 1) {
   // Replicas step together, so the slowest one's time is the step's.
   const [first] = results as [BenchResult];
   const stepMs = first.stepMs.map((_, i) => Math.max(...results.map((result) => result.stepMs[i] as number)));
   const { median, min, max }: Summary = summarize(stepMs);
-  const images = batchSize * results.length;
+  const images = batchSize * results.length * workers;
   const bounds = results.map(({ convBoundMs }) => convBoundMs).filter((bound) => bound !== null);
   const bound = bounds.length > 0 ? Math.max(...bounds) : null;
   return {
@@ -216,7 +263,7 @@ function madeUpRecords(count: number): Uint8Array {
 function format(report: ResnetBenchReport): string {
   const { images_per_second: rate, images_per_second_min: low, images_per_second_max: high } = report;
   const lines = [
-    `ResNet-${report.resnet_size} v${report.resnet_version}, ${report.dataset}, batch ${report.batch_size} × ${report.num_cpus} replica${report.num_cpus === 1 ? '' : 's'}, ${report.dtype}`,
+    `ResNet-${report.resnet_size} v${report.resnet_version}, ${report.dataset}, batch ${report.batch_size} × ${report.num_cpus} replica${report.num_cpus === 1 ? '' : 's'}${report.num_workers > 1 ? ` × ${report.num_workers} workers` : ''}, ${report.dtype}`,
     `  images/s      ${rate.toFixed(1)} (min ${low.toFixed(1)}, max ${high.toFixed(1)})`,
     `  step          ${report.step_ms.toFixed(1)} ms`,
     ...PHASES.map((phase) => `    ${phase.padEnd(11)} ${report.phase_ms[phase].toFixed(1)} ms`),
@@ -231,7 +278,7 @@ function format(report: ResnetBenchReport): string {
   );
   if (report.scaling_efficiency !== undefined) {
     lines.push(
-      `  scaling       ${(report.scaling_efficiency * report.num_cpus).toFixed(2)} times one replica (efficiency ${(100 * report.scaling_efficiency).toFixed(0)} %)`,
+      `  scaling       ${(report.scaling_efficiency * report.num_cpus * report.num_workers).toFixed(2)} times one replica (efficiency ${(100 * report.scaling_efficiency).toFixed(0)} %)`,
     );
   }
   return `${lines.join('\n')}\n`;

@@ -204,7 +204,8 @@ function chooseStrategy(
     numCpus: FLAGS.num_cpus === 0 ? 1 : FLAGS.num_cpus,
     numWorkers,
     allReduceAlg: FLAGS.all_reduce_alg,
-    numPacks: FLAGS.num_packs,
+    // Upstream's default of 1 is nobody's wish: between workers the strategy chooses then.
+    ...(flags.isGiven('num_packs') || numWorkers === 1 ? { numPacks: FLAGS.num_packs } : {}),
     onWarning: (line) => log.warning(line),
     log: (line) => log.info(line),
     factories: strategyFactories(FLAGS, log, facts),

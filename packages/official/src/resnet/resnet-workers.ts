@@ -86,7 +86,7 @@ export function strategyFactories(flagsObj: FlagsObject, log: Log, facts: () => 
       new MultiWorkerMirroredStrategy({
         communication,
         devices,
-        numPacks,
+        ...(numPacks !== null && { numPacks }),
         gradientDtype: flagsObj.gradient_dtype,
         facts,
         mpi: mpiOptions(flagsObj),

@@ -27,7 +27,8 @@ export interface MultiWorkerStrategyOptions {
   readonly numWorkers: number;
   /** Devices of each worker: 'gpu:0', … or 'cpu:0', …. */
   readonly devices: readonly string[];
-  readonly numPacks: number;
+  /** Null: the strategy chooses. */
+  readonly numPacks: number | null;
 }
 
 /** What a parameter server strategy is made from. */
@@ -56,7 +57,7 @@ export interface DistributionStrategyOptions {
    * Default: the strategy chooses.
    */
   readonly allReduceAlg?: string | null;
-  /** Packs that the gradients are cut into. Default 1. */
+  /** Packs that the gradients are cut into. Default 1; between workers the strategy chooses by size. */
   readonly numPacks?: number;
   /** Receives one line for each flag that has no effect here. */
   readonly onWarning?: (line: string) => void;
@@ -100,7 +101,7 @@ export function getDistributionStrategy(options: DistributionStrategyOptions = {
   if (name === 'multi_worker_mirrored' || (numWorkers > 1 && (name === 'default' || name === 'mirrored'))) {
     const communication = collectiveCommunication(allReduceAlg);
     if (!factories.multiWorkerMirrored) throw new Error(missingEngine('MultiWorkerMirroredStrategy', numWorkers));
-    return factories.multiWorkerMirrored({ communication, numWorkers, devices, numPacks });
+    return factories.multiWorkerMirrored({ communication, numWorkers, devices, numPacks: options.numPacks ?? null });
   }
   // Upstream lets num_workers override every name, even an unknown one. Here a contradiction is an error.
   if (numWorkers > 1 && NAMES.includes(name) && name !== 'parameter_server') {
