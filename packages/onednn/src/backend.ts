@@ -15,17 +15,23 @@ type DataId = TensorInfo['dataId'];
 
 /** Arithmetic of convolutional networks: everything in f32, or activations in bf16 with f32 weights and statistics. */
 export type Precision = 'f32' | 'bf16';
+/** What may be asked for: 'bf16_emulated' is bf16 on a CPU that has no instructions for it, slower than f32. */
+export type PrecisionOption = Precision | 'bf16_emulated';
+
+/** The CPU cannot compute in the type that was asked for. */
+export class PrecisionError extends Error {
+  override readonly name = 'PrecisionError';
+}
 
 export interface OneDnnBackendOptions extends RuntimeOptions {
   /** Default 'f32'. */
-  readonly precision?: Precision;
+  readonly precision?: PrecisionOption;
 }
 
 /** See the file's head. `runtime` is the thread's oneDNN. */
 export class OneDnnBackend extends MathBackendCPU {
   readonly runtime: Runtime;
-  /** Element type of the activations that convolutions produce. */
-  precision: Precision;
+  #precision: Precision = 'f32';
   /** Data that the running kernel has allocated; null between kernels. */
   #made: DataId[] | null = null;
 
@@ -34,6 +40,33 @@ export class OneDnnBackend extends MathBackendCPU {
     super();
     this.runtime = new Runtime(options);
     this.precision = options.precision ?? 'f32';
+  }
+
+  /** Element type of the activations that convolutions produce. Weights, statistics and weight gradients are f32 always. */
+  get precision(): Precision {
+    return this.#precision;
+  }
+
+  /** @throws PrecisionError for bf16 on a CPU without such instructions, and for what it cannot even emulate. */
+  set precision(wanted: PrecisionOption) {
+    if (wanted !== 'f32' && wanted !== 'bf16' && wanted !== 'bf16_emulated') {
+      throw new PrecisionError(
+        `The backend 'onednn' does not compute in ${wanted}.\nhelp: use bf16, which has the range of f32 and needs no loss scale.`,
+      );
+    }
+    const { hasBf16, hasAvx512 } = this.runtime;
+    if (wanted === 'bf16' && !hasBf16) {
+      throw new PrecisionError(
+        'This CPU has no bf16 instructions (AVX-512 BF16 or AMX).\n' +
+          'help: use f32 (--dtype=fp32), which is faster here; bf16_emulated (--dtype=bf16_emulated) runs bf16 anyway, slowly.',
+      );
+    }
+    if (wanted === 'bf16_emulated' && !hasAvx512) {
+      throw new PrecisionError(
+        'oneDNN emulates bf16 with AVX-512, which this CPU does not have.\nhelp: use f32 (--dtype=fp32).',
+      );
+    }
+    this.#precision = wanted === 'f32' ? 'f32' : 'bf16';
   }
 
   override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {

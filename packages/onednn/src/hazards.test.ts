@@ -151,6 +151,35 @@ test('a CPU without AVX-512, and one without AVX2, computes the same', () => {
   }
 });
 
+test('bf16 on a CPU without such instructions is an error that names the ways out; emulated it computes', () => {
+  const use = (isa: string, precision: string) =>
+    node(
+      `tf.backend().precision = '${precision}';
+       const filter = toTensor(sample([3, 3, 16, 16], 2)), x = toTensor(sample([1, 8, 8, 16], 1));
+       const y = tf.conv2d(x, filter, 1, 'same');
+       console.log(tf.backend().storage(y.dataId).layout.current.dataType, tf.sum(tf.abs(y)).dataSync()[0]);`,
+      { ONEDNN_MAX_CPU_ISA: isa },
+    );
+  const refused = use('AVX512_CORE', 'bf16');
+  assert.notEqual(refused.status, 0);
+  assert.match(refused.stderr, /PrecisionError: This CPU has no bf16 instructions/);
+  assert.match(refused.stderr, /help: use f32 .*--dtype=bf16_emulated/);
+  assert.match(use('AVX2', 'bf16_emulated').stderr, /oneDNN emulates bf16 with AVX-512/);
+  assert.match(use('ALL', 'f16').stderr, /does not compute in f16\.\nhelp: use bf16/);
+  const emulated = use('AVX512_CORE', 'bf16_emulated');
+  // A machine that has no AVX-512 cannot stand in for one that has it.
+  if (/with AVX-512/.test(emulated.stderr)) return;
+  assert.equal(emulated.status, 0, emulated.stderr);
+  const [type, sum] = emulated.stdout.trim().split(' ');
+  assert.equal(type, 'bf16');
+  const [, exact] = node(
+    `console.log('f32', tf.sum(tf.abs(tf.conv2d(toTensor(sample([1, 8, 8, 16], 1)), toTensor(sample([3, 3, 16, 16], 2)), 1, 'same'))).dataSync()[0])`,
+  )
+    .stdout.trim()
+    .split(' ');
+  assert.ok(Math.abs(Number(sum) / Number(exact) - 1) < 0.01, `${sum} and ${exact}`);
+});
+
 test('without the library the error says what was tried and what to install', () => {
   const { status, stderr } = node(
     `import setup from '${new URL('./device.js', import.meta.url).href}'; await setup({ threads: 1, cores: [], device: 'cpu:0' });`,

@@ -6,7 +6,13 @@ import { register } from './register.js';
 
 register();
 
-export { OneDnnBackend, type OneDnnBackendOptions, type Precision } from './backend.js';
+export {
+  OneDnnBackend,
+  type OneDnnBackendOptions,
+  type Precision,
+  PrecisionError,
+  type PrecisionOption,
+} from './backend.js';
 export { type ConvolutionBound, convolutionBound } from './convolution-bound.js';
 export { deviceProvider } from './device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';

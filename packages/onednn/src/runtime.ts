@@ -38,6 +38,8 @@ export class Runtime implements LayoutConverter {
   readonly isa: number;
   /** True where bf16 arithmetic is an instruction. */
   readonly hasBf16: boolean;
+  /** True where vectors are 512 bits wide, which oneDNN needs to emulate bf16. */
+  readonly hasAvx512: boolean;
   /** True where the CPU multiplies bf16 tiles (AMX); those kernels read channels-last memory. */
   readonly hasAmx: boolean;
   readonly #scratchpad: Scratchpad;
@@ -54,6 +56,7 @@ export class Runtime implements LayoutConverter {
     this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
     this.channelBlock = (this.isa & ISA_AVX512_CORE) !== 0 ? 16 : 8;
+    this.hasAvx512 = (this.isa & ISA_AVX512_CORE) !== 0;
     this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;
     this.hasAmx = (this.isa & ISA_AVX512_CORE_AMX) !== 0;
     this.pool = new MemoryPool(options);

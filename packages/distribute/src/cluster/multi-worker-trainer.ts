@@ -11,6 +11,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { backward } from '../optimizer/backward.js';
+import { LossScale } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
 import type { FlatMemory } from '../simd/index.js';
@@ -73,6 +74,7 @@ export class MultiWorkerTrainer {
   /** Steps in which a replica of this process found a summed gradient that is not a finite number: the last one. */
   readonly #notFinite: Int32Array;
   readonly #produced: Uint8Array;
+  readonly #lossScale: LossScale;
   readonly #localReports: Float64Array;
   /** Of all replicas of all workers; written by the leader. */
   readonly #reports: Float64Array;
@@ -92,6 +94,7 @@ export class MultiWorkerTrainer {
       gather: (value) => gatherJson(communicator, value),
     });
     const { weightDecay } = options;
+    this.#lossScale = new LossScale(options.lossScale);
     let offset = 0;
     this.segments = variables.map(({ name, shape, size }) => {
       const segment = { name, offset, length: size, shape: [...shape] };
@@ -131,11 +134,12 @@ export class MultiWorkerTrainer {
     this.#produced.fill(0);
     this.#works.length = 0;
     communicator.workers.setStep(this.#steps);
+    const lossScale = this.#lossScale.value;
     const begin = performance.now();
     let forwardDone = begin;
     const localLoss = tf.tidy(() => {
       const value = backward(loss, this.variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale: this.options.lossScale ?? 1,
+        lossScale,
         onForward: () => {
           forwardDone = performance.now();
         },
@@ -151,11 +155,15 @@ export class MultiWorkerTrainer {
     this.#exchange(localLoss, gradients);
     const updateMs = this.#finish(learningRate);
     const sum = this.#checkReports();
+    const finite = Atomics.load(this.#notFinite, 0) !== this.#steps;
+    const isMadeUpFor = this.#lossScale.settle(finite);
     const end = performance.now();
     return {
       loss: sum / communicator.size,
       localLoss,
-      finite: Number.isFinite(sum) && Atomics.load(this.#notFinite, 0) !== this.#steps,
+      finite: Number.isFinite(sum) && finite,
+      skipped: !finite && isMadeUpFor,
+      lossScale,
       phases: {
         forward: forwardDone - begin,
         backward: backwardDone - forwardDone,
@@ -239,6 +247,7 @@ export class MultiWorkerTrainer {
   #finish(learningRate: number): number {
     const { communicator } = this.context;
     let updateMs = 0;
+    if (this.#lossScale.isDynamic && !this.#areAllFinite()) return 0;
     for (const [index, pack] of this.#packs.entries()) {
       this.#await(index);
       const begin = performance.now();
@@ -247,6 +256,22 @@ export class MultiWorkerTrainer {
     }
     communicator.local.barrier();
     return updateMs;
+  }
+
+  /** Waits for every pack before any weight changes, and looks at the sums: they are the same in every process. */
+  #areAllFinite(): boolean {
+    const { communicator, memory } = this.context;
+    const { local } = communicator;
+    for (const [index, { start, end }] of this.#packs.entries()) {
+      this.#await(index);
+      const from = start + Math.floor(((end - start) * local.rank) / local.size);
+      const to = start + Math.floor(((end - start) * (local.rank + 1)) / local.size);
+      if (from < to && !memory.kernels.allFinite((this.#gradients[0] as Float32Array).subarray(from, to))) {
+        Atomics.store(this.#notFinite, 0, this.#steps);
+      }
+    }
+    local.barrier();
+    return Atomics.load(this.#notFinite, 0) !== this.#steps;
   }
 
   #await(pack: number): void {
@@ -273,9 +298,9 @@ export class MultiWorkerTrainer {
   /** This replica's slice of a pack: sum → mean → decay → momentum → weights, in one pass. */
   #update(pack: Pack, learningRate: number): void {
     const { communicator, memory } = this.context;
-    const { optimizer, lossScale = 1 } = this.options;
+    const { optimizer } = this.options;
     const { local } = communicator;
-    const gradientScale = 1 / (communicator.size * lossScale);
+    const gradientScale = 1 / (communicator.size * this.#lossScale.value);
     for (const { start, end, weightDecay } of pack.runs) {
       const from = start + Math.floor(((end - start) * local.rank) / local.size);
       const to = start + Math.floor(((end - start) * (local.rank + 1)) / local.size);

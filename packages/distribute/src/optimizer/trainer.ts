@@ -16,14 +16,18 @@ import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
 import { backward } from './backward.js';
+import { LossScale, type LossScaleOption } from './loss-scale.js';
 
 export interface TrainerOptions {
   /** v ← momentum·v + g, w ← w − rate·v (TensorFlow's momentum, which `tf.train.momentum` is); or w ← w − rate·g. */
   readonly optimizer: { kind: 'momentum'; momentum: number; nesterov?: boolean } | { kind: 'sgd' };
   /** Adds rate·w to the gradient of the variables that `applies` accepts: the gradient of rate·Σw²/2. */
   readonly weightDecay?: { rate: number; applies(variable: tf.Variable): boolean };
-  /** The loss is multiplied by it before backward, gradients are divided by it in the update. Default 1. */
-  readonly lossScale?: number;
+  /**
+   * The loss is multiplied by it before backward, gradients are divided by it in the update. 'dynamic' finds the factor, and
+   * skips steps whose gradients are not finite. Default 1.
+   */
+  readonly lossScale?: LossScaleOption;
 }
 
 /** One variable's place in the flat buffers. */
@@ -51,8 +55,15 @@ export interface StepResult {
   readonly loss: number;
   /** This replica's loss. */
   readonly localLoss: number;
-  /** Whether the loss and every summed gradient were finite numbers: the same answer on all. Weights change anyway. */
+  /**
+   * Whether the loss and every summed gradient were finite numbers: the same answer on all. Weights change anyway, unless the
+   * loss scale is dynamic.
+   */
   readonly finite: boolean;
+  /** Whether a dynamic loss scale left weights alone and was halved for it: not an error. The same answer on all. */
+  readonly skipped: boolean;
+  /** Factor by which this step's loss was multiplied. */
+  readonly lossScale: number;
   readonly phases: StepPhases;
 }
 
@@ -82,6 +93,7 @@ export class Trainer {
   readonly #gradients: Float32Array;
   readonly #reducer: FlatReducer;
   readonly #produced: Uint8Array;
+  readonly #lossScale: LossScale;
   #steps = 0;
 
   constructor(
@@ -91,6 +103,7 @@ export class Trainer {
   ) {
     checkTrainable(variables);
     checkOptions(options);
+    this.#lossScale = new LossScale(options.lossScale);
     checkSameVariables(variables, {
       communicator: context.communicator,
       replicas: context.replicas,
@@ -128,7 +141,6 @@ export class Trainer {
       slots: this.slots,
       gradients,
       optimizer: options.optimizer,
-      lossScale: options.lossScale ?? 1,
     });
   }
 
@@ -143,11 +155,12 @@ export class Trainer {
     this.#steps++;
     this.context.control.beginStep(this.context.replica);
     this.#produced.fill(0);
+    const lossScale = this.#lossScale.value;
     const begin = performance.now();
     let forwardDone = begin;
     const localLoss = tf.tidy(() => {
       const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale: this.options.lossScale ?? 1,
+        lossScale,
         onForward: () => {
           forwardDone = performance.now();
         },
@@ -163,13 +176,20 @@ export class Trainer {
     return this.context.communicator.counted(() => {
       const reports = this.#meet(localLoss, gradients);
       const met = performance.now();
-      const { finite, reduceMs, updateMs } = this.#reducer.finishWithUpdate({ learningRate });
+      const { finite, reduceMs, updateMs } = this.#reducer.finishWithUpdate({
+        learningRate,
+        lossScale,
+        skipNonFinite: this.#lossScale.isDynamic,
+      });
+      const isMadeUpFor = this.#lossScale.settle(finite);
       const losses = reports.filter((_, i) => i % STEP_REPORT === 0);
       const loss = losses.reduce((sum, other) => sum + other, 0) / losses.length;
       return {
         loss,
         localLoss,
         finite: finite && Number.isFinite(loss),
+        skipped: !finite && isMadeUpFor,
+        lossScale,
         phases: {
           forward: forwardDone - begin,
           backward: backwardDone - forwardDone,
@@ -269,8 +289,7 @@ function checkTrainable(variables: readonly tf.Variable[]): void {
   if (new Set(variables).size !== variables.length) throw new Error('trainer() was given a variable twice.');
 }
 
-function checkOptions({ lossScale = 1, optimizer }: TrainerOptions): void {
-  if (!(lossScale > 0)) throw new RangeError(`lossScale must be positive, got ${lossScale}.`);
+function checkOptions({ optimizer }: TrainerOptions): void {
   if (optimizer.kind === 'momentum' && !Number.isFinite(optimizer.momentum)) {
     throw new RangeError(`momentum must be a number, got ${optimizer.momentum}.`);
   }

@@ -44,6 +44,7 @@ export class ParameterServerTrainer {
   readonly #gradients: readonly Float32Array[];
   readonly #decays: readonly number[];
   readonly #aliases: readonly object[];
+  readonly #lossScale: number;
   readonly #produced: Uint8Array;
   readonly #reports: Float64Array;
   /** Only of the leader. */
@@ -71,6 +72,13 @@ export class ParameterServerTrainer {
       return segment;
     });
     const { weightDecay, optimizer, lossScale = 1 } = options;
+    if (typeof lossScale !== 'number') {
+      throw new Error(
+        'With parameter servers the loss scale cannot be dynamic: workers are not in step, so there is no step to skip.\n' +
+          'help: give a number, or use another strategy.',
+      );
+    }
+    this.#lossScale = lossScale;
     this.#decays = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
     this.weights = memory.allocate(offset);
@@ -106,7 +114,7 @@ export class ParameterServerTrainer {
     this.#produced.fill(0);
     const localLoss = tf.tidy(() => {
       const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale: this.options.lossScale ?? 1,
+        lossScale: this.#lossScale,
         onForward: () => {
           forwardDone = performance.now();
         },
@@ -133,6 +141,8 @@ export class ParameterServerTrainer {
       loss: mean,
       localLoss,
       finite: finite && Number.isFinite(mean),
+      skipped: false,
+      lossScale: this.#lossScale,
       phases: {
         forward: forwardDone - begin,
         backward: backwardDone - forwardDone,

@@ -41,6 +41,52 @@ describe('MirroredStrategy: packs and algorithms', () => {
   }
 });
 
+describe('dynamic loss scale', () => {
+  const module = new URL('./testing-replicas.js', import.meta.url);
+  interface Step {
+    skipped: boolean;
+    finite: boolean;
+    lossScale: number;
+    weights: number[];
+    slot: number;
+  }
+
+  for (const count of [1, 3]) {
+    test(`${count} replica(s): steps that overflow anywhere are skipped everywhere, then training goes on`, async () => {
+      const lossScale = { initial: 2 ** 15, growthSteps: 2 };
+      const args = { scene: 'lossScale', steps: 8, lossScale };
+      const results = await mirrored(count).run<Step[]>(module, args);
+      for (const steps of results) {
+        assert.deepEqual(
+          steps.map(({ skipped, lossScale: scale }) => [skipped, scale]),
+          [
+            [true, 32768],
+            [true, 16384],
+            [true, 8192],
+            [true, 4096],
+            [false, 2048],
+            [false, 2048],
+            [true, 4096],
+            [false, 2048],
+          ],
+        );
+        for (const step of steps) assert.equal(step.finite, !step.skipped);
+        assert.deepEqual(steps[3]?.weights, [1, 1], 'skipped steps leave weights alone');
+        assert.equal(steps[3]?.slot, 0, 'and momentum');
+        for (const [taken, index] of [4, 5, 7].entries()) {
+          const expected = 1 - (taken + 1) / count;
+          assert.ok(Math.abs((steps[index]?.weights[0] as number) - expected) < 1e-5, `after ${taken + 1} steps`);
+        }
+      }
+    });
+  }
+
+  test('a fixed scale that overflows is no reason to skip: it is said, and weights change', async () => {
+    const [steps] = await mirrored(1).run<Step[]>(module, { scene: 'lossScale', steps: 1, lossScale: 2 ** 15 });
+    assert.deepEqual([steps?.[0]?.skipped, steps?.[0]?.finite], [false, false]);
+  });
+});
+
 describe('MirroredStrategy: devices', () => {
   test('the default without a GPU is the CPU, and the choice of the reduction is said', () => {
     const lines: string[] = [];

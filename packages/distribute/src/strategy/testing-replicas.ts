@@ -8,6 +8,7 @@ import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
 import { threadCpus } from '../devices/affinity.js';
+import type { LossScaleOption } from '../optimizer/loss-scale.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 
 export interface SceneArgs {
@@ -114,6 +115,22 @@ const SCENES: Record<string, Scene> = {
     const sizes = args.sizes as number[];
     const tensors = sizes.map((size, i) => tf.tensor1d(numbers(size, 10 * i + context.replicaIdInSyncGroup)));
     return context.allReduce(args.op as 'SUM' | 'MEAN', tensors).map((tensor) => Array.from(tensor.dataSync()));
+  },
+
+  /** Steps with a gradient that only the last replica has, and that overflows f32 when it is multiplied by 4096 or more. */
+  lossScale: (context, args) => {
+    const isLast = context.replicaIdInSyncGroup === context.numReplicasInSync - 1;
+    const weight = tf.variable(tf.tensor1d([1, 1]));
+    const trainer = context.trainer([weight], {
+      optimizer: { kind: 'momentum', momentum: 0 },
+      lossScale: args.lossScale as LossScaleOption,
+    });
+    const gradient = tf.tensor1d(isLast ? [1e35, 0] : [0, 0]);
+    return Array.from({ length: args.steps as number }, () => {
+      const loss = () => tf.sum(tf.mul(weight, gradient)) as tf.Scalar;
+      const { skipped, finite, lossScale } = trainer.step(loss, 1e-35);
+      return { skipped, finite, lossScale, weights: Array.from(trainer.weights), slot: trainer.slots.momentum?.[0] };
+    });
   },
 
   /** The trainer's weights after some steps, and whether the last steps leaked tensors. */

@@ -130,12 +130,12 @@ describe('resnet flags', () => {
     assert.throws(() => defineCifarFlags(one), /already has/);
   });
 
-  it('loss_scale is dynamic only where the main allows it', () => {
+  it('loss_scale may be dynamic in every main, unless one forbids it', () => {
     const cifar = defineCifarFlags(new FlagValues());
-    assert.throws(() => cifar.parse(['--loss_scale=dynamic']), UsageError);
-    const dynamic = new FlagValues();
-    defineResnetFlags({ dynamicLossScale: true }, dynamic);
-    dynamic.parse(['--loss_scale=dynamic']);
+    cifar.parse(['--loss_scale=dynamic']);
+    const fixed = new FlagValues();
+    defineResnetFlags({ dynamicLossScale: false }, fixed);
+    assert.throws(() => fixed.parse(['--loss_scale=dynamic']), UsageError);
   });
 
   it('flags that cannot work here are errors, flags without effect are named', () => {

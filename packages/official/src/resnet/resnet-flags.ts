@@ -60,7 +60,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
       tf_gpu_thread_mode: true,
       datasets_num_private_threads: true,
       datasets_num_parallel_batches: true,
-      dynamic_loss_scale: options.dynamicLossScale ?? false,
+      dynamic_loss_scale: options.dynamicLossScale ?? true,
     },
     flags,
   );

@@ -35,7 +35,7 @@ export interface ReplicaArguments {
   readonly weightDecay: number;
   /** Variables whose name contains this text do not decay; null: all do. */
   readonly decayExcept: string | null;
-  readonly lossScale: number;
+  readonly lossScale: number | 'dynamic';
   readonly train: Cifar10Data | null;
   readonly validation: Cifar10Data | null;
   /** One batch of made-up data instead of files. */
@@ -48,7 +48,7 @@ export interface ReplicaArguments {
   readonly saveSeconds: number | null;
   readonly saveSteps: number | null;
   readonly keepCheckpointMax: number;
-  readonly dtype: 'f32' | 'bf16';
+  readonly dtype: 'f32' | 'bf16' | 'bf16_emulated';
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;
 }
@@ -258,13 +258,15 @@ class Run {
   #step(batch: Batch, inputMs: number, begin: number, epochs: number, steps: number): void {
     const learningRate = this.#learningRate(this.#globalStep);
     let correct = 0;
-    const { loss, finite, phases } = this.#trainer.step(() => {
+    const { loss, finite, skipped, lossScale, phases } = this.#trainer.step(() => {
       const { images, labels } = tensors(batch, this.args.plan);
       const logits = this.#model.call(images, true);
       correct = countCorrect(logits.dataSync() as Float32Array, batch.labels, 1);
       return tf.mean(sparseSoftmaxCrossEntropy(logits, labels)) as tf.Scalar;
     }, learningRate);
-    if (!finite) {
+    if (skipped) {
+      this.#log(`Step ${this.#globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
+    } else if (!finite) {
       throw new Error(
         `${Number.isFinite(loss) ? `A gradient became infinite or NaN (loss ${loss})` : `Loss became ${loss}`} in step ${this.#globalStep + 1}; training stops.\n` +
           `help: a smaller learning rate or another seed; the last good checkpoint is ${this.#lastCheckpoint ?? 'the start: none was saved'}.`,
@@ -568,8 +570,16 @@ export function countCorrect(logits: Float32Array, labels: Int32Array, k: number
   return correct;
 }
 
-/** bf16 is a property of the backend; a backend without it computes in f32. */
-function applyPrecision(dtype: 'f32' | 'bf16'): void {
+/**
+ * bf16 is a property of the backend, which says so itself if its CPU has no such instructions.
+ * @throws Error for bf16 on a backend that computes in f32 only.
+ */
+function applyPrecision(dtype: ReplicaArguments['dtype']): void {
   const backend = tf.backend() as { precision?: string };
   if ('precision' in backend) backend.precision = dtype;
+  else if (dtype !== 'f32') {
+    throw new Error(
+      `--dtype=${dtype}: the backend '${tf.getBackend()}' computes in 32 bits only.\nhelp: use --dtype=fp32, or the backend onednn.`,
+    );
+  }
 }

@@ -143,7 +143,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     momentum: recipe.momentum,
     weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
     decayExcept: options.decayExcept,
-    lossScale: Number(getLossScale(FLAGS)),
+    lossScale: getLossScale(FLAGS),
     train,
     validation,
     synthetic,
@@ -155,7 +155,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     saveSeconds: FLAGS.save_checkpoints_secs,
     saveSteps: FLAGS.save_checkpoints_steps,
     keepCheckpointMax: FLAGS.keep_checkpoint_max,
-    dtype: FLAGS.dtype === 'fp32' ? 'f32' : 'bf16',
+    dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
     reportEveryStep: trainHooks.length > 0,
   };
   const listener = new Listener(
@@ -237,9 +237,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   };
   if (FLAGS.dtype === 'fp16') {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
-  }
-  if (getLossScale(FLAGS) === 'dynamic') {
-    refuse('loss_scale', 'dynamic', 'dynamic loss scaling is not available in this main', 'Give a number.');
   }
   if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
   if (FLAGS.fine_tune) refuse('fine_tune', true, 'fine tuning is not available yet', 'Leave it out.');
