@@ -21,8 +21,9 @@ const NOT_FOUND = 127;
 const USAGE = 2;
 /** mpirun may wait for a machine that it cannot reach any more; how long after the chief's end, beside twice the grace. */
 const LINGER_MS = 10_000;
-/** Between a failure and the next try: sockets close, and a person can press Ctrl-C. */
+/** Between a failure and the next try: sockets close, a pod comes back, a person can press Ctrl-C. Twice as long each time. */
 const PAUSE_MS = 2_000;
+const LONGEST_PAUSE_MS = 60_000;
 
 export interface LaunchOptions {
   readonly hosts: readonly Host[];
@@ -203,7 +204,7 @@ async function launch(options: LaunchOptions): Promise<number> {
         return status;
       }
       say(`the job failed with exit status ${status}; restart ${restarts + 1} of ${options.maxRestarts} follows.`);
-      await interrupt.pause(PAUSE_MS);
+      await interrupt.pause(Math.min(PAUSE_MS * 2 ** restarts, LONGEST_PAUSE_MS));
       if (interrupt.isInterrupted) return INTERRUPTED;
     }
   } finally {
