@@ -5,7 +5,6 @@
  * by abort, when a rank that is waited for has left, or by time-out. Ordering rests on Atomics: what a rank wrote before it
  * arrived is visible to whoever saw it arrive.
  */
-import { availableParallelism } from 'node:os';
 import { CommunicatorError } from './communicator.js';
 import {
   capitalize,
@@ -61,12 +60,16 @@ export class GroupBoard {
   readonly #spinMs: number;
   #barriers = 0;
 
-  /** @param rank −1 for a thread that only watches or aborts. */
+  /**
+   * @param rank −1 for a thread that only watches or aborts.
+   * @param spins Whether waiting ranks spin before they sleep: where every rank has a core. Default true.
+   */
   constructor(
     readonly buffer: SharedArrayBuffer,
     readonly size: number,
     private readonly rank: number,
     readonly timeoutMs: number,
+    spins = true,
   ) {
     const words = HEADER_WORDS + ROW_WORDS * size;
     const doubles = 2 * OPERATION_DOUBLES * size;
@@ -74,7 +77,7 @@ export class GroupBoard {
     this.#operations = new Float64Array(buffer, 4 * words, doubles);
     this.#text = new Uint8Array(buffer, 4 * words + 8 * doubles, TEXT_BYTES);
     // Spinning on a core that the awaited rank needs makes it later still.
-    this.#spinMs = size <= availableParallelism() ? SPIN_MS : 0;
+    this.#spinMs = spins ? SPIN_MS : 0;
   }
 
   static bytesFor(size: number): number {
@@ -163,8 +166,9 @@ export class GroupBoard {
     for (;;) {
       const { arrivals } = this;
       if (this.isComplete(target)) break;
+      if (this.#spinAfter(arrivals)) continue;
       this.throwIfHopeless(operation, began);
-      this.sleepAfter(arrivals);
+      Atomics.wait(this.#words, ARRIVALS, arrivals, SLICE_MS);
     }
     this.#setState('computing');
   }
@@ -176,11 +180,17 @@ export class GroupBoard {
 
   /** Returns soon after a barrier is complete that was not when `arrivals` was read; within 20 ms in any case. */
   sleepAfter(arrivals: number): void {
-    const began = this.#spinMs > 0 ? performance.now() : 0;
-    while (this.#spinMs > 0 && performance.now() - began < this.#spinMs) {
-      for (let i = 0; i < 100; i++) if (this.arrivals !== arrivals) return;
-    }
-    Atomics.wait(this.#words, ARRIVALS, arrivals, SLICE_MS);
+    if (!this.#spinAfter(arrivals)) Atomics.wait(this.#words, ARRIVALS, arrivals, SLICE_MS);
+  }
+
+  /** Spins a while. @returns whether a rank arrived meanwhile. */
+  #spinAfter(arrivals: number): boolean {
+    if (this.#spinMs === 0) return false;
+    const began = performance.now();
+    do {
+      for (let i = 0; i < 100; i++) if (this.arrivals !== arrivals) return true;
+    } while (performance.now() - began < this.#spinMs);
+    return false;
   }
 
   /**

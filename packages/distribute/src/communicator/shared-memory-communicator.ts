@@ -72,7 +72,7 @@ export class SharedMemoryCommunicator implements Communicator {
       throw new RangeError(`Rank ${rank} is not a rank of this group; ranks are 0 to ${group.size - 1}.`);
     }
     this.memory = FlatMemory.attach(group.memory, rank);
-    this.#board = new GroupBoard(group.board, group.size, rank, group.timeoutMs);
+    this.#board = new GroupBoard(group.board, group.size, rank, group.timeoutMs, group.spins);
     this.#staging = group.staging;
     this.#mailboxes = group.mailboxes;
     this.#board.join();

@@ -4,6 +4,7 @@
  * The main thread creates it and hands it to its workers (workerData or postMessage: it is plain data there); it can abort,
  * and takes no part in collectives. A group is used once: after an abort, or when its ranks have left, it is spent.
  */
+import { availableParallelism } from 'node:os';
 import { FlatMemory, type FlatMemoryHandle } from '../simd/flat-memory.js';
 import { MAX_SOURCES } from '../simd/kernels.js';
 import { GroupBoard } from './group-board.js';
@@ -18,6 +19,8 @@ export interface SharedMemoryGroupOptions {
 export interface SharedMemoryGroupHandle {
   readonly size: number;
   readonly timeoutMs: number;
+  /** Whether every rank has a core, so that waiting ranks may spin before they sleep. */
+  readonly spins: boolean;
   readonly board: SharedArrayBuffer;
   readonly memory: FlatMemoryHandle;
   /** Address of the staging areas in `memory`. */
@@ -37,6 +40,7 @@ function stagingLength(size: number): number {
 /** See the file's head. */
 export class SharedMemoryGroup implements SharedMemoryGroupHandle {
   readonly memory: FlatMemoryHandle;
+  readonly spins: boolean;
   readonly staging: number;
   readonly board: SharedArrayBuffer;
   readonly mailboxes: SharedArrayBuffer;
@@ -52,6 +56,8 @@ export class SharedMemoryGroup implements SharedMemoryGroupHandle {
     const memory = FlatMemory.create(size);
     this.staging = memory.allocate(stagingLength(size)).byteOffset;
     this.memory = memory.handle;
+    // Asked here, because a rank's thread may be bound to one core and would then count one.
+    this.spins = size <= availableParallelism();
     this.board = new SharedArrayBuffer(GroupBoard.bytesFor(size));
     this.mailboxes = new SharedArrayBuffer(mailboxBytes(size));
   }

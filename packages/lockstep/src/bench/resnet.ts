@@ -1,6 +1,7 @@
 /**
  * `lockstep bench resnet`: how fast a training step is, where its time goes, and how near it comes to the convolution bound.
- * With several replicas one replica with as many threads is measured first, in the same run, for the scaling efficiency.
+ * With several replicas one replica with as many threads is measured before and after, in the same run, for the scaling
+ * efficiency.
  */
 import {
   launchedProcess,
@@ -164,11 +165,17 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
   const threadsOfOne = threads ?? (replicas > 1 ? await threadsPerReplica(replicas) : null);
   // One replica first; other processes wait for the chief to be through with it.
   const isAloneMeasured = (replicas > 1 || workers !== null) && (workers?.isChief ?? true);
-  const alone = isAloneMeasured ? summarizeRun(await run(1, threadsOfOne, 1, args), args) : null;
+  const alone: number[] = [];
+  const measureAlone = async () => {
+    if (isAloneMeasured) alone.push(summarizeRun(await run(1, threadsOfOne, 1, args), args).images_per_second);
+  };
+  await measureAlone();
   workers?.fromChief(null);
   const results = workers ? await runOn(workers, threads, args) : await run(replicas, threads, numPacks ?? 1, args);
   const own = summarizeRun(results, args, workers?.numWorkers ?? 1);
   workers?.close();
+  // And once more behind: what else the machine does changes meanwhile.
+  await measureAlone();
   const total = replicas * (workers?.numWorkers ?? 1);
   return {
     dataset,
@@ -180,7 +187,9 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     num_workers: workers?.numWorkers ?? 1,
     threads,
     ...own,
-    ...(alone ? { scaling_efficiency: own.images_per_second / (total * alone.images_per_second) } : {}),
+    ...(isAloneMeasured
+      ? { scaling_efficiency: (own.images_per_second * alone.length) / (total * alone.reduce((a, b) => a + b, 0)) }
+      : {}),
   };
 }
 
