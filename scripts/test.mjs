@@ -89,16 +89,16 @@ async function testFile(path) {
   add(name, counts, (Date.now() - begin) / 1000);
 }
 
-async function conformance() {
-  if (!'conformance'.includes(only)) return;
+async function conformance(name, args = []) {
+  if (!name.includes(only)) return;
   const begin = Date.now();
-  const { status, output } = await run(process.execPath, ['packages/onednn/conformance/run.mjs']);
+  const { status, output } = await run(process.execPath, ['packages/onednn/conformance/run.mjs', ...args]);
   const [, specs, failures, pending] = output.match(/(\d+) specs?, (\d+) failures?(?:, (\d+) pending)?/) ?? [];
   const failed = specs === undefined ? 1 : Number(failures) || (status === 0 ? 0 : 1);
   if (failed > 0) console.log(output);
   const skipped = Number(pending ?? 0);
   add(
-    'conformance',
+    name,
     { passed: Number(specs ?? 0) - Number(failures ?? 0) - skipped, failed, skipped },
     (Date.now() - begin) / 1000,
   );
@@ -118,7 +118,9 @@ await Promise.all(
     for (let path = queue.shift(); path !== undefined; path = queue.shift()) await testFile(path);
   }),
 );
-await conformance();
+await conformance('conformance');
+await conformance('conformance, every tensor in a blocked layout', ['--layout=blocked']);
+await conformance('conformance, every tensor in bf16', ['--layout=bf16']);
 for (const script of ['check-arrows', 'check-packages', 'check-text']) {
   const path = join('scripts', `${script}.mjs`);
   if (existsSync(join(root, path))) await check(script, process.execPath, [path]);
