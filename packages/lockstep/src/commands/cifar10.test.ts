@@ -3,14 +3,19 @@
  * run on the real data set where there is one.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
 import { BIN, lockstep, start } from '../testing-process.js';
 
+const ROOT = new URL('../../../../', import.meta.url);
+/** Five epochs of ResNet-20 on all images, which takes minutes. */
+const FULL = process.env.LOCKSTEP_CIFAR10_FULL === '1';
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-cifar10-'));
 let data = '';
 before(() => {
@@ -108,5 +113,68 @@ describe('processors without AVX-512, without AVX2', () => {
     }
     const [all, ...older] = losses as [number, number, number];
     for (const loss of older) assert.ok(Math.abs(loss - all) < 0.02 * all, `losses ${losses}`);
+  });
+});
+
+/** Folder of the real images, or why there are none. */
+function realImages(): { folder: string } | { missing: string } {
+  const given = process.env.LOCKSTEP_CIFAR10_DIR;
+  if (given) return { folder: given };
+  const maker = fileURLToPath(new URL('../shared/data/make-cifar10.mjs', ROOT));
+  if (!existsSync(maker)) {
+    return {
+      missing: 'no CIFAR-10 here; LOCKSTEP_CIFAR10_DIR names its folder (lockstep download-cifar10 fetches it)',
+    };
+  }
+  const target = join(folder, 'cifar10');
+  const some = FULL ? [] : ['--train', '10000', '--test', '2000'];
+  const made = spawnSync(process.execPath, [maker, target, ...some], { cwd: ROOT, encoding: 'utf8', timeout: 200_000 });
+  return made.status === 0 ? { folder: target } : { missing: `CIFAR-10 could not be made: ${made.stderr}` };
+}
+
+describe('real images', () => {
+  const accuracyOf = (output: string) =>
+    Number([...output.matchAll(/Evaluation at step \d+: accuracy ([\d.]+) %/g)].at(-1)?.[1]);
+
+  it('a small network learns from 10,000 of them', async (context) => {
+    const images = realImages();
+    if ('missing' in images) {
+      context.skip(images.missing);
+      return;
+    }
+    const run = await lockstep(
+      [
+        ...flags('small', '--train_epochs=1', '--max_train_steps=160', '--batch_size=64', '--batch_norm_decay=0.9'),
+        `--data_dir=${images.folder}`,
+      ],
+      { limitSeconds: 280 },
+    );
+    assert.equal(run.status, 0, run.describe());
+    // About 33 is usual; guessing gives 10.
+    assert.ok(accuracyOf(run.output) > 20, run.describe());
+  });
+
+  it('ResNet-20 is above 60 % after five epochs of the official recipe', async (context) => {
+    if (!FULL) {
+      context.skip('takes minutes: LOCKSTEP_CIFAR10_FULL=1 runs it');
+      return;
+    }
+    const images = realImages();
+    if ('missing' in images) {
+      context.skip(images.missing);
+      return;
+    }
+    const run = await lockstep(
+      [
+        ...flags('full', '--resnet_size=20', '--train_epochs=5', '--epochs_between_evals=1', '--batch_size=128'),
+        `--data_dir=${images.folder}`,
+        '--intra_op_parallelism_threads=0',
+        // With the official 0.997 moving averages trail the weights for the first epochs, here and in other frameworks.
+        '--batch_norm_decay=0.9',
+      ],
+      { limitSeconds: 3600 },
+    );
+    assert.equal(run.status, 0, run.describe());
+    assert.ok(accuracyOf(run.output) > 60, run.describe());
   });
 });
