@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
+import { allowedCpus } from '../devices/affinity.js';
 import type { Strategy } from './strategy.js';
 import { batch, numbers, tinyModel } from './testing-replicas.js';
 
@@ -187,6 +188,19 @@ function conductCases(strategy: Strategy, n: number): void {
         value: { deep: [1, 'two'] },
       })),
     );
+  });
+
+  test('threadsPerReplica and bindThreads reach every replica', async () => {
+    const options = { threadsPerReplica: 3, bindThreads: false };
+    const results = await strategy.run<{ threads: number; cpus: number[] | null }>(
+      scenes,
+      { scene: 'identity' },
+      options,
+    );
+    for (const { threads, cpus } of results) {
+      assert.equal(threads, 3);
+      if (process.platform === 'linux') assert.deepEqual(cpus, allowedCpus());
+    }
   });
 
   test('trainer: a loss scale changes nothing but rounding, and nothing at all if it is a power of two', async () => {

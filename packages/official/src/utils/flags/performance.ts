@@ -131,7 +131,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       name: 'num_packs',
       default: 1,
       group,
-      help: 'Into how many packs the gradients are put before they are summed. A pack is summed as soon as all replicas have filled it, so more packs overlap with the backward pass, and fewer packs cost fewer messages.',
+      help: 'Into how many packs the gradients are put before they are summed. A pack can be summed as soon as all replicas have filled it, so more packs overlap more with the backward pass, and fewer packs cost fewer messages. The weights are the same for every number.',
     });
   }
   if (on('tf_gpu_thread_mode', false)) {
@@ -157,7 +157,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       default: null,
       lowerBound: 1,
       group,
-      help: 'Threads of the input pipeline alone. Without the flag the pipeline chooses.',
+      help: 'Threads of the input pipeline of each replica. Without the flag one.',
     });
   }
   if (on('datasets_num_parallel_batches', false)) {
@@ -166,7 +166,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       default: null,
       lowerBound: 1,
       group,
-      help: 'Batches that the input pipeline prepares ahead, side by side. Without the flag the pipeline chooses.',
+      help: 'Batches that each thread of the input pipeline prepares ahead. Without the flag two.',
     });
   }
   return [];
