@@ -151,6 +151,35 @@ test('a CPU without AVX-512, and one without AVX2, computes the same', () => {
   }
 });
 
+const linuxOnly = process.platform === 'linux' ? false : 'threads are pinned on Linux only';
+
+test('threads, cores and the cap of memory are options; every OpenMP thread keeps to the cores', {
+  skip: linuxOnly,
+}, () => {
+  const { status, stdout, stderr } = node(
+    `import { configure } from '${index}';
+     import * as tf from '@tensorflow/tfjs-core';
+     import fs from 'node:fs';
+     import { sample, toTensor } from '${testing}';
+     configure({ threads: 3, cores: [0], maxBytes: 2 ** 30 });
+     const before = new Set(fs.readdirSync('/proc/self/task'));
+     await tf.setBackend('onednn');
+     tf.conv2d(toTensor(sample([8, 32, 32, 32], 1)), toTensor(sample([3, 3, 32, 32], 2)), 1, 'same').dataSync();
+     const made = fs.readdirSync('/proc/self/task').filter((id) => !before.has(id));
+     const allowed = [process.pid, ...made].map((id) =>
+       fs.readFileSync('/proc/self/task/' + id + '/status', 'utf8').match(/Cpus_allowed_list:\\t(.*)/)[1]);
+     console.log(JSON.stringify([tf.backend().runtime.threads, made.length >= 2, [...new Set(allowed)]]));`,
+    { NO_HEAD: '1' },
+  );
+  assert.equal(status, 0, stderr);
+  assert.equal(stdout.trim(), '[3,true,["0"]]');
+  const refused = node(
+    `import { configure } from '${index}'; import { OneDnnBackend } from '${index}'; new OneDnnBackend({ cores: [1000] });`,
+    { NO_HEAD: '1' },
+  );
+  assert.match(refused.stderr, /refused to pin the thread to cores 1000/);
+});
+
 test('bf16 on a CPU without such instructions is an error that names the ways out; emulated it computes', () => {
   const use = (isa: string, precision: string) =>
     node(

@@ -5,6 +5,7 @@
  * count, the scratchpad and the pool are per thread; the library's code cache is shared by all of them.
  */
 import koffi from 'koffi';
+import { pinToCores } from './affinity.js';
 import { bindDnnl } from './ffi/bind.js';
 import type { DataTypeName } from './ffi/constants.js';
 import { Arg } from './ffi/constants.js';
@@ -25,6 +26,8 @@ const ISA_AVX512_CORE_AMX = 0x200;
 export interface RuntimeOptions extends MemoryPoolOptions {
   /** OpenMP threads of this JavaScript thread. Default: what OpenMP says (OMP_NUM_THREADS, or every core). */
   readonly threads?: number;
+  /** Logical cores that the calling thread and its OpenMP threads run on. Default: where the system puts them. Linux only. */
+  readonly cores?: readonly number[];
   /** How many compiled primitives are kept. Default 2048. */
   readonly cacheCapacity?: number;
 }
@@ -52,6 +55,8 @@ export class Runtime implements LayoutConverter {
   readonly #warned = new Set<string>();
 
   constructor(options: RuntimeOptions = {}) {
+    // Before OpenMP makes threads: they inherit where they may run.
+    if (options.cores) pinToCores(options.cores);
     const loaded = loadLibrary();
     this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
