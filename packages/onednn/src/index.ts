@@ -19,5 +19,5 @@ export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
 export type { Primitive, PrimitiveObserver } from './primitive.js';
-export { configure } from './register.js';
+export { configure, kernelNames } from './register.js';
 export { Runtime, type RuntimeOptions } from './runtime.js';

@@ -14,7 +14,7 @@ import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { flatKernels } from './kernels/flat.js';
 import { fuse } from './kernels/fusion.js';
-import { BACKEND_NAME, observeFallbacks, registerKernels } from './kernels/kernel.js';
+import { BACKEND_NAME, type Kernel, observeFallbacks, registerKernels } from './kernels/kernel.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
@@ -28,26 +28,30 @@ const PRIORITY = 4;
 /** Options of the backend that the factory will make, until it has made it. */
 let options: OneDnnBackendOptions = {};
 
+const kernels: readonly Kernel[] = [
+  ...flatKernels,
+  ...convolutionKernels,
+  ...convolutionNdKernels,
+  ...batchNormKernels,
+  ...residualKernels,
+  ...poolingKernels,
+  ...matmulKernels,
+  ...crossEntropyKernels,
+  ...movingAverageKernels,
+];
+
+/** Names of the kernels that are ours; the others are `cpu`'s. */
+export const kernelNames: readonly string[] = kernels.map(({ name }) => name);
+
 /** Registers the backend and its kernels, once per thread. Nothing is loaded before the backend is used. */
 export function register(): void {
   if (findBackendFactory(BACKEND_NAME)) return;
   copyRegisteredKernels('cpu', BACKEND_NAME);
-  const kernels = [
-    ...flatKernels,
-    ...convolutionKernels,
-    ...convolutionNdKernels,
-    ...batchNormKernels,
-    ...residualKernels,
-    ...poolingKernels,
-    ...matmulKernels,
-    ...crossEntropyKernels,
-    ...movingAverageKernels,
-  ];
   registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
   patchOptimizers();
-  const ours = new Set(kernels.map(({ name }) => name));
+  const ours = new Set(kernelNames);
   registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
 }
 

@@ -16,6 +16,10 @@ const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise
     summary: 'the same ResNet written in plain tf.layers, beside the official one',
     load: () => import('../bench/layers.js'),
   },
+  kernels: {
+    summary: "every kernel of the backend beside TensorFlow.js' own, small and large",
+    load: () => import('../bench/kernels.js'),
+  },
   peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
 };
 

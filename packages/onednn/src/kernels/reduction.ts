@@ -327,6 +327,8 @@ function loopKernel(
   reducerFor: (x: Values) => Reducer,
   dtypeOf: (x: DataType) => DataType,
   primitive?: (backend: OneDnnBackend, x: TensorInfo, plan: Plan) => TensorInfo | null,
+  /** Along the last axis `cpu`'s loop is as fast. */
+  leavesLastAxis = false,
 ): Kernel {
   return kernel<{ x: TensorInfo }, Partial<Axes> & { reductionIndices: number | number[] }>(name, (call) => {
     const {
@@ -341,6 +343,7 @@ function loopKernel(
       util.parseAxisParam(attrs.axis ?? attrs.reductionIndices, x.shape),
       attrs.keepDims ?? false,
     );
+    if (leavesLastAxis && plan.inner === 1 && plan.permutation === null) return null;
     const { tensor, release } = arranged(backend, x, plan);
     let y = primitive?.(backend, tensor, plan) ?? null;
     if (y === null) {
@@ -394,8 +397,8 @@ export const reductionKernels: readonly Kernel[] = [
   loopKernel('Max', greatest, same, extremum(Alg.reductionMax)),
   loopKernel('Min', smallest, same, extremum(Alg.reductionMin)),
   loopKernel('Prod', multiply, (dtype) => backend_util.upcastType(dtype, 'int32')),
-  loopKernel('All', all, same),
-  loopKernel('Any', any, same),
+  loopKernel('All', all, same, undefined, true),
+  loopKernel('Any', any, same, undefined, true),
   loopKernel('ArgMax', firstGreatest, () => 'int32'),
   loopKernel('ArgMin', firstSmallest, () => 'int32'),
 ];

@@ -1,0 +1,165 @@
+/**
+ * `lockstep bench kernels`: each kernel of the backend beside TensorFlow.js' own `cpu` kernel, in one process, in turns, at a
+ * small and a large size; prints the Markdown table of docs/kernels.md.
+ *
+ * A time is the median of several samples of a call through TensorFlow.js' engine, whose own cost (a few microseconds) is in
+ * it on both sides. What the call returns is disposed within the time, because reusing memory is part of the work.
+ */
+import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { reportErrors } from '../backend.js';
+import { type KernelRow, type Prepare, ROWS } from './kernel-rows.js';
+import { summarize } from './statistics.js';
+
+/** Milliseconds that a sample should take, so that the clock's resolution does not matter. */
+const SAMPLE_MS = 2;
+const SAMPLES = 9;
+/** V8 compiles what ran often; before that a small kernel is ten times as slow. */
+const WARM_UP_MS = 25;
+/** A kernel that takes this long is measured by few samples of a single call. */
+const SLOW_MS = 60;
+
+interface Side {
+  /** Microseconds a call. */
+  readonly cpu: number;
+  readonly onednn: number;
+  /** 'oneDNN (jit:…)' or 'loop'. */
+  readonly implementation: string;
+}
+
+export interface KernelResult {
+  readonly name: string;
+  readonly family: string;
+  readonly small: Side & { readonly what: string };
+  readonly large: Side & { readonly what: string };
+}
+
+export function main(argv: readonly string[]): Promise<number> {
+  return reportErrors(async () => {
+    const flags = new FlagValues({
+      program: 'lockstep bench kernels',
+      summary: "Every kernel of the backend beside TensorFlow.js' own cpu kernel.",
+    });
+    const key = true;
+    flags.DEFINE_string({ name: 'only', default: '', key, help: 'Kernels and families whose name contains this.' });
+    flags.DEFINE_integer({ name: 'threads', default: 0, lowerBound: 0, key, help: 'OpenMP threads; 0 is every core.' });
+    flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
+    try {
+      const { help } = parseFlags(argv, flags);
+      if (help) {
+        process.stdout.write(help.text);
+        return 0;
+      }
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      process.stderr.write(`${error.message}\n`);
+      return 2;
+    }
+    const value = <T>(name: string) => flags.get(name as never) as unknown as T;
+    return compare(value('only'), value('threads'), value('json'));
+  });
+}
+
+async function compare(only: string, threads: number, json: boolean): Promise<number> {
+  const { configure, loadLibrary } = await import('@lockstep/onednn');
+  loadLibrary();
+  if (threads > 0) configure({ threads });
+  const rows = ROWS.filter(({ name, family }) => `${family} ${name}`.toLowerCase().includes(only.toLowerCase()));
+  if (rows.length === 0) {
+    process.stderr.write(`lockstep bench kernels: no kernel's name contains '${only}'.\n`);
+    return 2;
+  }
+  process.stdout.write(
+    '| kernel | implementation, large | small | `cpu`, µs | ours, µs | times | large | `cpu`, µs | ours, µs | times |\n' +
+      '|---|---|---|---:|---:|---:|---|---:|---:|---:|\n',
+  );
+  const results: KernelResult[] = [];
+  for (const row of rows) {
+    const result = await measureRow(row);
+    results.push(result);
+    process.stdout.write(`${format(result)}\n`);
+  }
+  if (json) process.stdout.write(`${JSON.stringify({ rows: results })}\n`);
+  return 0;
+}
+
+async function measureRow({ name, family, small, large }: KernelRow): Promise<KernelResult> {
+  return {
+    name,
+    family,
+    small: { what: small.what, ...(await measureBoth(small.prepare)) },
+    large: { what: large.what, ...(await measureBoth(large.prepare)) },
+  };
+}
+
+async function measureBoth(prepare: Prepare): Promise<Side> {
+  const cpu = await measure('cpu', prepare);
+  const onednn = await measure('onednn', prepare);
+  return { cpu: cpu.microseconds, onednn: onednn.microseconds, implementation: onednn.implementation };
+}
+
+async function measure(backend: string, prepare: Prepare): Promise<{ microseconds: number; implementation: string }> {
+  await tf.setBackend(backend);
+  tf.engine().startScope();
+  try {
+    const work = prepare();
+    const call = () => {
+      tf.engine().startScope();
+      resolve(work());
+      tf.engine().endScope();
+    };
+    const implementation = watch(call);
+    const first = time(call, 1);
+    // A call that is slow cold may be fast warm; one that stays slow is measured as it is.
+    if (first > SLOW_MS) return { microseconds: 1000 * Math.min(first, time(call, 1)), implementation };
+    const warm = performance.now() + WARM_UP_MS;
+    while (performance.now() < warm) call();
+    const once = Math.max(1e-4, time(call, 3) / 3);
+    const calls = Math.max(1, Math.ceil(SAMPLE_MS / once));
+    const samples = Array.from({ length: SAMPLES }, () => time(call, calls) / calls);
+    return { microseconds: 1000 * summarize(samples).median, implementation };
+  } finally {
+    tf.engine().endScope();
+  }
+}
+
+/** Some kernels compute when their result is read; a benchmark wants it now. */
+function resolve(result: unknown): void {
+  const backend = tf.backend() as { storage?(tensor: tf.Tensor): unknown };
+  if (!backend.storage) return;
+  for (const tensor of [result].flat()) if (tensor instanceof tf.Tensor) backend.storage(tensor);
+}
+
+function time(call: () => void, calls: number): number {
+  const begin = performance.now();
+  for (let i = 0; i < calls; i++) call();
+  return performance.now() - begin;
+}
+
+/** Runs `call` once and says which of oneDNN's implementations it ran, the last one first if there are several. */
+function watch(call: () => void): string {
+  const { runtime } = tf.backend() as { runtime?: { observer: unknown } };
+  const seen = new Set<string>();
+  if (runtime) {
+    runtime.observer = ({ label, implementation }: { label: string; implementation: string }) => {
+      if (!label.startsWith('all_finite')) seen.add(implementation);
+    };
+  }
+  try {
+    call();
+  } finally {
+    if (runtime) runtime.observer = null;
+  }
+  return seen.size === 0 ? 'loop' : `oneDNN ${[...seen].join(', ')}`;
+}
+
+function format({ name, small, large }: KernelResult): string {
+  const side = ({ what, cpu, onednn }: Side & { what: string }) =>
+    [what, round(cpu), round(onednn), round(cpu / onednn)].join(' | ');
+  return `| ${name} | ${large.implementation} | ${side(small)} | ${side(large)} |`;
+}
+
+/** Two digits are what a time on a shared machine is worth. */
+function round(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(2);
+}
