@@ -291,11 +291,11 @@ const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTE
 
 /**
  * Ctrl-C and SIGTERM. The first asks every process, through mpirun, to finish its step, save and end; the second tells
- * mpirun to end the job. Open MPI 5 is told at once: whether it hands SIGUSR2 on is not known.
+ * mpirun to end the job.
  */
 class Interrupt {
   isInterrupted = false;
-  readonly #handsOn = openMpiMajor() === 4;
+  readonly #handsOn = openMpiMajor() >= 4;
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
   readonly #listener = (): void => {

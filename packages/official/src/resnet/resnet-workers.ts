@@ -107,6 +107,8 @@ export function strategyFactories(flagsObj: FlagsObject, log: Log, facts: () => 
 /** Seconds that mpirun leaves its processes between Ctrl-C and the end, where that is too short to save: a remark, or null. */
 export function remarkOnGrace(environment: NodeJS.ProcessEnv = process.env): string | null {
   if (launchedProcess(environment)?.launcher !== 'mpirun') return null;
+  // `lockstep launch` waits as long as saving takes.
+  if (environment.LOCKSTEP_STATUS_MARK) return null;
   const seconds = Number(environment.OMPI_MCA_odls_base_sigkill_timeout ?? 1);
   if (seconds >= SAVING_SECONDS) return null;
   return (
