@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { initializers, layers, sequential } from '@tensorflow/tfjs-layers';
+import { initializers, layers, model, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
 import { assertClose, sample, toTensor } from './testing.js';
 
@@ -101,4 +101,88 @@ test('a deferred gradient is the same whenever it is read, also after its inputs
   assert.ok(pool.statistics().bytesInUse > before, 'kept for the deferred gradient');
   unused.dispose();
   assert.equal(pool.statistics().bytesInUse, before, 'given back with it');
+});
+
+/** A residual network with `blocks` blocks, as a user writes it. Convolutions: 1 + 2 · blocks. */
+function residual(blocks: number) {
+  let seed = 0;
+  const conv = (x: SymbolicTensor, useBias: boolean) => {
+    const kernelInitializer = initializers.heNormal({ seed: ++seed });
+    return layers
+      .conv2d({ filters: 16, kernelSize: 3, padding: 'same', useBias, kernelInitializer })
+      .apply(x) as SymbolicTensor;
+  };
+  const norm = (x: SymbolicTensor) => layers.batchNormalization({}).apply(x) as SymbolicTensor;
+  const relu = (x: SymbolicTensor) => layers.activation({ activation: 'relu' }).apply(x) as SymbolicTensor;
+  const input = layers.input({ shape: [8, 8, 3] }) as unknown as SymbolicTensor;
+  let x = relu(norm(conv(input, false)));
+  for (let block = 0; block < blocks; block++) {
+    const y = norm(conv(relu(norm(conv(x, true))), false));
+    x = relu(layers.add().apply([y, x]) as SymbolicTensor);
+  }
+  const pooled = layers.globalAveragePooling2d({}).apply(x);
+  const kernelInitializer = initializers.heNormal({ seed: ++seed });
+  const output = layers.dense({ units: 4, activation: 'softmax', kernelInitializer }).apply(pooled) as SymbolicTensor;
+  const network = model({ inputs: input, outputs: output });
+  network.compile({ optimizer: tf.train.momentum(0.02, 0.9), loss: 'categoricalCrossentropy' });
+  return network;
+}
+
+const residualData = () => ({
+  x: toTensor(sample([16, 8, 8, 3], 1)),
+  y: tf.oneHot(
+    tf.tensor1d(
+      Array.from({ length: 16 }, (_, i) => (i * 7) % 4),
+      'int32',
+    ),
+    4,
+  ),
+});
+
+test('a residual network of plain layers runs the primitives of a hand-written one, and no others', async () => {
+  await tf.setBackend('onednn');
+  const blocks = 3;
+  const network = residual(blocks);
+  const { x, y } = residualData();
+  await network.trainOnBatch(x, y);
+  const { runtime } = tf.backend() as OneDnnBackend;
+  const counts: Record<string, number> = {};
+  runtime.observer = ({ label }) => {
+    // Small tensors are weights in the optimizer.
+    const kind = label.split(' ')[0] as string;
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  };
+  try {
+    await network.trainOnBatch(x, y);
+  } finally {
+    runtime.observer = null;
+  }
+  const convolutions = 1 + 2 * blocks;
+  // Forward convolutions of one channel block run in the data gradient's kernel, so only their sum is known: every forward
+  // pass, and every data gradient but the first layer's.
+  assert.equal((counts.convolution_forward ?? 0) + (counts.convolution_backward_data ?? 0), 2 * convolutions - 1);
+  assert.equal(counts.convolution_backward_weights, convolutions);
+  assert.equal(counts.batch_norm_forward, convolutions);
+  assert.equal(counts.batch_norm_backward, convolutions);
+  assert.equal(counts.add_relu, blocks);
+  assert.equal(counts.relu_grad, blocks, 'behind additions only');
+  assert.equal(counts.relu, undefined);
+  assert.equal(counts.pooling_avg_forward, 1);
+  assert.equal(counts.pooling_avg_backward, 1);
+});
+
+test('model.fit of a residual network gives the losses and weights of the cpu backend', async () => {
+  const fit = async (backend: string): Promise<number[][]> => {
+    await tf.setBackend(backend);
+    const network = residual(2);
+    const { x, y } = residualData();
+    const { history } = await network.fit(x, y, { batchSize: 8, epochs: 2, shuffle: false, verbose: 0 });
+    const predictions = (network.predict(x) as tf.Tensor).dataSync();
+    return [history.loss as number[], Array.from(predictions), ...network.getWeights().map((w) => [...w.dataSync()])];
+  };
+  const expected = await fit('cpu');
+  const actual = await fit('onednn');
+  actual.forEach((values, i) => {
+    assertClose(values, expected[i] as number[], 2e-3, `result ${i}`);
+  });
 });
