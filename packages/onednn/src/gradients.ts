@@ -33,6 +33,23 @@ const batchNorm: GradConfig = {
   },
 };
 
+const layerNorm: GradConfig = {
+  kernelName: 'LayerNorm',
+  inputsToSave: ['x', 'scale'],
+  outputsToSave: [false, true, true],
+  gradFunc: (dys, saved, attrs) => {
+    const [x, scale, mean, variance] = saved as [Tensor, Tensor, Tensor, Tensor];
+    const [dy] = dys as Tensor[];
+    const inputs = { dy: dy as Tensor, x, scale, mean, variance };
+    const [dx, dScale, dOffset] = engine().runKernel('LayerNormGrad', inputs, attrs) as unknown as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    return { x: () => dx, scale: () => dScale, offset: () => dOffset };
+  },
+};
+
 /**
  * TensorFlow.js multiplies batches that broadcast but cannot train through them: its gradient has the product's batch, not the
  * operand's. Here what was repeated is summed.
@@ -82,6 +99,7 @@ function run(name: string, inputs: Record<string, Tensor>, attrs: NamedAttrMap =
 export function registerGradients(): void {
   registerElementwiseGradients();
   registerGradient(batchNorm);
+  registerGradient(layerNorm);
   if (!getGradient('Conv3DBackpropInputV2')) registerGradient(conv3DTranspose);
   const matMul = getGradient('BatchMatMul');
   if (matMul) {

@@ -26,6 +26,13 @@ interface LayerState {
   readonly movingVariance: { read(): Tensor; write(value: Tensor): void };
 }
 
+interface LayerNormState {
+  readonly axis: number | number[];
+  readonly epsilon: number;
+  readonly gamma?: { read(): Tensor };
+  readonly beta?: { read(): Tensor };
+}
+
 type Call<State> = (this: State, inputs: Tensor | Tensor[], options: { training?: boolean }) => Tensor | Tensor[];
 
 const PATCHED = Symbol.for('lockstep.onednn.layers');
@@ -41,6 +48,23 @@ export function patchLayers(): void {
         const fits = options?.training && isLastAxis && x.rank >= 2 && this.gamma && this.beta && x.dtype === 'float32';
         if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(this, inputs, options);
         return train(this, x);
+      },
+  );
+  patch<LayerNormState>(
+    layers.layerNormalization(),
+    (original) =>
+      function (inputs, options) {
+        const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
+        const axes = [this.axis].flat();
+        const isLastAxis = axes.length === 1 && axes[0] === x.rank - 1;
+        const fits = isLastAxis && x.rank >= 2 && x.size > 0 && this.gamma && this.beta && x.dtype === 'float32';
+        if (!fits || !getKernel('LayerNorm', getBackend())) return original.call(this, inputs, options);
+        const [scale, offset] = [this.gamma, this.beta].map((weight) => (weight as { read(): Tensor }).read());
+        return tidy(() => {
+          const named = { x, scale: scale as Tensor, offset: offset as Tensor };
+          const [y] = engine().runKernel('LayerNorm', named, { epsilon: this.epsilon }) as unknown as [Tensor];
+          return y;
+        });
       },
   );
   // The mean over all pixels is a pooling, which keeps the layout of its input; so does its gradient.

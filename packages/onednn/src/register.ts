@@ -15,6 +15,7 @@ import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { flatKernels } from './kernels/flat.js';
 import { fuse } from './kernels/fusion.js';
 import { BACKEND_NAME, type Kernel, observeFallbacks, registerKernels } from './kernels/kernel.js';
+import { layerNormKernels } from './kernels/layer-norm.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
@@ -33,6 +34,7 @@ const kernels: readonly Kernel[] = [
   ...convolutionKernels,
   ...convolutionNdKernels,
   ...batchNormKernels,
+  ...layerNormKernels,
   ...residualKernels,
   ...poolingKernels,
   ...matmulKernels,

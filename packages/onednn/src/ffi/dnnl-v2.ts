@@ -73,6 +73,8 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
   const convBackwardWeights = bind('dnnl_dilated_convolution_backward_weights_desc_init', 'pippppppp' + 'p');
   const bnForward = bind('dnnl_batch_normalization_forward_desc_init', 'pipfu');
   const bnBackward = bind('dnnl_batch_normalization_backward_desc_init', 'pippfu');
+  const lnForward = bind('dnnl_layer_normalization_forward_desc_init', 'pippfu');
+  const lnBackward = bind('dnnl_layer_normalization_backward_desc_init', 'pipppfu');
   const eltForward = bind('dnnl_eltwise_forward_desc_init', 'piipff');
   const eltBackward = bind('dnnl_eltwise_backward_desc_init', 'pippff');
   const poolForward = bind('dnnl_pooling_v2_forward_desc_init', 'piippppppp');
@@ -255,6 +257,14 @@ export function bindV2(loaded: LoadedLibrary): Dnnl {
     batchNormBackward(diffData, data, epsilon, flags, hint) {
       const status = bnBackward(operation, 128, raw(diffData), raw(data), epsilon, flags);
       return finish('batch_normalization_backward', status, [], hint);
+    },
+    layerNormForward(prop, src, statistics, epsilon, flags) {
+      const status = lnForward(operation, prop, raw(src), raw(statistics), epsilon, flags);
+      return finish('layer_normalization_forward', status);
+    },
+    layerNormBackward(src, statistics, epsilon, flags, hint) {
+      const status = lnBackward(operation, 128, raw(src), raw(src), raw(statistics), epsilon, flags);
+      return finish('layer_normalization_backward', status, [], hint);
     },
     eltwiseForward(prop, alg, src, alpha, beta) {
       return finish('eltwise_forward', eltForward(operation, prop, alg, raw(src), alpha, beta));

@@ -112,6 +112,8 @@ export function bindV3(loaded: LoadedLibrary): Dnnl {
   const convBackwardWeights = create('convolution_backward_weights', 'ihhhhpppphh');
   const bnForward = create('batch_normalization_forward', 'ihhfuh');
   const bnBackward = create('batch_normalization_backward', 'ihhhfuhh');
+  const lnForward = create('layer_normalization_forward', 'ihhhfuh');
+  const lnBackward = create('layer_normalization_backward', 'ihhhhfuhh');
   const eltForward = create('eltwise_forward', 'iihhffh');
   const eltBackward = create('eltwise_backward', 'ihhhffhh');
   const poolForward = create('pooling_forward', 'iihhppppph');
@@ -278,6 +280,18 @@ export function bindV3(loaded: LoadedLibrary): Dnnl {
       const layouts = [raw(diffData), raw(diffData), raw(data)] as const;
       return finish('batch_normalization_backward', (attr) =>
         bnBackward(out, engine, 128, ...layouts, epsilon, normalizationFlags(flags), hint.handle, attr),
+      );
+    },
+    layerNormForward(prop, src, statistics, epsilon, flags) {
+      const layouts = [raw(src), raw(src), raw(statistics)] as const;
+      return finish('layer_normalization_forward', (attr) =>
+        lnForward(out, engine, prop, ...layouts, epsilon, normalizationFlags(flags), attr),
+      );
+    },
+    layerNormBackward(src, statistics, epsilon, flags, hint) {
+      const layouts = [raw(src), raw(src), raw(src), raw(statistics)] as const;
+      return finish('layer_normalization_backward', (attr) =>
+        lnBackward(out, engine, 128, ...layouts, epsilon, normalizationFlags(flags), hint.handle, attr),
       );
     },
     eltwiseForward(prop, alg, src, alpha, beta) {

@@ -95,6 +95,21 @@ export interface Dnnl {
     flags: number,
     hint: PrimitiveDescriptor,
   ): PrimitiveDescriptor | null;
+  /** Over the last dimension of `src`; mean and variance lie as `statistics` says. */
+  layerNormForward(
+    prop: number,
+    src: MemoryDescriptor,
+    statistics: MemoryDescriptor,
+    epsilon: number,
+    flags: number,
+  ): PrimitiveDescriptor | null;
+  layerNormBackward(
+    src: MemoryDescriptor,
+    statistics: MemoryDescriptor,
+    epsilon: number,
+    flags: number,
+    hint: PrimitiveDescriptor,
+  ): PrimitiveDescriptor | null;
   eltwiseForward(
     prop: number,
     alg: number,
