@@ -3,7 +3,7 @@
  *
  * Rank 0 gets every rank's times. Buffers are ordinary memory: between processes nothing is shared.
  */
-import { loadMpi, type MpiAlgorithm, MpiCommunicator } from '@lockstep/distribute';
+import { loadMpi, type MpiAlgorithm, MpiCommunicator, splitIntoPacks } from '@lockstep/distribute';
 import { type AllReduceResult, allReduceResult, checkSum, checkValue, iterationsFor } from './all-reduce-result.js';
 
 /** Open MPI's blocking collective, in place; the others are MpiCommunicator's algorithms. */
@@ -53,10 +53,9 @@ export function measureMpi({ algorithms, elements, numPacks, iterations }: MpiBe
 }
 
 function reducer(communicator: MpiCommunicator, algorithm: string, numPacks: number): (flat: Float32Array) => void {
-  const packLength = (flat: Float32Array) => Math.max(1, Math.ceil(flat.length / numPacks));
   const byPacks = (flat: Float32Array, reduce: (pack: Float32Array) => void) => {
-    const length = packLength(flat);
-    for (let at = 0; at < flat.length; at += length) reduce(flat.subarray(at, at + length));
+    for (const { offset, length } of splitIntoPacks(flat.length, numPacks))
+      reduce(flat.subarray(offset, offset + length));
   };
   if (algorithm !== MPI_ALLREDUCE) {
     return (flat) =>
