@@ -22,6 +22,7 @@ import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
 import { patchLayers } from './layers.js';
 import { patchOptimizers } from './optimizers.js';
+import { patchRecurrentLayers } from './recurrent-layers.js';
 
 /** Above `cpu` (1), below whatever a user registers for a GPU. */
 const PRIORITY = 4;
@@ -53,6 +54,7 @@ export function register(): void {
   registerGradients();
   patchLayers();
   patchOptimizers();
+  patchRecurrentLayers();
   const ours = new Set(kernelNames);
   registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
 }

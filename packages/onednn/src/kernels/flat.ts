@@ -5,6 +5,7 @@ import { castKernels } from './cast.js';
 import { indexingKernels } from './indexing.js';
 import type { Kernel } from './kernel.js';
 import { optimizerKernels } from './optimizer-steps.js';
+import { recurrentKernels } from './recurrent.js';
 import { reductionKernels } from './reduction.js';
 import { resizeKernels } from './resize.js';
 import { softmaxKernels } from './softmax.js';
@@ -17,6 +18,7 @@ export const flatKernels: readonly Kernel[] = [
   ...arrayKernels,
   ...reductionKernels,
   ...softmaxKernels,
+  ...recurrentKernels,
   ...indexingKernels,
   ...resizeKernels,
   ...optimizerKernels,
