@@ -280,6 +280,86 @@ describe('repeatable', () => {
   });
 });
 
+describe('fine tuning and warm start', () => {
+  const isDense = (name: string) => name.includes('dense');
+  const isStatistic = (name: string) => /\/moving_(mean|variance)$/.test(name);
+
+  it('--pretrained_model_checkpoint_path gives everything but the dense layer; --fine_tune trains that alone', async () => {
+    await run(flags('base', '--train_epochs=1'));
+    const base = readCheckpoint(model('base'), 5);
+    for (const [name, more] of [
+      ['tuned', []],
+      ['tuned-mirrored', mirrored],
+    ] as const) {
+      const from = `--pretrained_model_checkpoint_path=${model('base')}/ckpt-5`;
+      const tune = [from, '--fine_tune', '--train_epochs=2', '--epochs_between_evals=1', ...more];
+      const { status, text, result } = await run(flags(name, ...tune), { seed: 2 });
+      assert.equal(status, 0, text);
+      assert.match(text, /^Everything but the dense layer is initialized from .*base\/ckpt-5\.safetensors$/m);
+      const tuned = readCheckpoint(model(name), 10);
+      // All weights are there, slots only for what is trained; batch norm's averages move on, as upstream.
+      assert.deepEqual(
+        Object.keys(tuned.tensors).sort(),
+        Object.keys(base.tensors)
+          .filter((tensor) => !tensor.endsWith('/momentum') || isDense(tensor))
+          .sort(),
+      );
+      const same = {
+        ...base,
+        tensors: Object.fromEntries(Object.entries(base.tensors).filter(([tensor]) => tensor in tuned.tensors)),
+      };
+      const different = differences(same, tuned);
+      assert.deepEqual(different.filter((tensor) => !isStatistic(tensor)).every(isDense), true, different.join());
+      assert.ok(different.includes('resnet_model/dense/kernel') && different.some(isStatistic));
+      assert.ok((result?.evaluation?.loss ?? Number.NaN) > 0);
+
+      // The folder's own checkpoint goes before the other run's; then all layers are trained, with new slots.
+      const full = await run(flags(name, from, '--train_epochs=3', ...more), { seed: 2 });
+      assert.equal(full.status, 0, full.text);
+      assert.match(full.text, /Restored step 10 from/);
+      assert.doesNotMatch(full.text, /is initialized from/);
+      assert.ok(differences(tuned, readCheckpoint(model(name), 15)).includes('resnet_model/conv2d/kernel'));
+    }
+  });
+
+  it('a warm start without training evaluates with the other run’s weights, and its dense layer anew', async () => {
+    await run(flags('warm-base', '--train_epochs=1'));
+    await run(
+      flags(
+        'warm',
+        `--pretrained_model_checkpoint_path=${model('warm-base')}`,
+        '--train_epochs=1',
+        '--max_train_steps=1',
+      ),
+    );
+    const [base, warm] = [readCheckpoint(model('warm-base'), 5), readCheckpoint(model('warm'), 1)];
+    // After one step weights are near those that they began with.
+    const kernel = (file: typeof base) => file.tensors['resnet_model/conv2d_3/kernel']!.values;
+    const gap = Math.max(...Array.from(kernel(base), (value, i) => Math.abs(value - kernel(warm)[i]!)));
+    assert.ok(gap > 0 && gap < 0.1, String(gap));
+  });
+
+  it('checkpoints that are not there, damaged, or of another network are named', async () => {
+    await run(flags('pre', '--train_epochs=1'));
+    const failing = async (path: string, pattern: RegExp, ...more: string[]) => {
+      const { status, text } = await run(
+        flags('pre-x', `--pretrained_model_checkpoint_path=${path}`, '--train_epochs=1', ...more),
+      );
+      assert.equal(status, 1, text);
+      assert.match(text, pattern);
+    };
+    await failing(model('nowhere'), /There is no checkpoint at .*nowhere\.\nhelp: /);
+    const path = join(model('pre'), 'ckpt-5.safetensors');
+    await failing(
+      path,
+      /has \d+ elements for resnet_model\/.*, expected \d+\.\nhelp: .*same --resnet_size and --resnet_version/,
+      '--resnet_version=2',
+    );
+    truncateSync(path, 5000);
+    await failing(path, /Checkpoint .*ckpt-5\.safetensors .*\nhelp: choose another checkpoint/);
+  });
+});
+
 describe('--resume and --clean', () => {
   it('--noresume refuses a folder that has a checkpoint', async () => {
     await run(flags('resume', '--train_epochs=1'));

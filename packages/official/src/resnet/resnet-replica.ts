@@ -3,7 +3,7 @@
  * checkpoints. Every strategy runs it, `off` and `one_device` too, so that the main thread stays free for the screen and for
  * Ctrl-C. All replicas execute the same sequence of collectives.
  */
-import { ParameterServerTrainer, type ReplicaContext, type Trainer } from '@lockstep/distribute';
+import { ParameterServerTrainer, type ReplicaContext, type Trainer, type TrainerSegment } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
 import { labelOf, prepareImage } from '../data/augment.js';
@@ -11,8 +11,9 @@ import { type Cifar10Data, IMAGE_BYTES } from '../data/cifar10-data.js';
 import { type Batch, InputPipeline } from '../data/input-pipeline.js';
 import { evaluationBatches } from '../data/schedule.js';
 import { SyntheticInput } from '../data/synthetic.js';
-import { type Checkpoint, CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
+import { type Checkpoint, CheckpointManager, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
+import { FrozenWeights } from './frozen-weights.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
 import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
@@ -40,6 +41,10 @@ export interface ReplicaArguments {
   readonly validation: Cifar10Data | null;
   /** One batch of made-up data instead of files. */
   readonly synthetic: boolean;
+  /** Train the dense layer alone. */
+  readonly fineTune: boolean;
+  /** Checkpoint (or folder of one) that all but the dense layer begins with; null: none. */
+  readonly pretrained: string | null;
   readonly randomFlip: boolean;
   readonly batchNormDecay: number;
   readonly inputThreads: number;
@@ -112,6 +117,9 @@ export default async function replica(context: ReplicaContext, args: ReplicaArgu
 class Run {
   readonly #model: Model;
   readonly #trainer: Trainer;
+  /** What --fine_tune leaves alone; nothing otherwise. */
+  readonly #frozen: FrozenWeights;
+  #frozenDecayLoss = 0;
   readonly #checkpoints: CheckpointManager;
   readonly #learningRate: (step: number) => number;
   #globalStep = 0;
@@ -135,7 +143,10 @@ class Run {
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
     const { weightDecay, decayExcept, momentum, lossScale } = args;
-    this.#trainer = context.trainer(this.#model.variables, {
+    // As upstream: the gradients of variables with `dense` in their name are the only ones that are applied.
+    const isTrained = ({ name }: tf.Variable) => !args.fineTune || name.includes('dense');
+    this.#frozen = new FrozenWeights(this.#model.variables.filter((variable) => !isTrained(variable)));
+    this.#trainer = context.trainer(this.#model.variables.filter(isTrained), {
       optimizer: { kind: 'momentum', momentum },
       weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
       lossScale,
@@ -284,7 +295,7 @@ class Run {
       globalStep: this.#globalStep,
       totalSteps: this.#totalSteps(steps, epochs),
       epoch: this.#epochsBefore + (epochs * (this.#stepInCycle + 1)) / steps,
-      loss: loss + this.#trainer.weightDecayLoss(),
+      loss: loss + this.#weightDecayLoss(),
       crossEntropy: loss,
       accuracy: correct / batch.size,
       learningRate,
@@ -375,7 +386,7 @@ class Run {
     return {
       accuracy: top1 / count,
       accuracyTop5: top5 / count,
-      loss: (loss * LOSS_UNIT) / count + this.#trainer.weightDecayLoss(),
+      loss: (loss * LOSS_UNIT) / count + this.#weightDecayLoss(),
       globalStep: this.#globalStep,
     };
   }
@@ -423,6 +434,7 @@ class Run {
         batch_size: String(this.args.batchSize),
         // Random numbers are functions of the seed and of the position above: this is the whole random state.
         seed: String(this.args.seed),
+        fine_tune: String(this.args.fineTune),
         resnet_size: String(this.args.plan.resnetSize),
         resnet_version: String(this.args.plan.resnetVersion),
       },
@@ -433,8 +445,10 @@ class Run {
 
   #tensors(): Record<string, StoredTensor> {
     const tensors: Record<string, StoredTensor> = {};
-    for (const { name, offset, length, shape } of this.#trainer.segments) {
-      tensors[upstreamName(name)] = { shape, values: this.#trainer.weights.subarray(offset, offset + length) };
+    for (const { segments, values } of this.#weights()) {
+      for (const { name, offset, length, shape } of segments) {
+        tensors[upstreamName(name)] = { shape, values: values.subarray(offset, offset + length) };
+      }
     }
     for (const [slot, values] of Object.entries(this.#trainer.slots)) {
       for (const { name, offset, length, shape } of this.#trainer.segments) {
@@ -454,22 +468,81 @@ class Run {
     const place = checkpoint && { path: checkpoint.path, metadata: checkpoint.metadata };
     const found = context.merge(place, ([chiefs]) => chiefs ?? null);
     if (found === null) {
+      this.#warmStart();
       if (this.args.position) this.#goOnAt(this.args.position);
       return;
     }
     if (checkpoint) this.#load(checkpoint);
+    this.#share();
+    const { path, metadata } = found;
+    this.#lastCheckpoint = path;
+    this.#log(`Restored step ${metadata.global_step} from ${path}`);
+    this.#goOnAt(positionOf(metadata));
+  }
+
+  /** Upstream's warm start: everything but the dense layer from another run's checkpoint, where there is none of this run. */
+  #warmStart(): void {
+    const from = this.args.pretrained;
+    if (from !== null) {
+      if (this.#isChief) {
+        const { path, tensors } = readCheckpoint(from);
+        const take = (name: string, target: Float32Array) => {
+          const values = tensors[name]?.values;
+          if (values?.length === target.length) {
+            target.set(values);
+            return;
+          }
+          throw new Error(
+            `Checkpoint ${path} has ${values ? `${values.length} elements` : 'nothing'} for ${name}, expected ${target.length}.\n` +
+              'help: --pretrained_model_checkpoint_path needs a checkpoint of the same --resnet_size and --resnet_version.',
+          );
+        };
+        for (const { segments, values } of this.#weights()) {
+          for (const { name, offset, length } of segments) {
+            if (!name.includes('dense')) take(upstreamName(name), values.subarray(offset, offset + length));
+          }
+        }
+        for (const { name, offset, length } of this.#model.statisticSegments) {
+          take(name, this.#model.statistics.subarray(offset, offset + length));
+        }
+        this.#log(`Everything but the dense layer is initialized from ${path}`);
+      }
+      this.#share();
+    }
+    this.#addUpFrozen();
+  }
+
+  /** Weights, trained and not, with their places. */
+  #weights(): { segments: readonly TrainerSegment[]; values: Float32Array }[] {
+    const { segments, weights: values } = this.#trainer;
+    return [{ segments, values }, this.#frozen];
+  }
+
+  /** What the chief has read becomes everybody's. */
+  #share(): void {
+    const { context } = this;
     if (context.numReplicasInSync > 1) {
       context.communicator.broadcast(this.#model.statistics, 0);
       // One copy of weights and slots per process; within the chief's own this sends nothing new.
       context.communicator.broadcast(this.#trainer.weights, 0);
       for (const slot of Object.values(this.#trainer.slots)) context.communicator.broadcast(slot, 0);
+      if (this.#frozen.values.length > 0) context.communicator.broadcast(this.#frozen.values, 0);
       context.communicator.barrier();
     }
     this.#remote?.pushState();
-    const { path, metadata } = found;
-    this.#lastCheckpoint = path;
-    this.#log(`Restored step ${metadata.global_step} from ${path}`);
-    this.#goOnAt(positionOf(metadata));
+    this.#addUpFrozen();
+  }
+
+  #addUpFrozen(): void {
+    const { weightDecay, decayExcept } = this.args;
+    this.#frozenDecayLoss = this.#frozen.weightDecayLoss(
+      weightDecay,
+      (name) => decayExcept === null || !name.includes(decayExcept),
+    );
+  }
+
+  #weightDecayLoss(): number {
+    return this.#trainer.weightDecayLoss() + this.#frozenDecayLoss;
   }
 
   #goOnAt({ globalStep, epochs, callEpochs, step, batchSize }: Position): void {
@@ -499,9 +572,15 @@ class Run {
     for (const { name, offset, length } of this.#model.statisticSegments) {
       this.#model.statistics.set(read(name, length), offset);
     }
+    for (const { name, offset, length } of this.#frozen.segments) {
+      this.#frozen.values.set(read(upstreamName(name), length), offset);
+    }
+    const isFineTuned = metadata.fine_tune === 'true';
     for (const { name, offset, length } of this.#trainer.segments) {
       const values = read(upstreamName(name), length);
-      const slots = Object.keys(this.#trainer.slots).map(
+      // Fine tuning has slots for the dense layer alone; whoever goes on with all of them begins with zeros, as at the start.
+      const hasSlots = !isFineTuned || name.includes('dense');
+      const slots = (hasSlots ? Object.keys(this.#trainer.slots) : []).map(
         (slot) => [slot, read(`${upstreamName(name)}/${slot}`, length)] as const,
       );
       this.#trainer.weights.set(values, offset);

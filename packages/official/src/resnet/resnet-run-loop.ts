@@ -147,6 +147,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     train,
     validation,
     synthetic,
+    fineTune: FLAGS.fine_tune,
+    pretrained: FLAGS.pretrained_model_checkpoint_path,
     randomFlip: FLAGS.random_flip,
     batchNormDecay: FLAGS.batch_norm_decay,
     inputThreads: FLAGS.datasets_num_private_threads ?? 1,
@@ -239,15 +241,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   }
   if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
-  if (FLAGS.fine_tune) refuse('fine_tune', true, 'fine tuning is not available yet', 'Leave it out.');
-  if (FLAGS.pretrained_model_checkpoint_path) {
-    refuse(
-      'pretrained_model_checkpoint_path',
-      FLAGS.pretrained_model_checkpoint_path,
-      'warm starts are not available yet',
-      'Put the checkpoint into --model_dir to go on from it.',
-    );
-  }
   if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
   if (FLAGS.label_smoothing > 0) {
     refuse(

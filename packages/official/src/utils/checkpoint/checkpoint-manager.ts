@@ -13,6 +13,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -135,6 +136,28 @@ export class CheckpointManager {
     const steps = this.steps();
     const newest = steps.at(-1);
     return newest === undefined ? 'no checkpoint was saved before' : `the checkpoint of step ${newest} is still there`;
+  }
+}
+
+/**
+ * Reads one checkpoint: a file (its ending may be left out), or the newest whole one of a folder.
+ * @throws CheckpointError if there is none, or it is damaged.
+ */
+export function readCheckpoint(where: string): TensorFile & { readonly path: string } {
+  const candidates = [where, `${where}.safetensors`];
+  const file = candidates.find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
+  if (file === undefined) {
+    const latest = new CheckpointManager(where).latest();
+    if (latest !== null) return latest;
+    throw new CheckpointError(
+      `There is no checkpoint at ${where}.\nhelp: name a file ckpt-<step>.safetensors, or a model folder.`,
+    );
+  }
+  try {
+    return { path: file, ...verified(decodeTensorFile(readFileSync(file))) };
+  } catch (error) {
+    if (!(error instanceof TensorFileError)) throw error;
+    throw new CheckpointError(`Checkpoint ${file} ${error.message}.\nhelp: choose another checkpoint.`);
   }
 }
 
