@@ -207,7 +207,13 @@ export class MultiWorkerTrainer {
     if (!this.context.communicator.isLeader) return;
     // Packs start in their static order, whatever the order in which they are filled.
     while (this.#works.length < this.#packs.length && this.#isFilled(this.#works.length)) this.#start();
-    for (const work of this.#works) work.test();
+    if (this.#works.length === 0) return;
+    // Once for all packs under way: each of their test() would move all of them on.
+    try {
+      this.context.communicator.workers.progress();
+    } catch (error) {
+      throw asWorkerError(error);
+    }
   }
 
   #isFilled(pack: number): boolean {
