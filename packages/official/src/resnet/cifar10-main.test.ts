@@ -172,6 +172,11 @@ describe('train and evaluate', () => {
     assert.match(text, /step 7\/7 /);
   });
 
+  it('a flag that upstream ignores is named', async () => {
+    const { text } = await run(flags('ignored', '--train_epochs=1', '--max_train_steps=1', '--weight_decay=0.5'));
+    assert.match(text, /^warning: --weight_decay=0\.5 has no effect: CIFAR-10 has 0\.0002 fixed, as upstream\.$/m);
+  });
+
   it('stop_threshold ends it after the evaluation that reaches it', async () => {
     const { text, result } = await run(
       flags('threshold', '--train_epochs=3', '--epochs_between_evals=1', '--stop_threshold=0'),

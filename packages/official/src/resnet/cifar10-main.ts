@@ -99,6 +99,11 @@ export async function runCifar(
   // One process speaks for a run of many.
   const screen = createScreen(FLAGS, { ...io, silent: (launchedProcess()?.rank ?? 0) > 0 });
   onScreen?.(screen);
+  if (flags.isGiven('weight_decay')) {
+    screen.log.warning(
+      `--weight_decay=${FLAGS.weight_decay} has no effect: CIFAR-10 has ${CIFAR10_RECIPE.weightDecay} fixed, as upstream.`,
+    );
+  }
   try {
     return await benchmarkContext(
       FLAGS,
