@@ -52,6 +52,30 @@ describe('MultiWorkerMirroredStrategy', { skip }, () => {
     });
   }
 
+  it('a dynamic loss scale skips the same steps in every process, and leaves weights alone in them', async () => {
+    for (const [workers, replicas, numPacks] of [
+      [2, 1, 1],
+      [2, 2, 3],
+    ] as const) {
+      // 2¹²⁷ times any of these gradients is infinite in f32; a few halvings later it is not.
+      const outcomes = outcomesOf(await start(workers, replicas, { numPacks }, { initialLossScale: 2 ** 127 }));
+      const [{ skipped }] = outcomes as [TestOutcome];
+      assert.ok(skipped.length > 0 && skipped.length < task.steps / 2, `skipped ${skipped}`);
+      assert.deepEqual(
+        skipped,
+        skipped.map((_, i) => i),
+        'the first steps',
+      );
+      const expected = reference(task, workers * replicas, skipped);
+      for (const outcome of outcomes) {
+        assert.deepEqual(outcome.skipped, skipped);
+        for (const [i, weight] of outcome.weights.entries()) {
+          assert.ok(Math.abs(weight - (expected.weights[i] as number)) < 2e-5, `weight ${i}`);
+        }
+      }
+    }
+  });
+
   it('gives the same bits for every number of packs, in rank order', async () => {
     const [one, four] = await Promise.all([start(3, 1), start(3, 1, { numPacks: 4 })]);
     assert.deepEqual(outcomesOf(four), outcomesOf(one));

@@ -11,6 +11,8 @@ export interface TestTask {
   readonly steps: number;
   readonly batchPerReplica: number;
   readonly features: number;
+  /** A dynamic loss scale that begins here. */
+  readonly initialLossScale?: number;
   readonly fault?: { readonly how: string; readonly replica: number; readonly step: number };
 }
 
@@ -19,6 +21,8 @@ export interface TestOutcome {
   readonly replicas: number;
   readonly weights: number[];
   readonly losses: number[];
+  /** Steps that the loss scale skipped. */
+  readonly skipped: number[];
 }
 
 export const LEARNING_RATE = 0.05;
@@ -36,10 +40,11 @@ export function rowsOf(step: number, replica: number, replicas: number, batch: n
   return Array.from({ length: batch }, (_, i) => (step * replicas + replica) * batch + i);
 }
 
-/** Momentum SGD with weight decay on w (not on b) over the global batch, in float64. */
+/** Momentum SGD with weight decay on w (not on b) over the global batch, in float64; nothing changes in steps `skipped`. */
 export function reference(
   { steps, batchPerReplica, features }: TestTask,
   replicas: number,
+  skipped: readonly number[] = [],
 ): { weights: number[]; losses: number[] } {
   const weights = Array.from({ length: features + 1 }, (_, j) => (j < features ? 0.1 * (j + 1) : 0.5));
   const slots = new Array(features + 1).fill(0) as number[];
@@ -57,6 +62,7 @@ export function reference(
       for (let j = 0; j <= features; j++) (gradients[j] as number) += (2 * error * (x[j] ?? 1)) / rows.length;
     }
     losses.push(loss);
+    if (skipped.includes(step)) continue;
     for (let j = 0; j <= features; j++) {
       const gradient = (gradients[j] as number) + (j < features ? DECAY * (weights[j] as number) : 0);
       slots[j] = MOMENTUM * (slots[j] as number) + gradient;
@@ -68,7 +74,7 @@ export function reference(
 
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: TestTask): Promise<TestOutcome> {
-  const { steps, batchPerReplica, features, fault } = task;
+  const { steps, batchPerReplica, features, initialLossScale, fault } = task;
   const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
   // Every replica starts with other values: replica 0's have to win.
   const w = tf.variable(tf.tensor2d(Array.from({ length: features }, (_, j) => [0.1 * (j + 1) + replica])), true, 'w');
@@ -76,8 +82,10 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
   const trainer = context.trainer([w, b], {
     optimizer: { kind: 'momentum', momentum: MOMENTUM },
     weightDecay: { rate: DECAY, applies: (variable) => variable === w },
+    ...(initialLossScale !== undefined && { lossScale: { initial: initialLossScale } }),
   });
   const losses: number[] = [];
+  const skips: number[] = [];
   for (let step = 0; step < steps; step++) {
     if (fault && fault.replica === replica && fault.step === step) {
       if (fault.how === 'kill') process.kill(process.pid, 'SIGKILL');
@@ -87,13 +95,14 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
     const rows = rowsOf(step, replica, replicas, batchPerReplica).map((row) => example(row, features));
     const x = tf.tensor2d(rows.map((row) => row.x));
     const y = tf.tensor2d(rows.map((row) => [row.y]));
-    const { loss } = trainer.step(
+    const { loss, skipped } = trainer.step(
       () => tf.mean(tf.squaredDifference(tf.add(tf.matMul(x, w as tf.Tensor2D), b), y)) as tf.Scalar,
       LEARNING_RATE,
     );
     tf.dispose([x, y]);
     losses.push(loss);
+    if (skipped) skips.push(step);
     if (context.shouldStop()) break;
   }
-  return { replica, replicas, weights: [...trainer.weights], losses };
+  return { replica, replicas, weights: [...trainer.weights], losses, skipped: skips };
 }
