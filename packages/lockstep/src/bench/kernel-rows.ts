@@ -3,6 +3,7 @@
  * have. Inputs are made anew on each backend; numbers are arbitrary but the same.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { layers } from '@tensorflow/tfjs-layers';
 
 /** Makes inputs and returns what is timed; everything it makes is disposed afterwards. */
 export type Prepare = () => () => unknown;
@@ -127,6 +128,19 @@ function optimizer(name: string, make: () => tf.Optimizer): KernelRow {
     },
   });
   return { name, family: 'optimizers', small: side(100), large: side(200_000) };
+}
+
+/** A layer in inference; V8 and the engine dominate the small one. */
+function lstm(): KernelRow {
+  const side = (batch: number, steps: number, units: number) => ({
+    what: `batch ${batch}, ${steps} steps, ${units} units`,
+    prepare: () => {
+      const layer = layers.lstm({ units, recurrentInitializer: 'glorotNormal' });
+      const x = numbers([batch, steps, units]);
+      return () => layer.apply(x);
+    },
+  });
+  return { name: 'tf.layers.lstm', family: 'recurrent', small: side(1, 4, 8), large: side(32, 16, 64) };
 }
 
 const list = (family: string, name: string, small: number[][], large: number[][], attrs: Attrs): KernelRow => {
@@ -370,6 +384,7 @@ export const ROWS: readonly KernelRow[] = [
     { shapes: { images: [1, 8, 8, 3], dy: [1, 16, 16, 3] }, attrs: grow },
     { shapes: { images: [4, 32, 32, 32], dy: [4, 64, 64, 32] }, attrs: grow },
   ),
+  lstm(),
   optimizer('tf.train.sgd', () => tf.train.sgd(0.1)),
   optimizer('tf.train.momentum', () => tf.train.momentum(0.1, 0.9)),
   optimizer('tf.train.adam', () => tf.train.adam(0.001)),

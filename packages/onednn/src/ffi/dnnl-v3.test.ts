@@ -52,7 +52,9 @@ test("TensorFlow.js' core suite passes on oneDNN 3.x", { skip }, () => {
   assert.match(output, /^\d{4} specs, 0 failures, \d+ pending$/m, output.slice(-4000));
 });
 
-for (const name of ['convolution', 'convolution-nd', 'batch-norm', 'layer-norm', 'layers', 'fusion', 'bf16']) {
+const LAYERS = ['convolution', 'convolution-nd', 'batch-norm', 'layer-norm', 'layers', 'fusion', 'bf16'];
+
+for (const name of [...LAYERS, 'elementwise', 'arrays', 'indexing', '../optimizers', '../recurrent-layers']) {
   test(`the tests of kernels/${name} pass on oneDNN 3.x`, { skip }, () => {
     const { status, output } = inside(['node', '--test', `packages/onednn/dist/kernels/${name}.test.js`], 240_000);
     assert.equal(status, 0, output.slice(-4000));
