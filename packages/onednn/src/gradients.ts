@@ -6,6 +6,7 @@ import {
   engine,
   type GradConfig,
   getGradient,
+  mul,
   type NamedAttrMap,
   registerGradient,
   reshape,
@@ -30,6 +31,15 @@ const batchNorm: GradConfig = {
       Tensor,
     ];
     return { x: () => dx, scale: () => dScale, offset: () => dOffset };
+  },
+};
+
+const l2Penalty: GradConfig = {
+  kernelName: 'L2Penalty',
+  inputsToSave: ['x'],
+  gradFunc: (dy, saved, attrs) => {
+    const [x] = saved as [Tensor];
+    return { x: () => mul(x, mul(dy as Tensor, 2 * (attrs as { rate: number }).rate)) };
   },
 };
 
@@ -100,6 +110,7 @@ export function registerGradients(): void {
   registerElementwiseGradients();
   registerGradient(batchNorm);
   registerGradient(layerNorm);
+  registerGradient(l2Penalty);
   if (!getGradient('Conv3DBackpropInputV2')) registerGradient(conv3DTranspose);
   const matMul = getGradient('BatchMatMul');
   if (matMul) {

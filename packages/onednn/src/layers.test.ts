@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { initializers, layers, model, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
+import { initializers, layers, model, regularizers, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
 import { assertClose, sample, toTensor } from './testing.js';
 
@@ -109,7 +109,14 @@ function residual(blocks: number) {
   const conv = (x: SymbolicTensor, useBias: boolean) => {
     const kernelInitializer = initializers.heNormal({ seed: ++seed });
     return layers
-      .conv2d({ filters: 16, kernelSize: 3, padding: 'same', useBias, kernelInitializer })
+      .conv2d({
+        filters: 16,
+        kernelSize: 3,
+        padding: 'same',
+        useBias,
+        kernelInitializer,
+        kernelRegularizer: regularizers.l2({ l2: 1e-2 }),
+      })
       .apply(x) as SymbolicTensor;
   };
   const norm = (x: SymbolicTensor) => layers.batchNormalization({}).apply(x) as SymbolicTensor;

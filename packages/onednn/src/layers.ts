@@ -13,7 +13,8 @@ import {
   type Tensor4D,
   tidy,
 } from '@tensorflow/tfjs-core';
-import { layers } from '@tensorflow/tfjs-layers';
+import { layers, regularizers } from '@tensorflow/tfjs-layers';
+import { LARGEST } from './kernels/l2-penalty.js';
 
 /** What of the layer this file uses. */
 interface LayerState {
@@ -39,6 +40,7 @@ const PATCHED = Symbol.for('lockstep.onednn.layers');
 
 /** Gives the layer classes their fast paths, once per thread. */
 export function patchLayers(): void {
+  patchRegularizers();
   patch<LayerState>(
     layers.batchNormalization(),
     (original) =>
@@ -79,6 +81,26 @@ export function patchLayers(): void {
         return tidy(() => reshape(avgPool(x, [height, width], 1, 'valid'), [n, channels]));
       },
   );
+}
+
+interface PenaltyState {
+  readonly hasL1: boolean;
+  readonly hasL2: boolean;
+  readonly l2: number;
+}
+
+/** An L2 penalty of a small weight is one kernel. */
+function patchRegularizers(): void {
+  type Apply = (this: PenaltyState, x: Tensor) => Tensor;
+  const prototype = Object.getPrototypeOf(regularizers.l2()) as { apply: Apply } & Record<symbol, boolean>;
+  if (prototype[PATCHED]) return;
+  Object.defineProperty(prototype, PATCHED, { value: true });
+  const original = prototype.apply;
+  prototype.apply = function (x) {
+    const fits = this.hasL2 && !this.hasL1 && x.dtype === 'float32' && x.size > 0 && x.size <= LARGEST;
+    if (!fits || !getKernel('L2Penalty', getBackend())) return original.call(this, x);
+    return engine().runKernel('L2Penalty', { x }, { rate: this.l2 }) as Tensor;
+  };
 }
 
 /** Puts `wrapper(call)` in the place of `call` of the instance's class. */

@@ -15,6 +15,7 @@ import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { flatKernels } from './kernels/flat.js';
 import { fuse } from './kernels/fusion.js';
 import { BACKEND_NAME, type Kernel, observeFallbacks, registerKernels } from './kernels/kernel.js';
+import { l2PenaltyKernels } from './kernels/l2-penalty.js';
 import { layerNormKernels } from './kernels/layer-norm.js';
 import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
@@ -36,6 +37,7 @@ const kernels: readonly Kernel[] = [
   ...convolutionNdKernels,
   ...batchNormKernels,
   ...layerNormKernels,
+  ...l2PenaltyKernels,
   ...residualKernels,
   ...poolingKernels,
   ...matmulKernels,
