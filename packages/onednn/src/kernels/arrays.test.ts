@@ -60,6 +60,14 @@ test('transpose, slice, strided slice, pad, tile and reverse equal cpu', async (
   );
 });
 
+test('every second column of an odd number of columns, which oneDNN cannot describe', async () => {
+  await assertKernelSameAsCpu(
+    () => [tf.stridedSlice(tf.mul(random([46, 89], 1), 1), [0, 0], [46, 89], [1, 2])],
+    0,
+    'stride 2 of 89 columns',
+  );
+});
+
 test('concat, stack, unstack and split equal cpu', async () => {
   await fc.assert(
     fc.asyncProperty(
@@ -116,7 +124,7 @@ test('concatenating and splitting channels keeps channel blocks', async () => {
 });
 
 test('every reduction equals cpu over any axes', async () => {
-  const names = ['Sum', 'Mean', 'Max', 'Min', 'Prod'];
+  const names = ['Max', 'Min', 'Prod'];
   await fc.assert(
     fc.asyncProperty(
       shapes,
@@ -140,9 +148,18 @@ test('every reduction equals cpu over any axes', async () => {
             const truth = [tf.all(bool, axes, keepDims), tf.any(bool, axes, keepDims), tf.sum(bool, axes, keepDims)];
             return [...results, ...truth, tf.argMax(x, axis), tf.argMin(x, axis)];
           },
-          // Sums of ±100 over thousands of elements: relative to the largest result.
-          4e-6,
+          2e-6,
           `[${shape}] over [${axes}] ${dtype} ${flavor}`,
+        );
+        // Rounding is relative to the sum of magnitudes, of which a sum that cancels may be a small part.
+        const size = shape.reduce((product, dim) => product * dim, 1);
+        await assertKernelSameAsCpu(
+          () => {
+            const x = random(shape, seed, dtype, flavor);
+            return ['Sum', 'Mean'].flatMap((name) => run(name, { x }, { axis: axes, keepDims }));
+          },
+          1e-6 * Math.max(4, size / 50),
+          `sums of [${shape}] over [${axes}] ${dtype} ${flavor}`,
         );
       },
     ),

@@ -127,7 +127,7 @@ export function copyTensor(backend: OneDnnBackend, source: TensorInfo, target: T
 
 /** The copy as a primitive; null where oneDNN has no fast one. */
 function reorder(runtime: Runtime, { dims, from, to }: Copy, type: DataTypeName) {
-  if (from.strides.some((stride) => stride <= 0) || to.strides.some((stride) => stride <= 0)) return null;
+  if (!isNested(dims, from.strides) || !isNested(dims, to.strides)) return null;
   return optional(runtime, `copy ${type} ${dims} ${from.strides} ${to.strides}`, () => {
     const source = runtime.dnnl.descriptor(dims, type, { strides: from.strides });
     const target = runtime.dnnl.descriptor(dims, type, { strides: to.strides });
@@ -140,6 +140,21 @@ function reorder(runtime: Runtime, { dims, from, to }: Copy, type: DataTypeName)
     const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
     return runtime.primitive(descriptor, args, `copy [${dims}]`);
   });
+}
+
+/**
+ * True if every stride spans the dimensions below it, as oneDNN demands. Every second column of an odd number of columns does
+ * not: the last step of a row would end beyond the next row's begin.
+ */
+function isNested(dims: readonly number[], strides: readonly number[]): boolean {
+  const order = dims.map((_, axis) => axis).sort((a, b) => (strides[a] as number) - (strides[b] as number));
+  let span = 1;
+  for (const axis of order) {
+    const stride = strides[axis] as number;
+    if (stride < span) return false;
+    span = stride * (dims[axis] as number);
+  }
+  return true;
 }
 
 /** A whole tensor in row-major order. */
