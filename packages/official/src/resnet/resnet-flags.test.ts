@@ -147,6 +147,8 @@ describe('resnet flags', () => {
     assert.equal(notes.length, 3);
     assert.match(notes[0]!, /--data_format=channels_first has no effect/);
     assert.match(notes[1]!, /--inter_op_parallelism_threads=4 has no effect/);
+    flags.parse(['--use_train_and_evaluate']);
+    assert.match(checkFlagsHere(flags).join(), /--use_train_and_evaluate has no effect/);
     for (const argument of ['--tf_gpu_thread_mode=gpu_private', '--per_gpu_thread_count=2']) {
       flags.parse([argument]);
       assert.throws(() => checkFlagsHere(flags), UsageError);

@@ -257,6 +257,11 @@ export function checkFlagsHere(flags: FlagValues): string[] {
       '--data_format=channels_first has no effect: the backend chooses the order in memory, and the results are the same.',
     );
   }
+  if (flags.get('use_train_and_evaluate')) {
+    notes.push(
+      '--use_train_and_evaluate has no effect: both ways train and evaluate alike, and nothing that upstream drops there is dropped.',
+    );
+  }
   const inter = flags.get('inter_op_parallelism_threads');
   if (inter > 1) {
     notes.push(
