@@ -13,11 +13,12 @@ import {
   MirroredStrategy,
   physicalCores,
 } from '@lockstep/distribute';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { registerBackend, reportErrors } from '../backend.js';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { registerBackend } from '../backend.js';
 import { MPI_ALGORITHMS, MPI_ALLREDUCE, measureMpi } from './all-reduce-mpi.js';
 import { type AllReduceBenchArguments, type AllReduceSamples, FUSED } from './all-reduce-replica.js';
 import { type AllReduceResult, allReduceResult, TABLE_ELEMENTS } from './all-reduce-result.js';
+import { benchMain } from './bench-main.js';
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
@@ -38,19 +39,8 @@ export interface AllReduceReport extends Partial<AllReduceResult> {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = defineFlags();
+  return benchMain(argv, flags, async () => {
     const job = launchedProcess();
     const report = job && job.size > 1 ? measureJob(flags) : await measureReplicas(flags, argv);
     if (report === null) return 0;

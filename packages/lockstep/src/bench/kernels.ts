@@ -5,9 +5,9 @@
  * A time is the median of several samples of a call through TensorFlow.js' engine, whose own cost (a few microseconds) is in
  * it on both sides. What the call returns is disposed within the time, because reusing memory is part of the work.
  */
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { reportErrors } from '../backend.js';
+import { benchMain } from './bench-main.js';
 import { type KernelRow, type Prepare, ROWS } from './kernel-rows.js';
 import { summarize } from './statistics.js';
 
@@ -35,26 +35,15 @@ export interface KernelResult {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = new FlagValues({
-      program: 'lockstep bench kernels',
-      summary: "Every kernel of the backend beside TensorFlow.js' own cpu kernel.",
-    });
-    const key = true;
-    flags.DEFINE_string({ name: 'only', default: '', key, help: 'Kernels and families whose name contains this.' });
-    flags.DEFINE_integer({ name: 'threads', default: 0, lowerBound: 0, key, help: 'OpenMP threads; 0 is every core.' });
-    flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = new FlagValues({
+    program: 'lockstep bench kernels',
+    summary: "Every kernel of the backend beside TensorFlow.js' own cpu kernel.",
+  });
+  const key = true;
+  flags.DEFINE_string({ name: 'only', default: '', key, help: 'Kernels and families whose name contains this.' });
+  flags.DEFINE_integer({ name: 'threads', default: 0, lowerBound: 0, key, help: 'OpenMP threads; 0 is every core.' });
+  flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
+  return benchMain(argv, flags, async () => {
     const value = <T>(name: string) => flags.get(name as never) as unknown as T;
     return compare(value('only'), value('threads'), value('json'));
   });

@@ -4,8 +4,9 @@
  */
 import { OneDeviceStrategy } from '@lockstep/distribute';
 import { cifar10Plan } from '@lockstep/official/resnet/resnet-model';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { registerBackend, reportErrors } from '../backend.js';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { registerBackend } from '../backend.js';
+import { benchMain } from './bench-main.js';
 import type { LayersBenchArguments, LayersBenchResult } from './layers-bench-replica.js';
 import type { BenchArguments, BenchResult } from './resnet-bench-replica.js';
 import { summarize } from './statistics.js';
@@ -24,19 +25,8 @@ export interface LayersBenchReport {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = defineFlags();
+  return benchMain(argv, flags, async () => {
     await registerBackend(argv);
     const report = await measure(flags);
     process.stdout.write(flags.get('json') ? `${JSON.stringify(report)}\n` : format(report));

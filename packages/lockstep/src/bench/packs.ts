@@ -4,8 +4,9 @@
  */
 import { createCrossDeviceOps, MirroredStrategy } from '@lockstep/distribute';
 import { cifar10Plan, imagenetPlan } from '@lockstep/official/resnet/resnet-model';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { registerBackend, reportErrors } from '../backend.js';
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { registerBackend } from '../backend.js';
+import { benchMain } from './bench-main.js';
 import type { PacksBenchArguments, PacksSamples } from './packs-replica.js';
 import { summarize } from './statistics.js';
 
@@ -22,43 +23,32 @@ export interface PacksRow {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-      await registerBackend(argv);
-      const value = (name: string) => flags.get(name as never) as unknown;
-      const numPacks = (value('num_packs') as string[]).map(packCount);
-      const [replicas, size, batchSize] = [value('num_cpus'), value('resnet_size'), value('batch_size')] as number[];
-      const args: PacksBenchArguments = {
-        plan: value('dataset') === 'cifar10' ? cifar10Plan(size as number, 1) : imagenetPlan(size as number, 1),
-        batchSize: batchSize as number,
-        numPacks,
-        algorithm: value('all_reduce_alg') as string,
-        steps: value('steps') as number,
-        warmup: value('warmup') as number,
-      };
-      const devices = Array.from({ length: replicas as number }, (_, i) => `cpu:${i}`);
-      const crossDeviceOps = createCrossDeviceOps(args.algorithm, 1);
-      const threads = value('intra_op_parallelism_threads') as number;
-      const samples = await new MirroredStrategy({ devices, crossDeviceOps }).run<PacksSamples[]>(
-        new URL('./packs-replica.js', import.meta.url),
-        args,
-        threads > 0 ? { threadsPerReplica: threads } : {},
-      );
-      const rows = summarizePacks(samples);
-      const title = `ResNet-${size}, batch ${batchSize} × ${replicas} replicas, ${crossDeviceOps.algorithm}, ${args.steps} rounds`;
-      process.stdout.write(flags.get('json' as never) ? `${JSON.stringify({ rows })}\n` : `${title}\n\n${table(rows)}`);
-      return 0;
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = defineFlags();
+  return benchMain(argv, flags, async () => {
+    await registerBackend(argv);
+    const value = (name: string) => flags.get(name as never) as unknown;
+    const numPacks = (value('num_packs') as string[]).map(packCount);
+    const [replicas, size, batchSize] = [value('num_cpus'), value('resnet_size'), value('batch_size')] as number[];
+    const args: PacksBenchArguments = {
+      plan: value('dataset') === 'cifar10' ? cifar10Plan(size as number, 1) : imagenetPlan(size as number, 1),
+      batchSize: batchSize as number,
+      numPacks,
+      algorithm: value('all_reduce_alg') as string,
+      steps: value('steps') as number,
+      warmup: value('warmup') as number,
+    };
+    const devices = Array.from({ length: replicas as number }, (_, i) => `cpu:${i}`);
+    const crossDeviceOps = createCrossDeviceOps(args.algorithm, 1);
+    const threads = value('intra_op_parallelism_threads') as number;
+    const samples = await new MirroredStrategy({ devices, crossDeviceOps }).run<PacksSamples[]>(
+      new URL('./packs-replica.js', import.meta.url),
+      args,
+      threads > 0 ? { threadsPerReplica: threads } : {},
+    );
+    const rows = summarizePacks(samples);
+    const title = `ResNet-${size}, batch ${batchSize} × ${replicas} replicas, ${crossDeviceOps.algorithm}, ${args.steps} rounds`;
+    process.stdout.write(flags.get('json' as never) ? `${JSON.stringify({ rows })}\n` : `${title}\n\n${table(rows)}`);
+    return 0;
   });
 }
 

@@ -5,8 +5,8 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { reportErrors } from '../backend.js';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { benchMain } from './bench-main.js';
 import type { ResnetBenchReport } from './resnet.js';
 import { summarize } from './statistics.js';
 
@@ -32,35 +32,24 @@ const ROWS: readonly Row[] = [
 ];
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = new FlagValues({
-      program: 'lockstep bench peers',
-      summary: 'Our training step beside PyTorch. Needs python3-torch.',
-    });
-    const key = true;
-    flags.DEFINE_string({ name: 'python', default: '/usr/bin/python3', key, help: 'Interpreter that has torch.' });
-    flags.DEFINE_integer({ name: 'threads', default: 2, lowerBound: 1, key, help: 'Threads of either side.' });
-    flags.DEFINE_integer({ name: 'steps', default: 10, lowerBound: 1, key, help: 'Steps of each measurement.' });
-    flags.DEFINE_integer({
-      name: 'rounds',
-      default: 3,
-      lowerBound: 1,
-      key,
-      help: 'Turns; the median of each side counts.',
-    });
-    flags.DEFINE_string({ name: 'only', default: '', key, help: 'Rows whose name contains this: imagenet, bf16, ….' });
-    flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = new FlagValues({
+    program: 'lockstep bench peers',
+    summary: 'Our training step beside PyTorch. Needs python3-torch.',
+  });
+  const key = true;
+  flags.DEFINE_string({ name: 'python', default: '/usr/bin/python3', key, help: 'Interpreter that has torch.' });
+  flags.DEFINE_integer({ name: 'threads', default: 2, lowerBound: 1, key, help: 'Threads of either side.' });
+  flags.DEFINE_integer({ name: 'steps', default: 10, lowerBound: 1, key, help: 'Steps of each measurement.' });
+  flags.DEFINE_integer({
+    name: 'rounds',
+    default: 3,
+    lowerBound: 1,
+    key,
+    help: 'Turns; the median of each side counts.',
+  });
+  flags.DEFINE_string({ name: 'only', default: '', key, help: 'Rows whose name contains this: imagenet, bf16, ….' });
+  flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
+  return benchMain(argv, flags, async () => {
     return compare(flags);
   });
 }

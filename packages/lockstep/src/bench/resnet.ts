@@ -12,9 +12,10 @@ import {
 } from '@lockstep/distribute';
 import { RECORD_BYTES } from '@lockstep/official/data/cifar10-data';
 import { cifar10Plan, imagenetPlan, type ResNetPlan } from '@lockstep/official/resnet/resnet-model';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { Philox } from '@lockstep/official/utils/random/philox';
-import { registerBackend, reportErrors } from '../backend.js';
+import { registerBackend } from '../backend.js';
+import { benchMain } from './bench-main.js';
 import type { BenchArguments, BenchResult, Phase } from './resnet-bench-replica.js';
 import { type Summary, summarize } from './statistics.js';
 
@@ -44,19 +45,8 @@ export interface ResnetBenchReport {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help } = parseFlags(argv, flags);
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
+  const flags = defineFlags();
+  return benchMain(argv, flags, async () => {
     await registerBackend(argv);
     const report = await measure(flags);
     // Of several processes one speaks.
