@@ -30,12 +30,19 @@ function checkStaleness({ updates, updatesOfWorker, histogram, mean, max }: Serv
   const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
   assert.equal(sum(updatesOfWorker), updates);
   assert.equal(sum(histogram), updates);
-  assert.ok(max < histogram.length - 1, 'the histogram holds every age');
-  assert.equal(
-    histogram.findLastIndex((count) => count > 0),
-    max,
-  );
-  assert.ok(Math.abs(sum(histogram.map((count, age) => count * age)) / updates - mean) < 1e-9);
+  const fromBins = sum(histogram.map((count, age) => count * age)) / updates;
+  const last = histogram.length - 1;
+  if (max < last) {
+    assert.equal(
+      histogram.findLastIndex((count) => count > 0),
+      max,
+    );
+    assert.ok(Math.abs(fromBins - mean) < 1e-9);
+    return;
+  }
+  // A worker that the machine left waiting pushed something old: the last bin counts it as younger than it is.
+  assert.ok((histogram[last] as number) > 0);
+  assert.ok(fromBins <= mean + 1e-9 && mean <= max);
 }
 
 describe('placement', () => {
