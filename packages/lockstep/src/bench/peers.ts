@@ -25,8 +25,8 @@ interface Row {
 }
 
 const ROWS: readonly Row[] = [
-  { dataset: 'cifar10', size: 20, batch: 128, dtype: 'fp32', warmup: 25 },
-  { dataset: 'cifar10', size: 20, batch: 128, dtype: 'bf16', warmup: 25 },
+  { dataset: 'cifar10', size: 20, batch: 128, dtype: 'fp32', warmup: 100 },
+  { dataset: 'cifar10', size: 20, batch: 128, dtype: 'bf16', warmup: 100 },
   { dataset: 'imagenet', size: 50, batch: 16, dtype: 'fp32', warmup: 6 },
   { dataset: 'imagenet', size: 50, batch: 16, dtype: 'bf16', warmup: 6 },
 ];
