@@ -11,6 +11,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { backward } from '../optimizer/backward.js';
+import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LossScale } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
@@ -95,24 +96,20 @@ export class MultiWorkerTrainer {
     });
     const { weightDecay } = options;
     this.#lossScale = new LossScale(options.lossScale);
-    let offset = 0;
-    this.segments = variables.map(({ name, shape, size }) => {
-      const segment = { name, offset, length: size, shape: [...shape] };
-      offset += size;
-      return segment;
-    });
+    this.segments = layOut(variables);
+    const elements = this.segments.reduce((total, { length }) => total + length, 0);
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     const rates = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     this.#decayed = this.segments.filter((_, i) => rates[i] !== 0);
-    const numPacks = context.numPacks ?? Math.max(1, Math.round(offset / AUTO_PACK_ELEMENTS));
+    const numPacks = context.numPacks ?? Math.max(1, Math.round(elements / AUTO_PACK_ELEMENTS));
     this.#packs = cutIntoPacks(this.segments, rates, numPacks);
     this.#packsOf = this.segments.map((segment) =>
       this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
     );
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
-    this.weights = memory.allocate(offset);
-    if (options.optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(offset);
-    this.#gradients = memory.allocateEach(replicas, offset);
+    this.weights = memory.allocate(elements);
+    if (options.optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(elements);
+    this.#gradients = memory.allocateEach(replicas, elements);
     this.#filled = memory.allocateWords(this.#packs.length);
     this.#summed = memory.allocateWords(this.#packs.length);
     this.#notFinite = memory.allocateWords(1);
@@ -350,9 +347,7 @@ export class MultiWorkerTrainer {
   #adopt(): object[] {
     const { communicator } = this.context;
     if (communicator.isLeader) {
-      for (const [i, { offset }] of this.segments.entries()) {
-        this.weights.set((this.variables[i] as tf.Variable).dataSync() as Float32Array, offset);
-      }
+      fillWeights(this.variables, this.segments, this.weights);
       try {
         communicator.workers.broadcast(this.weights, 0);
       } catch (error) {
@@ -360,23 +355,15 @@ export class MultiWorkerTrainer {
       }
     }
     communicator.local.barrier();
-    return this.segments.map(({ offset, length, shape }, i) => {
-      const variable = this.variables[i] as tf.Variable;
-      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
-      variable.assign(view);
-      view.dispose();
-      return variable.dataId;
-    });
+    return viewWeights(this.variables, this.segments, this.weights);
   }
 
   #checkAliases(): void {
-    for (const [i, variable] of this.variables.entries()) {
-      if (variable.dataId === this.#aliases[i]) continue;
-      throw new Error(
-        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
-          'help: write new values to trainer.weights, between steps; or assign before making the trainer.',
-      );
-    }
+    checkViews(
+      this.variables,
+      this.#aliases,
+      'write new values to trainer.weights, between steps; or assign before making the trainer.',
+    );
   }
 }
 

@@ -16,6 +16,7 @@ import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
 import { backward } from './backward.js';
+import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
 import { LossScale, type LossScaleOption } from './loss-scale.js';
 
 export interface TrainerOptions {
@@ -241,38 +242,19 @@ export class Trainer {
   /** Replica 0's values become everybody's, and every variable a view of the flat weights. */
   #adopt(): object[] {
     if (this.context.replica === 0) {
-      for (const [i, { offset }] of this.segments.entries()) {
-        this.weights.set((this.#variables[i] as tf.Variable).dataSync() as Float32Array, offset);
-      }
+      fillWeights(this.#variables, this.segments, this.weights);
     }
     this.context.communicator.barrier();
-    return this.segments.map(({ offset, length, shape }, i) => {
-      const variable = this.#variables[i] as tf.Variable;
-      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
-      variable.assign(view);
-      view.dispose();
-      return variable.dataId;
-    });
+    return viewWeights(this.#variables, this.segments, this.weights);
   }
 
   #checkAliases(): void {
-    for (const [i, variable] of this.#variables.entries()) {
-      if (variable.dataId === this.#aliases[i]) continue;
-      throw new Error(
-        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
-          'help: write new values to trainer.weights, between steps and on one replica; or assign before making the trainer.',
-      );
-    }
+    checkViews(
+      this.#variables,
+      this.#aliases,
+      'write new values to trainer.weights, between steps and on one replica; or assign before making the trainer.',
+    );
   }
-}
-
-function layOut(variables: readonly tf.Variable[]): TrainerSegment[] {
-  let offset = 0;
-  return variables.map(({ name, shape, size }) => {
-    const segment = { name, offset, length: size, shape: [...shape] };
-    offset += size;
-    return segment;
-  });
 }
 
 function checkTrainable(variables: readonly tf.Variable[]): void {

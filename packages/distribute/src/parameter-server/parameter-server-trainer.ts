@@ -9,6 +9,7 @@ import type { Communicator } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { backward } from '../optimizer/backward.js';
+import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
 import { copyValues } from '../replica/replica-context.js';
@@ -65,12 +66,8 @@ export class ParameterServerTrainer {
     });
     this.#variables = [...variables];
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
-    let offset = 0;
-    this.segments = variables.map(({ name, shape, size }) => {
-      const segment = { name, offset, length: size, shape: [...shape] };
-      offset += size;
-      return segment;
-    });
+    this.segments = layOut(variables);
+    const elements = this.segments.reduce((total, { length }) => total + length, 0);
     const { weightDecay, optimizer, lossScale = 1 } = options;
     if (typeof lossScale !== 'number') {
       throw new Error(
@@ -81,9 +78,9 @@ export class ParameterServerTrainer {
     this.#lossScale = lossScale;
     this.#decays = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
-    this.weights = memory.allocate(offset);
-    if (optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(offset);
-    this.#gradients = memory.allocateEach(local.size, offset);
+    this.weights = memory.allocate(elements);
+    if (optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(elements);
+    this.#gradients = memory.allocateEach(local.size, elements);
     this.#reports = new Float64Array(REPORT * local.size);
     this.#produced = new Uint8Array(variables.length);
     this.#links = local.rank === 0 ? new ServerLinks(processes, servers, this.segments) : null;
@@ -237,27 +234,17 @@ export class ParameterServerTrainer {
   #adopt(): object[] {
     const { local } = this.context;
     if (local.rank === 0) {
-      for (const [i, { offset }] of this.segments.entries()) {
-        this.weights.set((this.#variables[i] as tf.Variable).dataSync() as Float32Array, offset);
-      }
+      fillWeights(this.#variables, this.segments, this.weights);
     }
     local.barrier();
-    return this.segments.map(({ offset, length, shape }, i) => {
-      const variable = this.#variables[i] as tf.Variable;
-      const view = tf.tensor(this.weights.subarray(offset, offset + length), [...shape], 'float32');
-      variable.assign(view);
-      view.dispose();
-      return variable.dataId;
-    });
+    return viewWeights(this.#variables, this.segments, this.weights);
   }
 
   #checkAliases(): void {
-    for (const [i, variable] of this.#variables.entries()) {
-      if (variable.dataId === this.#aliases[i]) continue;
-      throw new Error(
-        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\n` +
-          'help: write new values to trainer.weights on the chief and call pushState(); or assign before making the trainer.',
-      );
-    }
+    checkViews(
+      this.#variables,
+      this.#aliases,
+      'write new values to trainer.weights on the chief and call pushState(); or assign before making the trainer.',
+    );
   }
 }
