@@ -12,7 +12,7 @@ import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { backward } from '../optimizer/backward.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
-import { LossScale } from '../optimizer/loss-scale.js';
+import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
 import type { FlatMemory } from '../simd/index.js';
@@ -168,6 +168,19 @@ export class MultiWorkerTrainer {
         update: updateMs,
       },
     };
+  }
+
+  /** What a dynamic loss scale has found so far, for a checkpoint; null if it is fixed. The same on all replicas. */
+  get lossScaleState(): LossScaleState | null {
+    return this.#lossScale.state;
+  }
+
+  /**
+   * The loss scale goes on where another run's left off; call it on every replica. Without effect if it is fixed.
+   * @throws RangeError for a state that no scale can have had.
+   */
+  restoreLossScale(state: LossScaleState): void {
+    this.#lossScale.restore(state);
   }
 
   /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */

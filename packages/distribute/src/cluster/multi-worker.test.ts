@@ -67,10 +67,32 @@ describe('MultiWorkerMirroredStrategy', { skip }, () => {
         'the first steps',
       );
       const expected = reference(task, workers * replicas, skipped);
+      const state = { value: 2 ** (127 - skipped.length), goodSteps: task.steps - skipped.length };
       for (const outcome of outcomes) {
         assert.deepEqual(outcome.skipped, skipped);
+        assert.deepEqual(outcome.lossScaleState, state, 'what a checkpoint is to hold');
         for (const [i, weight] of outcome.weights.entries()) {
           assert.ok(Math.abs(weight - (expected.weights[i] as number)) < 2e-5, `weight ${i}`);
+        }
+      }
+    }
+  });
+
+  it('goes on with the loss scale that another run left', async () => {
+    const { steps } = task;
+    for (const [value, goodSteps] of [
+      [2 ** 127, 3],
+      [2 ** 20, 1995],
+    ] as const) {
+      const outcomes = outcomesOf(await start(2, 2, {}, { initialLossScale: 1, savedLossScale: { value, goodSteps } }));
+      for (const { skipped, lossScaleState } of outcomes) {
+        // The large one is halved in each skipped step; the other doubles after the 2000th good one, and counts anew.
+        if (value > 2 ** 100) {
+          assert.ok(skipped.length > 0);
+          assert.deepEqual(lossScaleState, { value: value / 2 ** skipped.length, goodSteps: steps - skipped.length });
+        } else {
+          assert.deepEqual(skipped, []);
+          assert.deepEqual(lossScaleState, { value: 2 * value, goodSteps: goodSteps + steps - 2000 });
         }
       }
     }

@@ -5,6 +5,7 @@
  * any number of replicas is checked against plain float64 loops, not against Lockstep.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 
 export interface TestTask {
@@ -13,6 +14,8 @@ export interface TestTask {
   readonly features: number;
   /** A dynamic loss scale that begins here. */
   readonly initialLossScale?: number;
+  /** The state that another run's dynamic loss scale left. */
+  readonly savedLossScale?: LossScaleState;
   readonly fault?: { readonly how: string; readonly replica: number; readonly step: number };
 }
 
@@ -23,6 +26,8 @@ export interface TestOutcome {
   readonly losses: number[];
   /** Steps that the loss scale skipped. */
   readonly skipped: number[];
+  /** At the end. */
+  readonly lossScaleState: LossScaleState | null;
 }
 
 export const LEARNING_RATE = 0.05;
@@ -74,7 +79,7 @@ export function reference(
 
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: TestTask): Promise<TestOutcome> {
-  const { steps, batchPerReplica, features, initialLossScale, fault } = task;
+  const { steps, batchPerReplica, features, initialLossScale, savedLossScale, fault } = task;
   const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
   // Every replica starts with other values: replica 0's have to win.
   const w = tf.variable(tf.tensor2d(Array.from({ length: features }, (_, j) => [0.1 * (j + 1) + replica])), true, 'w');
@@ -84,6 +89,7 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
     weightDecay: { rate: DECAY, applies: (variable) => variable === w },
     ...(initialLossScale !== undefined && { lossScale: { initial: initialLossScale } }),
   });
+  if (savedLossScale) trainer.restoreLossScale(savedLossScale);
   const losses: number[] = [];
   const skips: number[] = [];
   for (let step = 0; step < steps; step++) {
@@ -104,5 +110,6 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
     if (skipped) skips.push(step);
     if (context.shouldStop()) break;
   }
-  return { replica, replicas, weights: [...trainer.weights], losses, skipped: skips };
+  const { lossScaleState } = trainer;
+  return { replica, replicas, weights: [...trainer.weights], losses, skipped: skips, lossScaleState };
 }

@@ -36,8 +36,42 @@ test("'dynamic' has TensorFlow's defaults", () => {
   assert.equal(scale.value, 65536);
 });
 
+test('what it knows can be saved: one that is restored goes on as the one that was not interrupted', () => {
+  const option = { initial: 8, growthSteps: 3 };
+  const steps = [true, true, false, true, true, true, true, false, true, true, true, true];
+  for (let stop = 0; stop <= steps.length; stop++) {
+    const whole = new LossScale(option);
+    let parts = new LossScale(option);
+    for (const [step, finite] of steps.entries()) {
+      if (step === stop) {
+        const { state } = parts;
+        parts = new LossScale(option);
+        parts.restore(JSON.parse(JSON.stringify(state)));
+      }
+      whole.settle(finite);
+      parts.settle(finite);
+      assert.deepEqual(parts.state, whole.state, `step ${step}, stopped before ${stop}`);
+    }
+  }
+});
+
+test('a fixed scale has no state, and takes none', () => {
+  const scale = new LossScale(128);
+  assert.equal(scale.state, null);
+  scale.restore({ value: 4, goodSteps: 0 });
+  assert.equal(scale.value, 128);
+});
+
 test('nonsense is an error with the value', () => {
   assert.throws(() => new LossScale(0), /lossScale must be positive, got 0/);
   assert.throws(() => new LossScale(Number.NaN), /got NaN/);
   assert.throws(() => new LossScale({ growthSteps: 1.5 }), /positive integer, got 1.5/);
+  for (const value of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    assert.throws(
+      () => new LossScale('dynamic').restore({ value, goodSteps: 0 }),
+      new RegExp(`positive and finite, got ${value}`),
+    );
+  }
+  assert.throws(() => new LossScale('dynamic').restore({ value: 1, goodSteps: -1 }), /whole number, got -1/);
+  assert.throws(() => new LossScale('dynamic').restore({ value: 1, goodSteps: Number.NaN }), /whole number, got NaN/);
 });

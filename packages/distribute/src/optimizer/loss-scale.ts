@@ -16,6 +16,14 @@ export interface DynamicLossScale {
 /** A number is fixed; 'dynamic' is a {@link DynamicLossScale} with its defaults. */
 export type LossScaleOption = number | 'dynamic' | DynamicLossScale;
 
+/** What a dynamic scale knows: save it with the weights, and a run that goes on scales as if it had never stopped. */
+export interface LossScaleState {
+  /** Factor of the next step. */
+  readonly value: number;
+  /** Good steps in a row since the factor last changed. */
+  readonly goodSteps: number;
+}
+
 const DEFAULT_INITIAL = 2 ** 15;
 const DEFAULT_GROWTH_STEPS = 2000;
 /** f32 ends at 2¹²⁸; a scale up there is no more than a way to overflow. */
@@ -43,6 +51,27 @@ export class LossScale {
   /** The factor of the next step. */
   get value(): number {
     return this.#value;
+  }
+
+  /** For a checkpoint; null for a fixed scale, which needs none. */
+  get state(): LossScaleState | null {
+    return this.isDynamic ? { value: this.#value, goodSteps: this.#goodSteps } : null;
+  }
+
+  /**
+   * Goes on where another left off. Without effect on a fixed scale.
+   * @throws RangeError for what no scale can have been: value is to be positive and finite, goodSteps a count.
+   */
+  restore({ value, goodSteps }: LossScaleState): void {
+    if (!this.isDynamic) return;
+    if (!(value > 0 && Number.isFinite(value))) {
+      throw new RangeError(`value of a loss scale's state must be positive and finite, got ${value}.`);
+    }
+    if (!Number.isInteger(goodSteps) || goodSteps < 0) {
+      throw new RangeError(`goodSteps of a loss scale's state must be a whole number, got ${goodSteps}.`);
+    }
+    this.#value = value;
+    this.#goodSteps = goodSteps;
   }
 
   /**

@@ -17,7 +17,7 @@ import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
 import { backward } from './backward.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
-import { LossScale, type LossScaleOption } from './loss-scale.js';
+import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
 
 export interface TrainerOptions {
   /** v ← momentum·v + g, w ← w − rate·v (TensorFlow's momentum, which `tf.train.momentum` is); or w ← w − rate·g. */
@@ -199,6 +199,19 @@ export class Trainer {
         },
       };
     });
+  }
+
+  /** What a dynamic loss scale has found so far, for a checkpoint; null if it is fixed. The same on all replicas. */
+  get lossScaleState(): LossScaleState | null {
+    return this.#lossScale.state;
+  }
+
+  /**
+   * The loss scale goes on where another run's left off; call it on every replica. Without effect if it is fixed.
+   * @throws RangeError for a state that no scale can have had.
+   */
+  restoreLossScale(state: LossScaleState): void {
+    this.#lossScale.restore(state);
   }
 
   /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */

@@ -10,6 +10,7 @@ import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { backward } from '../optimizer/backward.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
+import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
 import { copyValues } from '../replica/replica-context.js';
@@ -148,6 +149,14 @@ export class ParameterServerTrainer {
       },
     };
   }
+
+  /** Here the loss scale is fixed and has no state: always null. */
+  get lossScaleState(): LossScaleState | null {
+    return null;
+  }
+
+  /** Without effect: here the loss scale is fixed. */
+  restoreLossScale(_state: LossScaleState): void {}
 
   /** rate · Σw²/2 over the variables that decay, of the weights that were pulled last. */
   weightDecayLoss(): number {

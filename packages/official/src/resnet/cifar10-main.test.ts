@@ -258,6 +258,55 @@ describe('repeatable', () => {
     });
   }
 
+  for (const [what, more] of [
+    ['one device', []],
+    ['two replicas', mirrored],
+  ] as const) {
+    it(`a dynamic loss scale goes on where it was, and skipped steps are no global steps: ${what}`, async () => {
+      const name = (part: string) => `scale-${part}-${what}`.replace(' ', '-');
+      const dynamic = ['--loss_scale=dynamic', '--epochs_between_evals=4', ...more];
+      await run(flags(name('begin'), '--train_epochs=1', ...dynamic));
+      const begun = readCheckpoint(model(name('begin')), 5);
+      assert.deepEqual([begun.metadata.current_loss_scale, begun.metadata.good_steps], ['32768', '5']);
+      // A scale that f32 does not have: the next run finds one that fits, and skips steps until then.
+      const metadata = { ...begun.metadata, current_loss_scale: String(2 ** 131) };
+      for (const part of ['once', 'parts']) {
+        new CheckpointManager(model(name(part))).save(5, { ...begun, metadata });
+      }
+      const once = await run(flags(name('once'), '--train_epochs=4', ...dynamic));
+      assert.equal(once.status, 0, once.text);
+      const skips = once.lines.filter((line) => / skipped: gradients are not finite at a loss scale of /.test(line));
+      assert.ok(skips.length >= 4 && skips.length < 12, once.text);
+      assert.ok(skips.every((line) => line.includes('Step 6 skipped')));
+      const steps = 20 - skips.length;
+      assert.equal(once.result?.globalStep, steps);
+
+      // Stopped after the first skipped step, and again where steps are good.
+      const interrupt = new AbortController();
+      const stopped = await run(
+        flags(name('parts'), '--train_epochs=4', ...dynamic),
+        { signal: interrupt.signal },
+        (text) => {
+          if (text.includes('Step 6 skipped')) interrupt.abort();
+        },
+      );
+      assert.equal(stopped.status, 130, stopped.text);
+      const part = await run(flags(name('parts'), '--train_epochs=4', `--max_train_steps=${steps - 2}`, ...dynamic));
+      assert.equal(part.result?.globalStep, steps - 2, part.text);
+      const resumed = await run(flags(name('parts'), '--train_epochs=4', ...dynamic));
+      assert.equal(resumed.result?.globalStep, steps, resumed.text);
+
+      const [left, right] = ['once', 'parts'].map((one) => readCheckpoint(model(name(one)), steps));
+      const different = differences(left!, right!);
+      // As above: each replica has moving statistics of its own.
+      assert.deepEqual(more.length > 0 ? different.filter((one) => !/\/moving_/.test(one)) : different, []);
+      for (const { metadata: end } of [left!, right!]) {
+        assert.equal(Number(end.current_loss_scale), 2 ** (131 - skips.length));
+        assert.equal(end.good_steps, String(20 - 5 - skips.length));
+      }
+    });
+  }
+
   it('max_train_steps and later more of them: as if in one go; and other epochs_between_evals', async () => {
     await run(flags('once', '--train_epochs=4', '--epochs_between_evals=4'));
     await run(flags('parts', '--train_epochs=4', '--epochs_between_evals=1', '--max_train_steps=5'));

@@ -253,11 +253,11 @@ class Run {
         const batch = input.next();
         if (batch === null) return 'complete';
         const inputMs = performance.now() - begin;
-        this.#step(batch, inputMs, begin, epochs, input.steps);
+        const skipped = this.#step(batch, inputMs, begin, epochs, input.steps);
         input.release();
         this.#stepInCycle++;
-        // The end of a call saves anyway.
-        if (this.#stepInCycle < input.steps && !this.#isPastLastStep()) this.#saveIfDue();
+        // The end of a call saves anyway, and a skipped step leaves nothing new to save.
+        if (!skipped && this.#stepInCycle < input.steps && !this.#isPastLastStep()) this.#saveIfDue();
         if (this.context.shouldStop()) return 'interrupted';
       }
     } finally {
@@ -266,7 +266,8 @@ class Run {
     }
   }
 
-  #step(batch: Batch, inputMs: number, begin: number, epochs: number, steps: number): void {
+  /** @returns whether the loss scale skipped the step: as in TensorFlow, the global step does not advance then. */
+  #step(batch: Batch, inputMs: number, begin: number, epochs: number, steps: number): boolean {
     const learningRate = this.#learningRate(this.#globalStep);
     let correct = 0;
     const { loss, finite, skipped, lossScale, phases } = this.#trainer.step(() => {
@@ -277,7 +278,9 @@ class Run {
     }, learningRate);
     if (skipped) {
       this.#log(`Step ${this.#globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
-    } else if (!finite) {
+      return true;
+    }
+    if (!finite) {
       throw new Error(
         `${Number.isFinite(loss) ? `A gradient became infinite or NaN (loss ${loss})` : `Loss became ${loss}`} in step ${this.#globalStep + 1}; training stops.\n` +
           `help: a smaller learning rate or another seed; the last good checkpoint is ${this.#lastCheckpoint ?? 'the start: none was saved'}.`,
@@ -287,7 +290,7 @@ class Run {
     const now = performance.now();
     const isLast = this.#stepInCycle + 1 === steps || this.#isPastLastStep();
     if (!this.#isChief || (!this.args.reportEveryStep && !isLast && now - this.#lastReport < REPORT_INTERVAL_MS))
-      return;
+      return false;
     this.#lastReport = now;
     if (this.#resident.length === 0 && this.#stepInCycle > 5) this.#resident.push(process.memoryUsage.rss());
     this.context.report({
@@ -302,6 +305,7 @@ class Run {
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
     } satisfies ReplicaMessage);
+    return false;
   }
 
   #totalSteps(stepsOfCall: number, epochsOfCall: number): number {
@@ -422,6 +426,7 @@ class Run {
     this.#remote?.pullState();
     this.#lastSave = performance.now();
     if (!this.#isChief) return;
+    const { lossScaleState } = this.#trainer;
     const path = this.#checkpoints.save(this.#globalStep, {
       tensors: this.#tensors(),
       metadata: {
@@ -434,6 +439,11 @@ class Run {
         batch_size: String(this.args.batchSize),
         // Random numbers are functions of the seed and of the position above: this is the whole random state.
         seed: String(this.args.seed),
+        // TensorFlow's names of a dynamic loss scale's two variables.
+        ...(lossScaleState && {
+          current_loss_scale: String(lossScaleState.value),
+          good_steps: String(lossScaleState.goodSteps),
+        }),
         fine_tune: String(this.args.fineTune),
         resnet_size: String(this.args.plan.resnetSize),
         resnet_version: String(this.args.plan.resnetVersion),
@@ -478,6 +488,9 @@ class Run {
     this.#lastCheckpoint = path;
     this.#log(`Restored step ${metadata.global_step} from ${path}`);
     this.#goOnAt(positionOf(metadata));
+    const { current_loss_scale: value, good_steps: goodSteps } = metadata;
+    // A run whose scale was fixed leaves none, and a dynamic one begins at its beginning then.
+    if (value !== undefined) this.#trainer.restoreLossScale({ value: Number(value), goodSteps: Number(goodSteps) });
   }
 
   /** Upstream's warm start: everything but the dense layer from another run's checkpoint, where there is none of this run. */
