@@ -1,9 +1,12 @@
 /** ParameterServerStrategy under real mpirun: against float64 loops, convergence, staleness, lost workers and servers. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type Cluster, NUM_PS_VARIABLE } from '../cluster/index.js';
-import { LEARNING_RATE, reference } from '../cluster/testing-worker.js';
+import { example, LEARNING_RATE, reference } from '../cluster/testing-worker.js';
 import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
 import { ParameterServerStrategy } from './parameter-server-strategy.js';
 import { placeVariables } from './placement.js';
@@ -43,6 +46,18 @@ function checkStaleness({ updates, updatesOfWorker, histogram, mean, max }: Serv
   // A worker that the machine left waiting pushed something old: the last bin counts it as younger than it is.
   assert.ok((histogram[last] as number) > 0);
   assert.ok(fromBins <= mean + 1e-9 && mean <= max);
+}
+
+/** Mean squared distance from the line, in float64, over the first thousand examples: what `exact` tasks minimise. */
+function lossOnLine(weights: readonly number[]): number {
+  const features = weights.length - 1;
+  const truth = line(features);
+  const errorOf = (row: number) =>
+    [...example(row, features).x, 1].reduce(
+      (sum, value, j) => sum + value * ((weights[j] as number) - (truth[j] as number)),
+      0,
+    );
+  return Array.from({ length: 1000 }, (_, row) => errorOf(row) ** 2).reduce((a, b) => a + b, 0) / 1000;
 }
 
 describe('placement', () => {
@@ -136,11 +151,12 @@ describe('ParameterServerStrategy under mpirun', { skip: whyNoMpirun() }, () => 
       const result = await start(2, servers, task);
       assert.equal(result.status, 0, result.describe());
       const [chief] = resultOf<PsOutcome>(result, 0) as [PsOutcome];
-      const truth = line(task.features);
+      assert.equal(chief.weights.length, task.features + 1);
       // Four sines of one frequency span two directions: the line is found on the data, so the loss is what has to vanish.
-      assert.ok((chief.losses[0] as number) > 0.05, 'there was something to learn');
-      assert.ok((chief.losses.at(-1) as number) < 1e-6, `loss ${chief.losses.at(-1)}`);
-      assert.equal(truth.length, chief.weights.length);
+      // Both losses are of weights alone: what a worker sees in a step depends on how far the other one is.
+      const initial = Array.from({ length: task.features + 1 }, (_, j) => (j < task.features ? 0.1 * (j + 1) : 0.5));
+      assert.ok(lossOnLine(initial) > 0.05, 'there is something to learn');
+      assert.ok(lossOnLine(chief.weights) < 1e-6, `loss ${lossOnLine(chief.weights)}`);
       assert.equal(chief.status?.updates, 2 * task.steps);
       for (let server = 0; server < servers; server++) {
         const [report] = resultOf<ServerReport>(result, 2 + server) as [ServerReport];
@@ -167,7 +183,10 @@ describe('ParameterServerStrategy under mpirun', { skip: whyNoMpirun() }, () => 
       const result = await start(3, 1, task, { recover: true });
       const [report] = resultOf<ServerReport>(result, 3) as [ServerReport];
       assert.deepEqual(report.lostWorkers, [1], result.describe());
-      assert.deepEqual(report.updatesOfWorker, [60, 5, 60]);
+      // A killed worker's last gradient may not have left it.
+      const [first, lost, last] = report.updatesOfWorker as [number, number, number];
+      assert.deepEqual([first, last], [60, 60]);
+      assert.ok(lost <= 5, `${lost} updates of the lost worker`);
       const [chief] = resultOf<PsOutcome>(result, 0) as [PsOutcome];
       assert.deepEqual([chief.status?.lost, chief.losses.length], [1, 60]);
       assert.match(result.outputs[3] as string, /rank 1 \(host .*was lost: the other workers go on without it/);
@@ -176,16 +195,22 @@ describe('ParameterServerStrategy under mpirun', { skip: whyNoMpirun() }, () => 
   }
 
   it('a server is lost: every worker names it, and the job ends', async () => {
-    const task: PsTask = { ...small, steps: 100_000, naps: [5, 5] };
-    const victim = mpirun(4, new URL('./testing-ps-suicide.js', import.meta.url), {
-      args: ['1', JSON.stringify({ mpi: { silenceSeconds: 5 } }), JSON.stringify(task)],
-      environment: { [NUM_PS_VARIABLE]: '2' },
-      mpirunArgs: ['--enable-recovery'],
-    });
-    const result = await victim;
-    for (const worker of [0, 1]) {
-      assert.match(result.outputs[worker] as string, /Rank 3 \(host .*, process \d+\) was lost: /, result.describe());
+    const folder = mkdtempSync(join(tmpdir(), 'lockstep-ps-'));
+    try {
+      // The server kills itself when it sees the file that worker 0 writes in its fifth step.
+      const signal = join(folder, 'now');
+      const task: PsTask = { ...small, steps: 100_000, naps: [5, 5], signal: { step: 4, file: signal } };
+      const result = await mpirun(4, new URL('./testing-ps-suicide.js', import.meta.url), {
+        args: ['1', JSON.stringify({ mpi: { silenceSeconds: 5 } }), JSON.stringify(task)],
+        environment: { [NUM_PS_VARIABLE]: '2', TESTING_PS_SIGNAL: signal },
+        mpirunArgs: ['--enable-recovery'],
+      });
+      for (const worker of [0, 1]) {
+        assert.match(result.outputs[worker] as string, /Rank 3 \(host .*, process \d+\) was lost: /, result.describe());
+      }
+      assert.notEqual(result.status, null, result.describe());
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
-    assert.ok(result.seconds < 40, result.describe());
   });
 });

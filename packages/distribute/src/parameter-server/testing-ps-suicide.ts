@@ -1,4 +1,8 @@
-/** For tests: as testing-parameter-server.ts, and the last rank kills itself three seconds after it has joined. */
-const { OMPI_COMM_WORLD_RANK: rank, OMPI_COMM_WORLD_SIZE: size } = process.env;
-if (Number(rank) === Number(size) - 1) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 3_000);
+/** For tests: as testing-parameter-server.ts, and the last rank kills itself when the file TESTING_PS_SIGNAL is there. */
+import { existsSync } from 'node:fs';
+
+const { OMPI_COMM_WORLD_RANK: rank, OMPI_COMM_WORLD_SIZE: size, TESTING_PS_SIGNAL: signal = '' } = process.env;
+if (Number(rank) === Number(size) - 1) {
+  setInterval(() => existsSync(signal) && process.kill(process.pid, 'SIGKILL'), 20).unref();
+}
 await import('./testing-parameter-server.js');

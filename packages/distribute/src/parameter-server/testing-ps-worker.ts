@@ -2,6 +2,7 @@
  * For tests: the replica function that parameter server tests run: least squares with known data, so that training is checked
  * against closed forms and float64 loops.
  */
+import { writeFileSync } from 'node:fs';
 import * as tf from '@tensorflow/tfjs-core';
 import { DECAY, example, MOMENTUM, rowsOf } from '../cluster/testing-worker.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
@@ -19,6 +20,8 @@ export interface PsTask {
   /** Milliseconds that a worker naps in every step. */
   readonly naps?: readonly number[];
   readonly fault?: { readonly how: 'kill' | 'throw'; readonly worker: number; readonly step: number };
+  /** Worker 0 makes this file when it comes to this step. */
+  readonly signal?: { readonly step: number; readonly file: string };
 }
 
 export interface PsOutcome {
@@ -35,7 +38,7 @@ export function line(features: number): number[] {
 
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: PsTask): Promise<PsOutcome> {
-  const { steps, batchPerReplica, features, exact = false, learningRate, fault } = task;
+  const { steps, batchPerReplica, features, exact = false, learningRate, fault, signal } = task;
   const truth = line(features);
   const w = tf.variable(tf.tensor2d(Array.from({ length: features }, (_, j) => [0.1 * (j + 1)])), true, 'w');
   const b = tf.variable(tf.scalar(0.5), true, 'b');
@@ -50,6 +53,7 @@ export default async function train(context: ReplicaContext, task: PsTask): Prom
       if (fault.how === 'kill') process.kill(process.pid, 'SIGKILL');
       throw new Error('a mistake of its own');
     }
+    if (signal?.step === step && context.inputPipelineId === 0) writeFileSync(signal.file, '');
     const rows = rowsOf(step, context.inputReplicaId, context.numInputReplicas, batchPerReplica).map((row) => {
       const { x, y } = example(row, features);
       const dot = x.reduce((sum, value, j) => sum + value * (truth[j] as number), truth[features] as number);

@@ -22,23 +22,26 @@ import {
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-faults-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-const STEPS = 60;
-const LIMITS = ['--worker_late_secs=1', '--worker_lost_secs=3', '--worker_timeout_secs=20', '--worker_start_secs=4'];
+/** Far more than are needed until a rank breaks, so that the job is not over when the test comes to break it. */
+const STEPS = 300;
+const LIMITS = ['--worker_late_secs=1', '--worker_lost_secs=4', '--worker_timeout_secs=20'];
 
 let data = '';
 const flags = (modelDir: string, ...more: string[]) => [
   'cifar10',
   `--data_dir=${data}`,
   `--model_dir=${join(folder, modelDir)}`,
-  ...['--resnet_size=8', '--train_epochs=1', `--max_train_steps=${STEPS}`, '--save_checkpoints_steps=10'],
-  ...['--seed=1', '--hooks=', '--progress=plain', '--intra_op_parallelism_threads=1', '--keep_checkpoint_max=20'],
+  ...['--resnet_size=8', '--train_epochs=10', `--max_train_steps=${STEPS}`, '--save_checkpoints_steps=10'],
+  ...['--seed=1', '--hooks=', '--progress=plain', '--intra_op_parallelism_threads=1', '--keep_checkpoint_max=40'],
   ...more,
 ];
-const job = () =>
-  startMpirun(3, flags('model', '--batch_size=8', '--distribution_strategy=multi_worker_mirrored', ...LIMITS), {
+const job = (startSeconds = 60) => {
+  const limits = [...LIMITS, `--worker_start_secs=${startSeconds}`];
+  return startMpirun(3, flags('model', '--batch_size=8', '--distribution_strategy=multi_worker_mirrored', ...limits), {
     mpirunArgs: ['--mca', 'odls_base_sigkill_timeout', '3'],
     limitSeconds: 120,
   });
+};
 const victim = (running: RunningProcess, rank: number) => ranksOf(running.child.pid as number).get(rank) as number;
 const checkpoints = () =>
   readdirSync(join(folder, 'model')).flatMap((name) => Number(/^ckpt-(\d+)\.safetensors$/.exec(name)?.[1] ?? []));
@@ -107,7 +110,7 @@ describe('a rank breaks', { skip: whyNoMpirun() }, () => {
 
   it('killed, or frozen, during start', async () => {
     for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
-      const running = job();
+      const running = job(4);
       let started: number | undefined;
       while (started === undefined) {
         started = victim(running, 1);

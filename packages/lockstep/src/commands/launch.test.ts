@@ -67,7 +67,13 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
   });
 
   it('starts the job again when a rank is killed, from the last checkpoint, without --clean', async () => {
-    const command = job('restarted', '--max_train_steps=60', '--save_checkpoints_steps=10', '--clean');
+    const command = job(
+      'restarted',
+      '--max_train_steps=300',
+      '--train_epochs=20',
+      '--save_checkpoints_steps=10',
+      '--clean',
+    );
     const running = start(process.execPath, [BIN, 'launch', '--max_restarts=2', '--grace_secs=2', '--', ...command]);
     await running.until(/Saved checkpoint .*ckpt-20/);
     const [launcher] = childrenOf(running.child.pid as number);
@@ -76,9 +82,9 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     assert.equal(result.status, 0, result.describe());
     assert.match(result.output, /Rank 1 \(host .*was lost: .*Rank 0 of 2 was /, result.describe());
     assert.match(result.output, /lockstep launch: the job failed with exit status \d+; restart 1 of 2 follows\./);
-    assert.match(result.output, /Restored step [2-6]0 from /);
+    assert.match(result.output, /Restored step \d+0 from /);
     assert.equal([...result.output.matchAll(/--clean flag set|--clean\b/g)].length, 1, 'only the first command cleans');
-    assert.ok(checkpoints('restarted').includes('ckpt-60.safetensors'), result.describe());
+    assert.ok(checkpoints('restarted').includes('ckpt-300.safetensors'), result.describe());
   });
 
   it('parameter servers: a worker that dies does not stop the others, and the status is the chief’s', async () => {

@@ -8,7 +8,8 @@ import { prepareDigits } from '@lockstep/official/data/digits';
 import { BIN, lockstep, start, whyNoMpirun } from '../testing-process.js';
 import { TwoHosts, whyNoTwoHosts } from '../testing-two-hosts.js';
 
-const STEPS = 60;
+/** Far more than are made until the cable is pulled. */
+const STEPS = 300;
 
 describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-hosts-'));
@@ -18,7 +19,7 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     'cifar10',
     `--data_dir=${data}`,
     `--model_dir=${join(folder, modelDir)}`,
-    ...['--resnet_size=8', '--train_epochs=1', `--max_train_steps=${STEPS}`, '--save_checkpoints_steps=20'],
+    ...['--resnet_size=8', '--train_epochs=10', `--max_train_steps=${STEPS}`, '--save_checkpoints_steps=20'],
     ...['--seed=1', '--hooks=', '--progress=plain', '--intra_op_parallelism_threads=1'],
     ...more,
   ];
@@ -65,7 +66,7 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     assert.equal(whole.status, 0, whole.describe());
     const result = await launch().result;
     assert.equal(result.status, 0, result.describe());
-    assert.match(result.output, /Restored step [24]0 from/);
+    assert.match(result.output, /Restored step \d+0 from/);
     const read = (modelDir: string) => readFileSync(join(folder, modelDir, `ckpt-${STEPS}.safetensors`));
     assert.ok(read('model').equals(read('whole')), 'the checkpoints differ');
   });
