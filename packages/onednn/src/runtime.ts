@@ -30,6 +30,8 @@ export interface RuntimeOptions extends MemoryPoolOptions {
   readonly cores?: readonly number[];
   /** How many compiled primitives are kept. Default 2048. */
   readonly cacheCapacity?: number;
+  /** Whether f32 convolutions may use Winograd's algorithm, which rounds a little more. Default true, unless LOCKSTEP_WINOGRAD=0. */
+  readonly winograd?: boolean;
 }
 
 /** One thread's oneDNN. */
@@ -45,6 +47,8 @@ export class Runtime implements LayoutConverter {
   readonly hasAvx512: boolean;
   /** True where the CPU multiplies bf16 tiles (AMX); those kernels read channels-last memory. */
   readonly hasAmx: boolean;
+  /** Whether convolutions may use Winograd's algorithm. */
+  readonly winograd: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #observer: { current: PrimitiveObserver | null } = { current: null };
@@ -57,6 +61,7 @@ export class Runtime implements LayoutConverter {
   constructor(options: RuntimeOptions = {}) {
     // Before OpenMP makes threads: they inherit where they may run.
     if (options.cores) pinToCores(options.cores);
+    this.winograd = options.winograd ?? winogradFrom(process.env);
     const loaded = loadLibrary();
     this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
@@ -201,6 +206,15 @@ export function rowMajorStrides(shape: readonly number[]): number[] {
     stride *= Math.max(1, shape[axis] as number);
   }
   return strides;
+}
+
+/** LOCKSTEP_WINOGRAD: 0 is no, 1 and nothing are yes; anything else is a RangeError. */
+export function winogradFrom({ LOCKSTEP_WINOGRAD: value = '' }: NodeJS.ProcessEnv): boolean {
+  if (value === '' || value === '1') return true;
+  if (value === '0') return false;
+  throw new RangeError(
+    `LOCKSTEP_WINOGRAD=${value} is neither 0 nor 1.\nhelp: 0 computes every convolution directly; 1, or no such variable, leaves Winograd on.`,
+  );
 }
 
 interface OpenMp {

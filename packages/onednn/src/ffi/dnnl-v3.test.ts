@@ -54,7 +54,9 @@ test("TensorFlow.js' core suite passes on oneDNN 3.x", { skip }, () => {
 
 const LAYERS = ['convolution', 'convolution-nd', 'batch-norm', 'layer-norm', 'layers', 'fusion', 'bf16'];
 
-for (const name of [...LAYERS, 'elementwise', 'arrays', 'indexing', '../optimizers', '../recurrent-layers']) {
+const OTHERS = ['elementwise', 'arrays', 'indexing', '../winograd', '../optimizers', '../recurrent-layers'];
+
+for (const name of [...LAYERS, ...OTHERS]) {
   test(`the tests of kernels/${name} pass on oneDNN 3.x`, { skip }, () => {
     const { status, output } = inside(['node', '--test', `packages/onednn/dist/kernels/${name}.test.js`], 240_000);
     assert.equal(status, 0, output.slice(-4000));

@@ -126,6 +126,7 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
   if (!fillsBlocks(runtime, inChannels)) return [plain];
   const source = blocked(runtime, inShape, type);
   const isWinogradShape =
+    runtime.winograd &&
     type === 'f32' &&
     info.filterHeight === 3 &&
     info.filterWidth === 3 &&
