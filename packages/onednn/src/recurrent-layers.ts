@@ -1,6 +1,6 @@
 /**
- * A user's `tf.layers.lstm` runs its gates as one kernel each way (kernels/recurrent.ts). TensorFlow.js' own composition runs
- * on other backends, with dropout, and with activations other than Keras' usual ones.
+ * A user's `tf.layers.lstm`, `gru` and `simpleRNN` run a step as one kernel each way (kernels/lstm-cell.ts and its neighbours).
+ * TensorFlow.js' own composition runs on other backends, with dropout, and with activations other than Keras' usual ones.
  */
 import {
   add,
@@ -21,71 +21,137 @@ interface Weight {
   read(): Tensor;
 }
 
-/** What of the layer's cell this file uses. */
+/** What of a layer's cell this file uses. A simple cell has no recurrent activation. */
 interface CellState {
   readonly dropout: number;
   readonly recurrentDropout: number;
-  readonly useBias: boolean;
-  readonly activation: { getClassName(): string };
-  readonly recurrentActivation: { getClassName(): string };
+  readonly activation: { getClassName(): string } | null;
+  readonly recurrentActivation?: { getClassName(): string } | null;
   readonly kernel: Weight;
   readonly recurrentKernel: Weight;
-  readonly bias: Weight;
+  readonly bias: Weight | null;
 }
 
 type Call = (this: CellState, inputs: Tensor | Tensor[], options: object) => Tensor | Tensor[];
 
-const gradient: GradConfig = {
-  kernelName: 'LSTMBlockCell',
-  inputsToSave: ['z', 'c'],
-  outputsToSave: [false, false, true, true],
-  gradFunc: (dys, saved, attrs) => {
-    const [dh, dc] = dys as Tensor[];
-    const [z, c, gates, tanh] = saved as [Tensor, Tensor, Tensor, Tensor];
-    const inputs = { dh: dh as Tensor, dc: dc as Tensor, z, c, gates, tanh };
-    const [dz, dOld] = engine().runKernel('LSTMBlockCellGrad', inputs, attrs) as unknown as [Tensor, Tensor];
-    return { z: () => dz, c: () => dOld };
+/** A kind of cell: the kernel of its step, how many tensors the step takes, and how it is called. */
+interface FastCell {
+  readonly kernelName: string;
+  readonly inputs: number;
+  readonly step: (cell: CellState, inputs: Tensor[]) => Tensor[];
+}
+
+const gradients: readonly GradConfig[] = [
+  {
+    kernelName: 'LSTMBlockCell',
+    inputsToSave: ['z', 'c'],
+    outputsToSave: [false, false, true, true],
+    gradFunc: (dys, saved, attrs) => {
+      const [dh, dc] = dys as Tensor[];
+      const [z, c, gates, tanh] = saved as [Tensor, Tensor, Tensor, Tensor];
+      const inputs = { dh: dh as Tensor, dc: dc as Tensor, z, c, gates, tanh };
+      const [dz, dOld] = engine().runKernel('LSTMBlockCellGrad', inputs, attrs) as unknown as [Tensor, Tensor];
+      return { z: () => dz, c: () => dOld };
+    },
   },
-};
+  {
+    kernelName: 'GRUBlockCell',
+    inputsToSave: ['h', 'kernel'],
+    outputsToSave: [false, true],
+    gradFunc: (dys, saved, attrs) => {
+      const [dh] = dys as [Tensor];
+      const [h, kernel, gates] = saved as [Tensor, Tensor, Tensor];
+      return asGradients(engine().runKernel('GRUBlockCellGrad', { dh, h, kernel, gates }, attrs));
+    },
+  },
+  {
+    kernelName: 'SimpleRNNBlockCell',
+    inputsToSave: ['h', 'kernel'],
+    outputsToSave: [true],
+    gradFunc: (dy, saved) => {
+      const [h, kernel, y] = saved as [Tensor, Tensor, Tensor];
+      return asGradients(engine().runKernel('SimpleRNNBlockCellGrad', { dy: dy as Tensor, y, h, kernel }));
+    },
+  },
+];
 
-const PATCHED = Symbol.for('lockstep.onednn.lstmCell');
+function asGradients(results: unknown): Record<'x' | 'h' | 'kernel', () => Tensor> {
+  const [dx, dOld, dWeights] = results as [Tensor, Tensor, Tensor];
+  return { x: () => dx, h: () => dOld, kernel: () => dWeights };
+}
 
-/** Gives the cell's class its fast path, once per thread. */
+const PATCHED = Symbol.for('lockstep.onednn.recurrentCell');
+
+/** Gives the cells' classes their fast path, once per thread. */
 export function patchRecurrentLayers(): void {
-  const prototype = Object.getPrototypeOf(layers.lstmCell({ units: 1 })) as { call: Call } & Record<symbol, boolean>;
-  if (prototype[PATCHED]) return;
-  registerGradient(gradient);
+  const isFirst = [
+    patch(layers.lstmCell({ units: 1 }), { kernelName: 'LSTMBlockCell', inputs: 3, step: lstmStep }),
+    patch(layers.gruCell({ units: 1 } as Parameters<typeof layers.gruCell>[0]), {
+      kernelName: 'GRUBlockCell',
+      inputs: 2,
+      step: gruStep,
+    }),
+    patch(layers.simpleRNNCell({ units: 1 }), { kernelName: 'SimpleRNNBlockCell', inputs: 2, step: simpleStep }),
+  ];
+  gradients.forEach((gradient, i) => {
+    if (isFirst[i]) registerGradient(gradient);
+  });
+}
+
+/** @returns false if the class was patched before. */
+function patch(instance: object, fast: FastCell): boolean {
+  const prototype = Object.getPrototypeOf(instance) as { call: Call } & Record<symbol, boolean>;
+  if (Object.hasOwn(prototype, PATCHED)) return false;
   const original = prototype.call;
   Object.defineProperty(prototype, PATCHED, { value: true });
   prototype.call = function (this: CellState, inputs: Tensor | Tensor[], options: object) {
-    return suits(this, inputs) ? step(this, inputs as [Tensor, Tensor, Tensor]) : original.call(this, inputs, options);
+    return suits(this, inputs, fast)
+      ? tidy(() => fast.step(this, inputs as Tensor[]))
+      : original.call(this, inputs, options);
   };
+  return true;
 }
 
-function suits(cell: CellState, inputs: Tensor | Tensor[]): boolean {
-  const recurrent = cell.recurrentActivation.getClassName();
+function suits(cell: CellState, inputs: Tensor | Tensor[], fast: FastCell): boolean {
+  const recurrent = cell.recurrentActivation?.getClassName();
   return (
     Array.isArray(inputs) &&
-    inputs.length === 3 &&
+    inputs.length === fast.inputs &&
     inputs.every(({ rank, dtype, size }) => rank === 2 && dtype === 'float32' && size > 0) &&
     !(cell.dropout > 0) &&
     !(cell.recurrentDropout > 0) &&
-    cell.activation.getClassName() === 'tanh' &&
-    (recurrent === 'hardSigmoid' || recurrent === 'sigmoid') &&
-    getKernel('LSTMBlockCell', getBackend()) !== undefined
+    cell.activation?.getClassName() === 'tanh' &&
+    (cell.recurrentActivation === undefined || recurrent === 'hardSigmoid' || recurrent === 'sigmoid') &&
+    getKernel(fast.kernelName, getBackend()) !== undefined
   );
 }
 
-function step(cell: CellState, [x, h, c]: [Tensor, Tensor, Tensor]): Tensor[] {
-  return tidy(() => {
-    const fromInput = fused.matMul({
-      a: x as Tensor2D,
-      b: cell.kernel.read() as Tensor2D,
-      ...(cell.useBias ? { bias: cell.bias.read() } : {}),
-    });
-    const z = add(fromInput, matMul(h, cell.recurrentKernel.read()));
-    const attrs = { recurrentActivation: cell.recurrentActivation.getClassName() };
-    const [output, next] = engine().runKernel('LSTMBlockCell', { z, c }, attrs) as unknown as [Tensor, Tensor];
-    return [output, output, next];
+/** The input's share of a step: x·W, and the bias if there is one. */
+function fromInput(cell: CellState, x: Tensor): Tensor {
+  return fused.matMul({
+    a: x as Tensor2D,
+    b: cell.kernel.read() as Tensor2D,
+    ...(cell.bias ? { bias: cell.bias.read() } : {}),
   });
+}
+
+function lstmStep(cell: CellState, [x, h, c]: Tensor[]): Tensor[] {
+  const z = add(fromInput(cell, x as Tensor), matMul(h as Tensor, cell.recurrentKernel.read()));
+  const attrs = { recurrentActivation: cell.recurrentActivation?.getClassName() as string };
+  const results = engine().runKernel('LSTMBlockCell', { z, c: c as Tensor }, attrs);
+  const [output, next] = results as unknown as [Tensor, Tensor];
+  return [output, output, next];
+}
+
+function gruStep(cell: CellState, [x, h]: Tensor[]): Tensor[] {
+  const inputs = { x: fromInput(cell, x as Tensor), h: h as Tensor, kernel: cell.recurrentKernel.read() };
+  const attrs = { recurrentActivation: cell.recurrentActivation?.getClassName() as string };
+  const [next] = engine().runKernel('GRUBlockCell', inputs, attrs) as unknown as [Tensor];
+  return [next, next];
+}
+
+function simpleStep(cell: CellState, [x, h]: Tensor[]): Tensor[] {
+  const inputs = { x: fromInput(cell, x as Tensor), h: h as Tensor, kernel: cell.recurrentKernel.read() };
+  const next = engine().runKernel('SimpleRNNBlockCell', inputs) as Tensor;
+  return [next, next];
 }

@@ -3,44 +3,11 @@
  * have. Inputs are made anew on each backend; numbers are arbitrary but the same.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { layers } from '@tensorflow/tfjs-layers';
-
-/** Makes inputs and returns what is timed; everything it makes is disposed afterwards. */
-export type Prepare = () => () => unknown;
-
-export interface KernelRow {
-  /** Kernel of TensorFlow.js, or what a user calls. */
-  readonly name: string;
-  readonly family: string;
-  readonly small: { readonly what: string; readonly prepare: Prepare };
-  readonly large: { readonly what: string; readonly prepare: Prepare };
-}
+import { CALL_ROWS } from './call-rows.js';
+import { type KernelRow, numbers } from './kernel-row.js';
 
 type Attrs = Record<string, unknown>;
 type Inputs = Record<string, tf.Tensor>;
-
-/** Numbers in (−1, 1). */
-function numbers(shape: number[], dtype: 'float32' | 'int32' | 'bool' = 'float32', limit = 0): tf.Tensor {
-  const size = shape.reduce((product, dim) => product * dim, 1);
-  const at = (i: number) => Math.sin(i * 12.9898) * 0.999;
-  if (dtype === 'int32')
-    return tf.tensor(
-      Int32Array.from({ length: size }, (_, i) => i % limit),
-      shape,
-      dtype,
-    );
-  if (dtype === 'bool')
-    return tf.tensor(
-      Uint8Array.from({ length: size }, (_, i) => (at(i) > 0 ? 1 : 0)),
-      shape,
-      dtype,
-    );
-  return tf.tensor(
-    Float32Array.from({ length: size }, (_, i) => at(i)),
-    shape,
-    dtype,
-  );
-}
 
 const run = (name: string, inputs: Inputs | tf.Tensor[], attrs: Attrs) =>
   tf.engine().runKernel(name, inputs as Inputs, attrs as never);
@@ -116,33 +83,6 @@ const chosen = (key: string, shape: number[]) => numbers(shape, key === 'conditi
 const indexed = (limit: number) => (key: string, shape: number[]) =>
   key === 'indices' || key === 'segmentIds' ? numbers(shape, 'int32', limit) : numbers(shape);
 
-/** An optimizer's step of one variable. */
-function optimizer(name: string, make: () => tf.Optimizer): KernelRow {
-  const side = (size: number) => ({
-    what: `${size} weights`,
-    prepare: () => {
-      const optimizer = make();
-      const variable = tf.variable(numbers([size]));
-      const gradients = { [variable.name]: numbers([size]) };
-      return () => optimizer.applyGradients(gradients);
-    },
-  });
-  return { name, family: 'optimizers', small: side(100), large: side(200_000) };
-}
-
-/** A layer in inference; V8 and the engine dominate the small one. */
-function lstm(): KernelRow {
-  const side = (batch: number, steps: number, units: number) => ({
-    what: `batch ${batch}, ${steps} steps, ${units} units`,
-    prepare: () => {
-      const layer = layers.lstm({ units, recurrentInitializer: 'glorotNormal' });
-      const x = numbers([batch, steps, units]);
-      return () => layer.apply(x);
-    },
-  });
-  return { name: 'tf.layers.lstm', family: 'recurrent', small: side(1, 4, 8), large: side(32, 16, 64) };
-}
-
 const list = (family: string, name: string, small: number[][], large: number[][], attrs: Attrs): KernelRow => {
   const side = (shapes: number[][]) => ({
     what: shapes.map((shape) => `[${shape}]`).join(' '),
@@ -154,7 +94,7 @@ const list = (family: string, name: string, small: number[][], large: number[][]
   return { name, family, small: side(small), large: side(large) };
 };
 
-export const ROWS: readonly KernelRow[] = [
+const KERNEL_ROWS: readonly KernelRow[] = [
   ...['Relu', 'Relu6', 'Elu', 'Selu', 'Sigmoid', 'Tanh', 'Softplus', 'Exp', 'Expm1', 'Erf', 'Sin', 'Cos'].map((name) =>
     unary(name),
   ),
@@ -225,24 +165,6 @@ export const ROWS: readonly KernelRow[] = [
     { shapes: { logits: [32, 10] }, attrs: { dim: -1 } },
     { shapes: { logits: [256, 1000] }, attrs: { dim: -1 } },
   ),
-  {
-    name: 'tf.logSoftmax',
-    family: 'softmax',
-    small: {
-      what: '[32,10]',
-      prepare: () => {
-        const x = numbers([32, 10]);
-        return () => tf.logSoftmax(x);
-      },
-    },
-    large: {
-      what: '[256,1000]',
-      prepare: () => {
-        const x = numbers([256, 1000]);
-        return () => tf.logSoftmax(x);
-      },
-    },
-  },
   list(
     'arrays',
     'Concat',
@@ -384,12 +306,6 @@ export const ROWS: readonly KernelRow[] = [
     { shapes: { images: [1, 8, 8, 3], dy: [1, 16, 16, 3] }, attrs: grow },
     { shapes: { images: [4, 32, 32, 32], dy: [4, 64, 64, 32] }, attrs: grow },
   ),
-  lstm(),
-  optimizer('tf.train.sgd', () => tf.train.sgd(0.1)),
-  optimizer('tf.train.momentum', () => tf.train.momentum(0.1, 0.9)),
-  optimizer('tf.train.adam', () => tf.train.adam(0.001)),
-  optimizer('tf.train.rmsprop', () => tf.train.rmsprop(0.001)),
-  optimizer('tf.train.adagrad', () => tf.train.adagrad(0.1)),
   kernel(
     'matrix products',
     'BatchMatMul',
@@ -434,9 +350,52 @@ export const ROWS: readonly KernelRow[] = [
   ),
   kernel(
     'convolution',
+    'DepthwiseConv2dNativeBackpropInput',
+    { shapes: { dy: [1, 8, 8, 8], filter: [3, 3, 8, 1] }, attrs: { ...conv, inputShape: [1, 8, 8, 8] } },
+    { shapes: { dy: [2, 32, 32, 32], filter: [3, 3, 32, 1] }, attrs: { ...conv, inputShape: [2, 32, 32, 32] } },
+  ),
+  kernel(
+    'convolution',
+    'DepthwiseConv2dNativeBackpropFilter',
+    { shapes: { x: [1, 8, 8, 8], dy: [1, 8, 8, 8] }, attrs: { ...conv, filterShape: [3, 3, 8, 1] } },
+    { shapes: { x: [2, 32, 32, 32], dy: [2, 32, 32, 32] }, attrs: { ...conv, filterShape: [3, 3, 32, 1] } },
+  ),
+  kernel(
+    'convolution',
+    'FusedDepthwiseConv2D',
+    { shapes: { x: [1, 8, 8, 8], filter: [3, 3, 8, 1], bias: [8] }, attrs: { ...conv, activation: 'relu' } },
+    { shapes: { x: [2, 32, 32, 32], filter: [3, 3, 32, 1], bias: [32] }, attrs: { ...conv, activation: 'relu' } },
+  ),
+  kernel(
+    'convolution',
     'Conv3D',
     { shapes: { x: [1, 4, 4, 4, 8], filter: [3, 3, 3, 8, 8] }, attrs: conv3 },
     { shapes: { x: [1, 8, 8, 8, 16], filter: [3, 3, 3, 16, 16] }, attrs: conv3 },
+  ),
+  kernel(
+    'convolution',
+    'Conv3DBackpropInputV2',
+    { shapes: { dy: [1, 4, 4, 4, 8], filter: [3, 3, 3, 8, 8] }, attrs: { ...conv3, inputShape: [1, 4, 4, 4, 8] } },
+    {
+      shapes: { dy: [1, 8, 8, 8, 16], filter: [3, 3, 3, 16, 16] },
+      attrs: { ...conv3, inputShape: [1, 8, 8, 8, 16] },
+    },
+  ),
+  kernel(
+    'convolution',
+    'Conv3DBackpropFilterV2',
+    { shapes: { x: [1, 4, 4, 4, 8], dy: [1, 4, 4, 4, 8] }, attrs: { ...conv3, filterShape: [3, 3, 3, 8, 8] } },
+    {
+      shapes: { x: [1, 8, 8, 8, 16], dy: [1, 8, 8, 8, 16] },
+      attrs: { ...conv3, filterShape: [3, 3, 3, 16, 16] },
+    },
+  ),
+  kernel(
+    'normalization',
+    'FusedBatchNorm',
+    { shapes: perChannel([1, 4, 4, 8]), attrs: { varianceEpsilon: 1e-3 } },
+    { shapes: perChannel([8, 32, 32, 32]), attrs: { varianceEpsilon: 1e-3 } },
+    positive,
   ),
   kernel(
     'pooling',
@@ -468,7 +427,35 @@ export const ROWS: readonly KernelRow[] = [
     { shapes: { x: [1, 4, 4, 4, 8] }, attrs: { ...pool3, dataFormat: 'NDHWC' } },
     { shapes: { x: [2, 16, 16, 16, 16] }, attrs: { ...pool3, dataFormat: 'NDHWC' } },
   ),
+  kernel(
+    'pooling',
+    'MaxPool3DGrad',
+    { shapes: { dy: [1, 2, 2, 2, 8], input: [1, 4, 4, 4, 8], output: [1, 2, 2, 2, 8] }, attrs: pool3 },
+    { shapes: { dy: [2, 8, 8, 8, 16], input: [2, 16, 16, 16, 16], output: [2, 8, 8, 8, 16] }, attrs: pool3 },
+  ),
+  kernel(
+    'pooling',
+    'AvgPool3D',
+    { shapes: { x: [1, 4, 4, 4, 8] }, attrs: { ...pool3, dataFormat: 'NDHWC' } },
+    { shapes: { x: [2, 16, 16, 16, 16] }, attrs: { ...pool3, dataFormat: 'NDHWC' } },
+  ),
+  kernel(
+    'pooling',
+    'AvgPool3DGrad',
+    { shapes: { dy: [1, 2, 2, 2, 8], input: [1, 4, 4, 4, 8] }, attrs: pool3 },
+    { shapes: { dy: [2, 8, 8, 8, 16], input: [2, 16, 16, 16, 16] }, attrs: pool3 },
+  ),
 ];
+
+/** Families in the order in which they first appear, the rows of both files together. */
+export const ROWS: readonly KernelRow[] = [
+  ...new Set([...KERNEL_ROWS, ...CALL_ROWS].map(({ family }) => family)),
+].flatMap((family) => [...KERNEL_ROWS, ...CALL_ROWS].filter((row) => row.family === family));
+
+function perChannel(x: number[]): Record<string, number[]> {
+  const channels = [x.at(-1) as number];
+  return { x, scale: channels, offset: channels, mean: channels, variance: channels };
+}
 
 function stridedSlice(step: number): Attrs {
   const masks = { beginMask: 0, endMask: 0, ellipsisMask: 0, newAxisMask: 0, shrinkAxisMask: 0 };

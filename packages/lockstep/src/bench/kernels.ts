@@ -8,7 +8,8 @@
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { benchMain } from './bench-main.js';
-import { type KernelRow, type Prepare, ROWS } from './kernel-rows.js';
+import type { KernelRow, Prepare } from './kernel-row.js';
+import { ROWS } from './kernel-rows.js';
 import { summarize } from './statistics.js';
 
 /** Milliseconds that a sample should take, so that the clock's resolution does not matter. */

@@ -2,12 +2,14 @@
 import { arrayKernels } from './arrays.js';
 import { binaryKernels } from './binary.js';
 import { castKernels } from './cast.js';
+import { gruKernels } from './gru-cell.js';
 import { indexingKernels } from './indexing.js';
 import type { Kernel } from './kernel.js';
+import { lstmKernels } from './lstm-cell.js';
 import { optimizerKernels } from './optimizer-steps.js';
-import { recurrentKernels } from './recurrent.js';
 import { reductionKernels } from './reduction.js';
 import { resizeKernels } from './resize.js';
+import { simpleRnnKernels } from './simple-rnn-cell.js';
 import { softmaxKernels } from './softmax.js';
 import { unaryKernels } from './unary.js';
 
@@ -18,7 +20,9 @@ export const flatKernels: readonly Kernel[] = [
   ...arrayKernels,
   ...reductionKernels,
   ...softmaxKernels,
-  ...recurrentKernels,
+  ...lstmKernels,
+  ...gruKernels,
+  ...simpleRnnKernels,
   ...indexingKernels,
   ...resizeKernels,
   ...optimizerKernels,

@@ -1,20 +1,17 @@
 /**
- * The gates of an LSTM step in one kernel, LSTMBlockCell, and one for their gradient, where TensorFlow.js runs about fifteen
- * forward and forty backward. The matrix products stay kernels of their own.
- *
- * z [n, 4u] holds the gates' inputs in Keras' order: input, forget, candidate, output. Gates are kept as [4, n, u], the three
- * sigmoids first, so that each kind of function runs over memory in one piece.
+ * What the cells of recurrent layers share (lstm-cell.ts, gru-cell.ts, simple-rnn-cell.ts): their activations with slopes, and
+ * products of matrices that are columns of a wider one.
  */
-import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { Alg } from '../ffi/constants.js';
+import { Alg, Arg } from '../ffi/constants.js';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { eltwisePrimitive, eltwiseTrust, outputOf, SMALL_COSTLY, valuesOf } from './elementwise.js';
-import { isFloat, type Kernel, kernel } from './kernel.js';
+import { eltwisePrimitive, eltwiseTrust, SMALL_COSTLY } from './elementwise.js';
 import { type UnaryOperation, unaryLoop } from './loops.js';
 
 export type RecurrentActivation = 'sigmoid' | 'hardSigmoid';
 
-interface CellAttrs {
+export interface CellAttrs {
   readonly recurrentActivation: RecurrentActivation;
 }
 
@@ -23,68 +20,31 @@ interface ElementFunction {
   readonly operation: UnaryOperation;
 }
 
-const TANH: ElementFunction = { alg: Alg.tanh, operation: (x) => Math.tanh(x) };
-const SIGMOID: ElementFunction = { alg: Alg.logistic, operation: (x) => 1 / (1 + Math.exp(-x)) };
+export const TANH: ElementFunction = { alg: Alg.tanh, operation: (x) => Math.tanh(x) };
+export const SIGMOID: ElementFunction = { alg: Alg.logistic, operation: (x) => 1 / (1 + Math.exp(-x)) };
 const loops = new Map([TANH, SIGMOID].map(({ alg, operation }) => [alg, unaryLoop(operation)]));
 const NONE = [0, 0] as const;
 
 /** Applies a function to elements in place. */
-function apply(runtime: Runtime, { alg, operation }: ElementFunction, values: Float32Array, address: number): void {
+export function apply(
+  runtime: Runtime,
+  { alg, operation }: ElementFunction,
+  values: Float32Array,
+  address: number,
+): void {
   const layout = values.length >= SMALL_COSTLY ? runtime.rowMajor([values.length]) : null;
   const isExact = layout !== null && eltwiseTrust(runtime, alg, NONE, operation, NONE) === 'exact';
-  const primitive = isExact ? eltwisePrimitive(runtime, alg, 0, 0, layout, 'lstm_gates') : null;
+  const primitive = isExact ? eltwisePrimitive(runtime, alg, 0, 0, layout, 'recurrent_gates') : null;
   if (primitive) primitive.run(address, address);
   else loops.get(alg)?.(values, values, 0, 0);
 }
 
-/** z [n, 4u], c [n, u] → h, the next c, and for the gradient the gates [4, n, u] and tanh of the next c. */
-const cell = kernel<{ z: TensorInfo; c: TensorInfo }, CellAttrs>(
-  'LSTMBlockCell',
-  ({ inputs: { z, c }, attrs: { recurrentActivation }, backend }) => {
-    if (!isFloat(z, c)) return null;
-    const [n, units] = c.shape as [number, number];
-    const size = n * units;
-    const { runtime } = backend;
-    const next = backend.allocate(c.shape);
-    const h = backend.allocate(c.shape);
-    const tanhNext = backend.allocate(c.shape);
-    const gates = backend.allocate([4, n, units]);
-    const input = valuesOf(backend, z) as Float32Array;
-    const old = valuesOf(backend, c) as Float32Array;
-    const g = outputOf(backend, gates) as Float32Array;
-    const isHard = recurrentActivation === 'hardSigmoid';
-    for (let row = 0; row < n; row++) {
-      const to = row * units;
-      const from = 4 * to;
-      for (let k = 0; k < units; k++) {
-        const i = input[from + k] as number;
-        const f = input[from + units + k] as number;
-        const o = input[from + 3 * units + k] as number;
-        g[to + k] = isHard ? Math.min(Math.max(0.5 + 0.2 * i, 0), 1) : i;
-        g[size + to + k] = isHard ? Math.min(Math.max(0.5 + 0.2 * f, 0), 1) : f;
-        g[2 * size + to + k] = isHard ? Math.min(Math.max(0.5 + 0.2 * o, 0), 1) : o;
-        g[3 * size + to + k] = input[from + 2 * units + k] as number;
-      }
-    }
-    const { address } = backend.storage(gates);
-    if (!isHard) apply(runtime, SIGMOID, g.subarray(0, 3 * size), address);
-    apply(runtime, TANH, g.subarray(3 * size), address + 12 * size);
-    const carry = outputOf(backend, next) as Float32Array;
-    const tanh = outputOf(backend, tanhNext) as Float32Array;
-    for (let k = 0; k < size; k++) {
-      const value = (g[size + k] as number) * (old[k] as number) + (g[k] as number) * (g[3 * size + k] as number);
-      carry[k] = value;
-      tanh[k] = value;
-    }
-    apply(runtime, TANH, tanh, backend.storage(tanhNext).address);
-    const output = outputOf(backend, h);
-    for (let k = 0; k < size; k++) output[k] = (g[2 * size + k] as number) * (tanh[k] as number);
-    return [h, next, gates, tanhNext];
-  },
-);
+export function hardSigmoid(x: number): number {
+  return Math.min(Math.max(0.5 + 0.2 * x, 0), 1);
+}
 
 /** Slope of the recurrent activation, from its input and its result. */
-function slope(isHard: boolean, x: number, y: number): number {
+export function slope(isHard: boolean, x: number, y: number): number {
   if (!isHard) return y * (1 - y);
   // Inclusive, as TensorFlow.js' gradient of clipByValue is; rounded as it rounds.
   const line = Math.fround(Math.fround(0.2 * x) + 0.5);
@@ -92,41 +52,36 @@ function slope(isHard: boolean, x: number, y: number): number {
   return line >= 0 && line <= 1 ? 0.2 : 0;
 }
 
-/** Gradients of h and of the next c → those of z and of c. */
-const cellGrad = kernel<
-  { dh: TensorInfo; dc: TensorInfo; z: TensorInfo; c: TensorInfo; gates: TensorInfo; tanh: TensorInfo },
-  CellAttrs
->('LSTMBlockCellGrad', ({ inputs, attrs: { recurrentActivation }, backend }) => {
-  const { dh, dc, z, c, gates, tanh } = inputs;
-  if (!isFloat(dh, dc, z, c, gates, tanh)) return null;
-  const [n, units] = c.shape as [number, number];
-  const size = util.sizeFromShape(c.shape);
-  const dz = backend.allocate(z.shape);
-  const dOld = backend.allocate(c.shape);
-  const read = (tensor: TensorInfo) => valuesOf(backend, tensor) as Float32Array;
-  const [gh, gc, x, old, g, t] = [read(dh), read(dc), read(z), read(c), read(gates), read(tanh)];
-  const gz = outputOf(backend, dz);
-  const go = outputOf(backend, dOld);
-  const isHard = recurrentActivation === 'hardSigmoid';
-  for (let row = 0; row < n; row++) {
-    for (let unit = 0; unit < units; unit++) {
-      const k = row * units + unit;
-      const at = 4 * row * units + unit;
-      const i = g[k] as number;
-      const f = g[size + k] as number;
-      const o = g[2 * size + k] as number;
-      const candidate = g[3 * size + k] as number;
-      const th = t[k] as number;
-      const up = gh[k] as number;
-      const carry = (gc[k] as number) + up * o * (1 - th * th);
-      gz[at] = carry * candidate * slope(isHard, x[at] as number, i);
-      gz[at + units] = carry * (old[k] as number) * slope(isHard, x[at + units] as number, f);
-      gz[at + 2 * units] = carry * i * (1 - candidate * candidate);
-      gz[at + 3 * units] = up * th * slope(isHard, x[at + 3 * units] as number, o);
-      go[k] = carry * f;
-    }
-  }
-  return [dz, dOld];
-});
+/**
+ * Matrix [rows, columns] whose rows begin `stride` elements apart, because it is some columns of a wider matrix.
+ * @param isTransposed describes the same memory as [columns, rows].
+ */
+export function matrix(
+  runtime: Runtime,
+  [rows, columns]: readonly [number, number],
+  stride = columns,
+  isTransposed = false,
+): MemoryDescriptor {
+  const dims = isTransposed ? [columns, rows] : [rows, columns];
+  const strides = isTransposed ? [1, stride] : [stride, 1];
+  // The stride along an axis of one element says nothing, but oneDNN 3.7 errs for one that is shorter than the row.
+  if (dims[1] === 1) strides[1] = 1;
+  if (dims[0] === 1) strides[0] = (dims[1] as number) * (strides[1] as number);
+  return runtime.layout(`matrix ${dims} ${strides}`, () => runtime.dnnl.descriptor(dims, 'f32', { strides }));
+}
 
-export const recurrentKernels: readonly Kernel[] = [cell, cellGrad];
+/** c = a·b, or c += a·b. Run it with the addresses of a, b and c. */
+export function product(
+  runtime: Runtime,
+  a: MemoryDescriptor,
+  b: MemoryDescriptor,
+  c: MemoryDescriptor,
+  accumulate = false,
+): Primitive {
+  return runtime.compiled(`cell product ${a.id} ${b.id} ${c.id} ${accumulate}`, () => {
+    const descriptor = runtime.dnnl.matmul(a, b, null, c, accumulate ? [{ kind: 'sum', scale: 1 }] : []);
+    if (!descriptor) throw new Error(`oneDNN offers no matmul of [${a.dims}] and [${b.dims}].`);
+    const args = [[Arg.src, a] as const, [Arg.weights, b] as const, [Arg.dst, c] as const];
+    return runtime.primitive(descriptor, args, `matmul [${a.dims}] [${b.dims}]`);
+  });
+}
