@@ -11,6 +11,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { backward } from '../optimizer/backward.js';
+import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
@@ -87,6 +88,7 @@ export class MultiWorkerTrainer {
     private readonly options: TrainerOptions,
     private readonly context: MultiWorkerTrainerContext,
   ) {
+    checkTrainer(variables, options);
     const { communicator, memory } = context;
     const replicas = communicator.local.size;
     checkSameVariables(variables, {

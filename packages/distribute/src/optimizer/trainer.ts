@@ -16,6 +16,7 @@ import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
 import { backward } from './backward.js';
+import { checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
 import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
 
@@ -102,8 +103,7 @@ export class Trainer {
     private readonly options: TrainerOptions,
     private readonly context: TrainerContext,
   ) {
-    checkTrainable(variables);
-    checkOptions(options);
+    checkTrainer(variables, options);
     this.#lossScale = new LossScale(options.lossScale);
     checkSameVariables(variables, {
       communicator: context.communicator,
@@ -267,25 +267,5 @@ export class Trainer {
       this.#aliases,
       'write new values to trainer.weights, between steps and on one replica; or assign before making the trainer.',
     );
-  }
-}
-
-function checkTrainable(variables: readonly tf.Variable[]): void {
-  if (variables.length === 0) throw new Error('trainer() was given no variables.');
-  for (const { name, trainable, dtype } of variables) {
-    if (!trainable) {
-      throw new Error(
-        `Variable '${name}' is not trainable.\nhelp: give trainable variables only; moving statistics stay per replica, ` +
-          'context.averageStatistics() combines them.',
-      );
-    }
-    if (dtype !== 'float32') throw new Error(`Variable '${name}' is ${dtype}; trainer() takes float32 variables.`);
-  }
-  if (new Set(variables).size !== variables.length) throw new Error('trainer() was given a variable twice.');
-}
-
-function checkOptions({ optimizer }: TrainerOptions): void {
-  if (optimizer.kind === 'momentum' && !Number.isFinite(optimizer.momentum)) {
-    throw new RangeError(`momentum must be a number, got ${optimizer.momentum}.`);
   }
 }

@@ -9,6 +9,7 @@ import type { Communicator } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { backward } from '../optimizer/backward.js';
+import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
@@ -59,6 +60,7 @@ export class ParameterServerTrainer {
     private readonly options: TrainerOptions,
     private readonly context: ParameterServerTrainerContext,
   ) {
+    checkTrainer(variables, options);
     const { local, memory, processes, servers } = context;
     checkSameVariables(variables, {
       communicator: local,
