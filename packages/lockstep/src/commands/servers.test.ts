@@ -47,6 +47,19 @@ describe('lockstep cifar10 with parameter servers', { skip: whyNoMpirun() }, () 
     assert.match(second.output, /made 6 updates \(worker 0 3, worker 1 3\)/, second.describe());
   });
 
+  it('two workers and a server learn the digits, and what the chief saves evaluates alike on one device', async () => {
+    const more = ['--train_epochs=3', '--epochs_between_evals=3', '--batch_size=32', '--random_flip=false'];
+    const trained = await mpirun(3, flags('digits', 1_000_000, strategy, ...more), { environment, limitSeconds: 180 });
+    assert.equal(trained.status, 0, trained.describe());
+    const evaluation = /Evaluation at step \d+: accuracy ([\d.]+) %.*/;
+    const [line, accuracy] = evaluation.exec(trained.output) as unknown as [string, string];
+    // About 96 is usual; guessing gives 10.
+    assert.ok(Number(accuracy) > 90, trained.describe());
+    const alone = await lockstep(flags('digits', 1_000_000, '--eval_only', '--batch_size=32'));
+    assert.equal(alone.status, 0, alone.describe());
+    assert.ok(alone.output.includes(line), `${line}\n${alone.describe()}`);
+  });
+
   it('needs a server, in upstream’s words', async () => {
     const result = await mpirun(2, flags('none', 2, strategy));
     assert.notEqual(result.status, 0);

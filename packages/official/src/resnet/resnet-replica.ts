@@ -16,6 +16,7 @@ import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
 import { FrozenWeights } from './frozen-weights.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
+import { measureStatistics } from './measure-statistics.js';
 import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
 import { type Position, positionOf } from './resnet-workers.js';
 
@@ -103,6 +104,8 @@ const LOSS_UNIT = 2 ** -20;
 const PIECE_PIXELS = 64 * 32 * 32;
 const SMALLEST_PIECE = 16;
 const REPORT_INTERVAL_MS = 200;
+/** Batches that moving statistics are measured on, where they cannot follow the weights. */
+const STATISTICS_BATCHES = 16;
 
 export default async function replica(context: ReplicaContext, args: ReplicaArguments): Promise<ReplicaResult> {
   const run = new Run(context, args);
@@ -190,6 +193,7 @@ class Run {
           this.#epochsBefore += epochs;
           this.#stepInCycle = 0;
         }
+        this.#measureStatistics();
         this.#save();
         if (interrupted) break;
       }
@@ -393,6 +397,28 @@ class Run {
       loss: (loss * LOSS_UNIT) / count + this.#weightDecayLoss(),
       globalStep: this.#globalStep,
     };
+  }
+
+  /**
+   * With several workers that are not in step the chief's moving statistics follow weights that the others have changed
+   * meanwhile: what it saves and evaluates at the end of a train call gets statistics of the very weights.
+   */
+  #measureStatistics(): void {
+    const { context, args } = this;
+    const isAlone = context.numInputPipelines === 1;
+    if (!this.#remote || isAlone || context.inputPipelineId > 0 || args.train === null) return;
+    this.#remote.pullState();
+    const { train } = args;
+    const size = Math.min(train.count, Math.max(1, Math.floor(args.batchSize / context.numInputReplicas)));
+    const replicas = context.numReplicasInSync;
+    measureStatistics(this.#model.statistics, args.batchNormDecay, STATISTICS_BATCHES, (i) => {
+      // Spread over the data, and other images on every replica.
+      const part = (i * replicas + context.replicaIdInSyncGroup) / (STATISTICS_BATCHES * replicas);
+      const begin = Math.floor((train.count - size) * part);
+      tf.tidy(() => {
+        this.#model.call(tensors(evaluationBatch(train, begin, begin + size), args.plan).images, true);
+      });
+    });
   }
 
   /** Moving statistics are each replica's own while it trains; read or saved, they are the mean (upstream: ON_READ, MEAN). */
