@@ -8,10 +8,12 @@ import {
   engine,
   getBackend,
   getKernel,
+  ones,
   reshape,
   type Tensor,
   type Tensor4D,
   tidy,
+  zeros,
 } from '@tensorflow/tfjs-core';
 import { layers, regularizers } from '@tensorflow/tfjs-layers';
 import { LARGEST } from './kernels/l2-penalty.js';
@@ -21,8 +23,8 @@ interface LayerState {
   readonly axis: number;
   readonly epsilon: number;
   readonly momentum: number;
-  readonly gamma?: { read(): Tensor };
-  readonly beta?: { read(): Tensor };
+  readonly gamma?: { read(): Tensor } | null;
+  readonly beta?: { read(): Tensor } | null;
   readonly movingMean: { read(): Tensor; write(value: Tensor): void };
   readonly movingVariance: { read(): Tensor; write(value: Tensor): void };
 }
@@ -30,8 +32,8 @@ interface LayerState {
 interface LayerNormState {
   readonly axis: number | number[];
   readonly epsilon: number;
-  readonly gamma?: { read(): Tensor };
-  readonly beta?: { read(): Tensor };
+  readonly gamma?: { read(): Tensor } | null;
+  readonly beta?: { read(): Tensor } | null;
 }
 
 type Call<State> = (this: State, inputs: Tensor | Tensor[], options: { training?: boolean }) => Tensor | Tensor[];
@@ -47,7 +49,7 @@ export function patchLayers(): void {
       function (inputs, options) {
         const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
         const isLastAxis = this.axis === -1 || this.axis === x.rank - 1;
-        const fits = options?.training && isLastAxis && x.rank >= 2 && this.gamma && this.beta && x.dtype === 'float32';
+        const fits = options?.training && isLastAxis && x.rank >= 2 && x.dtype === 'float32';
         if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(this, inputs, options);
         return train(this, x);
       },
@@ -59,11 +61,10 @@ export function patchLayers(): void {
         const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
         const axes = [this.axis].flat();
         const isLastAxis = axes.length === 1 && axes[0] === x.rank - 1;
-        const fits = isLastAxis && x.rank >= 2 && x.size > 0 && this.gamma && this.beta && x.dtype === 'float32';
+        const fits = isLastAxis && x.rank >= 2 && x.size > 0 && x.dtype === 'float32';
         if (!fits || !getKernel('LayerNorm', getBackend())) return original.call(this, inputs, options);
-        const [scale, offset] = [this.gamma, this.beta].map((weight) => (weight as { read(): Tensor }).read());
         return tidy(() => {
-          const named = { x, scale: scale as Tensor, offset: offset as Tensor };
+          const named = { x, ...scaleAndOffset(this, x) };
           const [y] = engine().runKernel('LayerNorm', named, { epsilon: this.epsilon }) as unknown as [Tensor];
           return y;
         });
@@ -111,11 +112,17 @@ function patch<State>(instance: object, wrapper: (original: Call<State>) => Call
   prototype.call = wrapper(prototype.call);
 }
 
+/** Scale and offset, [channels] each. A layer that lacks one (`scale: false`, `center: false`) has ones, or zeros. */
+function scaleAndOffset({ gamma, beta }: Pick<LayerNormState, 'gamma' | 'beta'>, x: Tensor) {
+  const channels = [x.shape.at(-1) as number];
+  return { scale: gamma?.read() ?? ones(channels), offset: beta?.read() ?? zeros(channels) };
+}
+
 function train(layer: LayerState, x: Tensor): Tensor {
   return tidy(() => {
     const [y, mean, variance] = engine().runKernel(
       'FusedBatchNormV3',
-      { x, scale: (layer.gamma as { read(): Tensor }).read(), offset: (layer.beta as { read(): Tensor }).read() },
+      { x, ...scaleAndOffset(layer, x) },
       { epsilon: layer.epsilon, activation: 'linear' },
     ) as unknown as [Tensor, Tensor, Tensor];
     // As TensorFlow.js does it: the biased batch variance goes into the moving average.
