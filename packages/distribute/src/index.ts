@@ -7,6 +7,7 @@ export * from './devices/index.js';
 export type { MirrorTarget } from './mirror/mirror.js';
 export * from './mpi/index.js';
 export { type BackwardOptions, backward, type GradientCallback } from './optimizer/backward.js';
+export { type Loss, observe, type StepInput } from './optimizer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './optimizer/loss-scale.js';
 export type { StepPhases, StepResult, Trainer, TrainerOptions, TrainerSegment } from './optimizer/trainer.js';
 export * from './parameter-server/index.js';

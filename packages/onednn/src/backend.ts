@@ -9,6 +9,7 @@ import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import { type backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { MemoryDescriptor } from './ffi/dnnl.js';
 import { type NativeLayout, TensorStorage } from './memory/storage.js';
+import { type ProgramHost, StepProgram } from './program.js';
 import { Runtime, type RuntimeOptions } from './runtime.js';
 
 type DataId = TensorInfo['dataId'];
@@ -212,6 +213,20 @@ export class OneDnnBackend extends MathBackendCPU {
     if (storage.dtype === 'complex64' || storage.dtype === 'string') return false;
     storage.copyTo(target);
     return true;
+  }
+
+  /**
+   * Calls `observer` with the plain values of `tensors`, now and whenever the step that is being recorded is replayed. The
+   * values are valid during the call only.
+   */
+  observe(tensors: readonly TensorInfo[], observer: (...values: never[]) => void): void {
+    const values = tensors.map((tensor) => this.storage(tensor).view() as never);
+    this.runtime.host(() => observer(...values));
+  }
+
+  /** A step that is run by TensorFlow.js at first and replayed later; see program.ts. */
+  program(): StepProgram {
+    return new StepProgram(this as unknown as ProgramHost);
   }
 
   /** Values of a tensor. Pooled memory is copied, because the pool will use it again. */

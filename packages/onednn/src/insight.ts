@@ -44,6 +44,8 @@ export interface Insight {
   primitive(primitive: Primitive, milliseconds: number): void;
   /** A kernel of TensorFlow.js' `cpu` backend ran. */
   fallback(name: string, shapes: string, milliseconds: number): void;
+  /** A step was recorded, or turned out not to be recordable. */
+  program(text: string): void;
 }
 
 /** Prints to standard error as the verbosity says; null when off. */
@@ -61,6 +63,9 @@ export function createInsight(
   return {
     primitive({ label, implementation }, milliseconds) {
       report(label.split(' ')[0] as string, `onednn,${label},${implementation}`, milliseconds);
+    },
+    program(text) {
+      print(`lockstep,step,${text}`);
     },
     fallback(name, shapes, milliseconds) {
       report(`cpu:${name}`, `cpu,${name} ${shapes},tfjs`, milliseconds);

@@ -32,6 +32,22 @@ export class Scratchpad {
 /** Told about every primitive that ran: for tracing, and to list a step's convolutions. */
 export type PrimitiveObserver = (primitive: Primitive, milliseconds: number) => void;
 
+/** Who listens to a thread's primitives. */
+export interface PrimitiveListeners {
+  observer: PrimitiveObserver | null;
+  /** Of the step that is being recorded; null outside of one. */
+  recorder: { primitive(primitive: Primitive, addresses: readonly number[]): void } | null;
+}
+
+/** A primitive bound to its buffers, so that running it is one call. */
+export interface BoundPrimitive {
+  /** Bytes of scratchpad that it needs; see {@link useScratchpad}. */
+  readonly scratchBytes: number;
+  useScratchpad(address: number): void;
+  run(): void;
+  destroy(): void;
+}
+
 /** A compiled operation. `run` takes the buffers' addresses in the order in which the arguments were named. */
 export class Primitive {
   readonly implementation: string;
@@ -42,6 +58,10 @@ export class Primitive {
   readonly #arguments: BigInt64Array;
   readonly #argumentsAddress: number;
   readonly #scratchBytes: number;
+  readonly #all: readonly PrimitiveArgument[];
+  /** Bindings that still need the handle. */
+  #bindings = 0;
+  #isDestroyed = false;
 
   constructor(
     private readonly dnnl: Dnnl,
@@ -50,7 +70,7 @@ export class Primitive {
     args: readonly PrimitiveArgument[],
     /** Kind and shapes, for people: 'convolution_forward [128,16,32,32] …'. */
     readonly label = '',
-    private readonly observer: { readonly current: PrimitiveObserver | null } = { current: null },
+    private readonly listeners: PrimitiveListeners = { observer: null, recorder: null },
     /** Runs its argument on one thread, for work that is done before a second thread has woken up; null: all threads. */
     private readonly alone: ((execute: () => void) => void) | null = null,
   ) {
@@ -60,12 +80,9 @@ export class Primitive {
     const scratch = descriptor.query(Query.scratchpad);
     this.#scratchBytes = scratch?.byteLength ?? 0;
     const all = this.#scratchBytes > 0 ? [...args, [Arg.scratchpad, scratch as MemoryDescriptor] as const] : args;
+    this.#all = all;
     this.#memories = all.map(([, layout]) => dnnl.createMemory(layout));
-    this.#arguments = new BigInt64Array(2 * all.length);
-    all.forEach(([index], i) => {
-      this.#arguments[2 * i] = BigInt(index);
-      this.#arguments[2 * i + 1] = BigInt(this.#memories[i] as number);
-    });
+    this.#arguments = argumentList(all, this.#memories);
     this.#argumentsAddress = Number(koffi.address(this.#arguments));
     descriptor.destroy();
   }
@@ -78,24 +95,66 @@ export class Primitive {
     if (this.#scratchBytes > 0) {
       dnnl.setData(memories[addresses.length] as number, this.scratchpad.address(this.#scratchBytes));
     }
-    if (this.observer.current === null) this.#execute();
+    this.#execute(this.#argumentsAddress);
+    this.listeners.recorder?.primitive(this, addresses);
+  }
+
+  /** The same on buffers that stay where they are. They must outlive the binding, which keeps the compiled code. */
+  bind(addresses: readonly number[]): BoundPrimitive {
+    const { dnnl } = this;
+    const memories = this.#all.map(([, layout]) => dnnl.createMemory(layout));
+    for (const [i, address] of addresses.entries()) dnnl.setData(memories[i] as number, address);
+    const list = argumentList(this.#all, memories);
+    const listAddress = Number(koffi.address(list));
+    const scratchpad = this.#scratchBytes > 0 ? (memories[addresses.length] as number) : null;
+    this.#bindings++;
+    return {
+      scratchBytes: this.#scratchBytes,
+      useScratchpad: (address) => {
+        if (scratchpad !== null) dnnl.setData(scratchpad, address);
+      },
+      run: () => this.#execute(listAddress),
+      destroy: () => {
+        for (const memory of memories) dnnl.destroyMemory(memory);
+        // The list's memory is referenced by this closure until here.
+        list.fill(0n);
+        this.#bindings--;
+        if (this.#isDestroyed && this.#bindings === 0) dnnl.destroyPrimitive(this.#handle);
+      },
+    };
+  }
+
+  #execute(list: number): void {
+    const { observer } = this.listeners;
+    if (observer === null) this.#start(list);
     else {
       const start = performance.now();
-      this.#execute();
-      this.observer.current(this, performance.now() - start);
+      this.#start(list);
+      observer(this, performance.now() - start);
     }
   }
 
-  #execute(): void {
-    const execute = () => this.dnnl.execute(this.#handle, this.#memories.length, this.#argumentsAddress);
-    if (this.alone) this.alone(execute);
-    else execute();
+  #start(list: number): void {
+    if (this.alone) this.alone(() => this.dnnl.execute(this.#handle, this.#memories.length, list));
+    else this.dnnl.execute(this.#handle, this.#memories.length, list);
   }
 
+  /** Frees it, once the last binding is gone. */
   destroy(): void {
-    this.dnnl.destroyPrimitive(this.#handle);
+    this.#isDestroyed = true;
+    if (this.#bindings === 0) this.dnnl.destroyPrimitive(this.#handle);
     for (const memory of this.#memories) this.dnnl.destroyMemory(memory);
   }
+}
+
+/** dnnl_exec_arg_t[]: argument index and memory, in turns. */
+function argumentList(args: readonly PrimitiveArgument[], memories: readonly number[]): BigInt64Array {
+  const list = new BigInt64Array(2 * args.length);
+  args.forEach(([index], i) => {
+    list[2 * i] = BigInt(index);
+    list[2 * i + 1] = BigInt(memories[i] as number);
+  });
+  return list;
 }
 
 /** Least-recently-used cache of whatever was compiled for a key. Bounded, so that shapes that never repeat cannot grow it. */

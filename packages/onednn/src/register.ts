@@ -66,6 +66,7 @@ function create(ours: ReadonlySet<string>): OneDnnBackend {
   const insight = createInsight(verbosityOf());
   if (insight) {
     backend.runtime.observer = (primitive, milliseconds) => insight.primitive(primitive, milliseconds);
+    backend.runtime.onProgram = (text) => insight.program(text);
     observeFallbacks(ours, (name, shapes, milliseconds) => insight.fallback(name, shapes, milliseconds));
   }
   return backend;

@@ -12,8 +12,16 @@ import { Arg } from './ffi/constants.js';
 import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
 import { loadLibrary } from './ffi/library.js';
 import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
-import type { LayoutConverter } from './memory/storage.js';
-import { CompileCache, Primitive, type PrimitiveArgument, type PrimitiveObserver, Scratchpad } from './primitive.js';
+import type { StorageHost } from './memory/storage.js';
+import {
+  CompileCache,
+  Primitive,
+  type PrimitiveArgument,
+  type PrimitiveListeners,
+  type PrimitiveObserver,
+  Scratchpad,
+} from './primitive.js';
+import type { Recorder } from './recorder.js';
 
 /** Names of layouts that are kept; shapes that never repeat must not grow the table. */
 const LAYOUT_CAPACITY = 4096;
@@ -35,7 +43,7 @@ export interface RuntimeOptions extends MemoryPoolOptions {
 }
 
 /** One thread's oneDNN. */
-export class Runtime implements LayoutConverter {
+export class Runtime implements StorageHost {
   readonly dnnl: Dnnl;
   readonly pool: MemoryPool;
   /** Channels per block that the CPU's vectors want: 16 with AVX-512, 8 otherwise. */
@@ -51,9 +59,13 @@ export class Runtime implements LayoutConverter {
   readonly winograd: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
-  readonly #observer: { current: PrimitiveObserver | null } = { current: null };
+  readonly #listeners: PrimitiveListeners & { recorder: Recorder | null } = { observer: null, recorder: null };
   readonly #openmp: OpenMp | null;
   #threads: number;
+  /** Who holds recordings, and so memory that is given back under pressure. */
+  readonly programs = new Set<{ dispose(): void }>();
+  /** Told, in words, what became of recording a step. */
+  onProgram: (text: string) => void = () => {};
   readonly #layouts = new Map<string, MemoryDescriptor>();
   readonly #sameMemory = new Map<MemoryDescriptor, MemoryDescriptor>();
   readonly #warned = new Set<string>();
@@ -70,6 +82,11 @@ export class Runtime implements LayoutConverter {
     this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;
     this.hasAmx = (this.isa & ISA_AVX512_CORE_AMX) !== 0;
     this.pool = new MemoryPool(options);
+    this.pool.onPressure = () => {
+      if (this.recorder !== null || this.programs.size === 0) return false;
+      for (const program of this.programs) program.dispose();
+      return true;
+    };
     this.#scratchpad = new Scratchpad(this.pool);
     this.#cache = new CompileCache(options.cacheCapacity);
     this.#openmp = loadOpenMp();
@@ -98,7 +115,32 @@ export class Runtime implements LayoutConverter {
 
   /** Who is told about every primitive that runs; null is nobody. For tracing and for the convolution bound. */
   set observer(observer: PrimitiveObserver | null) {
-    this.#observer.current = observer;
+    this.#listeners.observer = observer;
+  }
+
+  /** What listens to the step that is being recorded; null outside of one. */
+  get recorder(): Recorder | null {
+    return this.#listeners.recorder;
+  }
+
+  set recorder(recorder: Recorder | null) {
+    this.#listeners.recorder = recorder;
+  }
+
+  /**
+   * Runs a loop over memory that stays where it is; a replay runs it again.
+   * @param constants numbers that the loop was made with: a step that makes it with others cannot be replayed.
+   */
+  host(run: () => void, ...constants: number[]): void {
+    run();
+    this.recorder?.host(run, constants);
+  }
+
+  /** A decision by what is in memory, which a replay must come to as well. */
+  decide(judge: () => boolean): boolean {
+    const outcome = judge();
+    this.recorder?.decide(judge, outcome);
+    return outcome;
   }
 
   get compiledCount(): number {
@@ -114,7 +156,7 @@ export class Runtime implements LayoutConverter {
   primitive(descriptor: PrimitiveDescriptor, args: readonly PrimitiveArgument[], label: string): Primitive {
     if (descriptor.implementation.startsWith('ref')) this.#warnReference(label, descriptor.implementation);
     const alone = isQuick(args) && this.#openmp ? this.#alone : null;
-    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#observer, alone);
+    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
   readonly #alone = (execute: () => void): void => {
@@ -167,8 +209,9 @@ export class Runtime implements LayoutConverter {
     );
   }
 
-  /** Drops compiled primitives and free memory. */
+  /** Drops recordings, compiled primitives and free memory. */
   trim(): void {
+    for (const program of this.programs) program.dispose();
     this.#cache.clear();
     this.pool.trim();
   }

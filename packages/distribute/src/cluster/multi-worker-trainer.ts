@@ -7,12 +7,12 @@
  * which moves on while backward goes on. A finished pack is applied by all replicas, a slice each, while later ones travel.
  * Every process adds the same numbers in the same order, so weights stay bit-identical everywhere without being sent.
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
-import { backward } from '../optimizer/backward.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
+import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from '../optimizer/local-step.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
@@ -77,6 +77,7 @@ export class MultiWorkerTrainer {
   readonly #notFinite: Int32Array;
   readonly #produced: Uint8Array;
   readonly #lossScale: LossScale;
+  readonly #local: LocalStepRunner;
   readonly #localReports: Float64Array;
   /** Of all replicas of all workers; written by the leader. */
   readonly #reports: Float64Array;
@@ -98,6 +99,7 @@ export class MultiWorkerTrainer {
     });
     const { weightDecay } = options;
     this.#lossScale = new LossScale(options.lossScale);
+    this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));
     this.segments = layOut(variables);
     const elements = this.segments.reduce((total, { length }) => total + length, 0);
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
@@ -124,9 +126,10 @@ export class MultiWorkerTrainer {
   /**
    * One synchronous step: `loss` and its gradients here, their mean over all replicas of all workers, the update. Collective.
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
+   * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
    * @throws WorkerLostError if another process is lost; Error if replicas produced different gradients.
    */
-  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+  step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
     this.#checkAliases();
     const { communicator } = this.context;
     this.#steps++;
@@ -134,17 +137,7 @@ export class MultiWorkerTrainer {
     this.#works.length = 0;
     communicator.workers.setStep(this.#steps);
     const lossScale = this.#lossScale.value;
-    const begin = performance.now();
-    let forwardDone = begin;
-    const localLoss = tf.tidy(() => {
-      const value = backward(loss, this.variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale,
-        onForward: () => {
-          forwardDone = performance.now();
-        },
-      });
-      return value.dataSync()[0] as number;
-    });
+    const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, lossScale, inputs);
     let gradients = 0;
     for (const [segment, produced] of this.#produced.entries()) {
       gradients += produced;
@@ -196,11 +189,11 @@ export class MultiWorkerTrainer {
 
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
-    const target = this.#gradientOf(index);
-    const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
-    if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
-    this.#produced[index] = 1;
-    this.#markReady(index);
+    readGradient(gradient, this.#gradientOf(index));
+    observe([], () => {
+      this.#produced[index] = 1;
+      this.#markReady(index);
+    });
   }
 
   /** A variable that the loss does not reach has a zero gradient; weight decay and momentum still act on it. */

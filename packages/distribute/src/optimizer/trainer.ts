@@ -8,16 +8,16 @@
  *
  * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { FlatReducer } from '../cross-device-ops/flat-reducer.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
-import { backward } from './backward.js';
 import { checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
+import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from './local-step.js';
 import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
 
 export interface TrainerOptions {
@@ -96,6 +96,7 @@ export class Trainer {
   readonly #reducer: FlatReducer;
   readonly #produced: Uint8Array;
   readonly #lossScale: LossScale;
+  readonly #local: LocalStepRunner;
   #steps = 0;
 
   constructor(
@@ -111,6 +112,7 @@ export class Trainer {
       gather: (value) => gatherJson(context.communicator, value),
     });
     this.#variables = [...variables];
+    this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     this.segments = layOut(variables);
     const elements = this.segments.reduce((total, segment) => total + segment.length, 0);
@@ -149,25 +151,16 @@ export class Trainer {
    * One synchronous step: `loss` and its gradients here, their mean over replicas, the update. Collective.
    *
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
+   * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
    * @throws Error if a replica produced other gradients than the rest, naming who is where.
    */
-  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+  step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
     this.#checkAliases();
     this.#steps++;
     this.context.control.beginStep(this.context.replica);
     this.#produced.fill(0);
     const lossScale = this.#lossScale.value;
-    const begin = performance.now();
-    let forwardDone = begin;
-    const localLoss = tf.tidy(() => {
-      const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale,
-        onForward: () => {
-          forwardDone = performance.now();
-        },
-      });
-      return value.dataSync()[0] as number;
-    });
+    const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, lossScale, inputs);
     let gradients = 0;
     for (const [segment, produced] of this.#produced.entries()) {
       gradients += produced;
@@ -226,11 +219,11 @@ export class Trainer {
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
     const { offset, length } = this.segments[index] as TrainerSegment;
-    const target = this.#gradients.subarray(offset, offset + length);
-    const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
-    if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
-    this.#produced[index] = 1;
-    this.#reducer.markReady(index);
+    readGradient(gradient, this.#gradients.subarray(offset, offset + length));
+    observe([], () => {
+      this.#produced[index] = 1;
+      this.#reducer.markReady(index);
+    });
   }
 
   /** A variable that the loss does not reach has a zero gradient; weight decay and momentum still act on it. */

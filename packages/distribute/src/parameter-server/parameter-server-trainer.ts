@@ -4,17 +4,16 @@
  *
  * Weights and slots here are what was pulled last; the truth is with the servers ({@link ParameterServerTrainer.pullState}).
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
-import { backward } from '../optimizer/backward.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
+import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from '../optimizer/local-step.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
-import { copyValues } from '../replica/replica-context.js';
 import type { FlatMemory } from '../simd/index.js';
 import { ServerLinks, type ServerStatus } from './server-links.js';
 
@@ -48,6 +47,7 @@ export class ParameterServerTrainer {
   readonly #decays: readonly number[];
   readonly #aliases: readonly object[];
   readonly #lossScale: number;
+  readonly #local: LocalStepRunner;
   readonly #produced: Uint8Array;
   readonly #reports: Float64Array;
   /** Only of the leader. */
@@ -79,6 +79,7 @@ export class ParameterServerTrainer {
       );
     }
     this.#lossScale = lossScale;
+    this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));
     this.#decays = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
     this.weights = memory.allocate(elements);
@@ -102,25 +103,15 @@ export class ParameterServerTrainer {
    * @returns losses are means over this worker's replicas.
    * @throws CommunicatorError when a server, or the chief, is lost.
    */
-  step(loss: () => tf.Scalar, learningRate: number): StepResult {
+  step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
     this.#checkAliases();
     this.#steps++;
     const { local, processes } = this.context;
     if (local.rank === 0) processes.setStep(this.#steps);
     const began = performance.now();
     const { stop: isStopped, finite } = this.#pull();
-    const begin = performance.now();
-    let forwardDone = begin;
     this.#produced.fill(0);
-    const localLoss = tf.tidy(() => {
-      const value = backward(loss, this.#variables, (variable, gradient) => this.#take(variable, gradient), {
-        lossScale: this.#lossScale,
-        onForward: () => {
-          forwardDone = performance.now();
-        },
-      });
-      return value.dataSync()[0] as number;
-    });
+    const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, this.#lossScale, inputs);
     let produced = 0;
     for (const [index, has] of this.#produced.entries()) {
       produced += has;
@@ -218,8 +209,10 @@ export class ParameterServerTrainer {
 
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
-    copyValues(gradient, this.#gradientOf(index));
-    this.#produced[index] = 1;
+    readGradient(gradient, this.#gradientOf(index));
+    observe([], () => {
+      this.#produced[index] = 1;
+    });
   }
 
   #gradientOf(index: number): Float32Array {

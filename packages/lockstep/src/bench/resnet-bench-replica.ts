@@ -47,16 +47,17 @@ export default async function replica(context: ReplicaContext, args: BenchArgume
   const { imageShape } = args.plan;
   const phaseMs: Record<Phase, number[]> = { input: [], forward: [], backward: [], reduce: [], update: [] };
   const stepMs: number[] = [];
+  const loss = (images: tf.Tensor, labels: tf.Tensor) =>
+    tf.mean(sparseSoftmaxCrossEntropy(model.call(images as tf.Tensor4D, true), labels as tf.Tensor1D)) as tf.Scalar;
   const step = (): void => {
     const begin = performance.now();
     const batch = input.next();
     if (!batch) throw new Error('The input ended before the benchmark.');
     const inputMs = performance.now() - begin;
-    const { phases } = trainer.step(() => {
-      const images = tf.tensor4d(batch.images, [batch.size, ...imageShape]);
-      const labels = tf.tensor1d(batch.labels, 'int32');
-      return tf.mean(sparseSoftmaxCrossEntropy(model.call(images, true), labels)) as tf.Scalar;
-    }, 0.01);
+    const { phases } = trainer.step(loss, 0.01, [
+      { values: batch.images, shape: [batch.size, ...imageShape] },
+      { values: batch.labels, shape: [batch.size] },
+    ]);
     input.release();
     stepMs.push(performance.now() - begin);
     phaseMs.input.push(inputMs);

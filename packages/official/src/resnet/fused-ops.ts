@@ -4,6 +4,7 @@
  * (FusedBatchNormV3, …), so this file knows no backend; where a backend lacks one, it is composed of TensorFlow.js operations
  * and TensorFlow.js finds the gradient.
  */
+import { observe } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Whether the current backend has a kernel of this name. */
@@ -38,7 +39,7 @@ export function batchNormTraining(
 ): tf.Tensor4D {
   if (!has('FusedBatchNormV3')) {
     const { mean, variance } = tf.moments(x, [0, 1, 2]);
-    listen(mean.dataSync() as Float32Array, variance.dataSync() as Float32Array);
+    observe([mean, variance], listen);
     const y = tf.batchNorm4d(x, mean as tf.Tensor1D, variance as tf.Tensor1D, offset, scale, epsilon);
     return relu ? tf.relu(y) : y;
   }
@@ -54,7 +55,7 @@ export function batchNormTraining(
       },
       attrs,
     ) as [tf.Tensor, tf.Tensor, tf.Tensor];
-    listen(mean.dataSync() as Float32Array, variance.dataSync() as Float32Array);
+    observe([mean, variance], listen);
     (save as tf.GradSaveFunc)([input, gamma, y, mean, variance] as tf.Tensor[]);
     return {
       value: y,

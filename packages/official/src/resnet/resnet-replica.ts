@@ -3,7 +3,13 @@
  * checkpoints. Every strategy runs it, `off` and `one_device` too, so that the main thread stays free for the screen and for
  * Ctrl-C. All replicas execute the same sequence of collectives.
  */
-import { ParameterServerTrainer, type ReplicaContext, type Trainer, type TrainerSegment } from '@lockstep/distribute';
+import {
+  observe,
+  ParameterServerTrainer,
+  type ReplicaContext,
+  type Trainer,
+  type TrainerSegment,
+} from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
 import { labelOf, prepareImage } from '../data/augment.js';
@@ -124,6 +130,8 @@ class Run {
   readonly #frozen: FrozenWeights;
   #frozenDecayLoss = 0;
   readonly #checkpoints: CheckpointManager;
+  /** Images of the last step that were recognized. */
+  #correct = 0;
   readonly #learningRate: (step: number) => number;
   #globalStep = 0;
   /** Epochs of each train call; of one that is resumed, what is left. */
@@ -273,13 +281,10 @@ class Run {
   /** @returns whether the loss scale skipped the step: as in TensorFlow, the global step does not advance then. */
   #step(batch: Batch, inputMs: number, begin: number, epochs: number, steps: number): boolean {
     const learningRate = this.#learningRate(this.#globalStep);
-    let correct = 0;
-    const { loss, finite, skipped, lossScale, phases } = this.#trainer.step(() => {
-      const { images, labels } = tensors(batch, this.args.plan);
-      const logits = this.#model.call(images, true);
-      correct = countCorrect(logits.dataSync() as Float32Array, batch.labels, 1);
-      return tf.mean(sparseSoftmaxCrossEntropy(logits, labels)) as tf.Scalar;
-    }, learningRate);
+    const { loss, finite, skipped, lossScale, phases } = this.#trainer.step(this.#loss, learningRate, [
+      { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },
+      { values: batch.labels, shape: [batch.size] },
+    ]);
     if (skipped) {
       this.#log(`Step ${this.#globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
       return true;
@@ -304,13 +309,22 @@ class Run {
       epoch: this.#epochsBefore + (epochs * (this.#stepInCycle + 1)) / steps,
       loss: loss + this.#weightDecayLoss(),
       crossEntropy: loss,
-      accuracy: correct / batch.size,
+      accuracy: this.#correct / batch.size,
       learningRate,
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
     } satisfies ReplicaMessage);
     return false;
   }
+
+  /** Mean cross-entropy of a batch; counts what is right in passing. */
+  readonly #loss = (images: tf.Tensor, labels: tf.Tensor): tf.Scalar => {
+    const logits = this.#model.call(images as tf.Tensor4D, true);
+    observe([logits, labels], (scores: Float32Array, expected: Int32Array) => {
+      this.#correct = countCorrect(scores, expected, 1);
+    });
+    return tf.mean(sparseSoftmaxCrossEntropy(logits, labels as tf.Tensor1D)) as tf.Scalar;
+  };
 
   #totalSteps(stepsOfCall: number, epochsOfCall: number): number {
     const total = this.args.schedule.reduce((a, b) => a + b, 0);

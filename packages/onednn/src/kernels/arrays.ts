@@ -9,7 +9,7 @@ import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfj
 import type { OneDnnBackend } from '../backend.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import { rowMajorStrides } from '../runtime.js';
-import { isNumeric, outputOf } from './elementwise.js';
+import { isNumeric, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import { copyTensor, partView, rowMajorView } from './strided.js';
 
@@ -105,7 +105,10 @@ const pad = kernel<{ x: TensorInfo }, { paddings: [number, number][]; constantVa
       return before + size + after;
     });
     const y = backend.allocate(shape, x.dtype);
-    if (util.sizeFromShape(shape) > util.sizeFromShape(x.shape)) outputOf(backend, y).fill(constantValue);
+    if (util.sizeFromShape(shape) > util.sizeFromShape(x.shape)) {
+      const output = viewOf(backend, y);
+      backend.runtime.host(() => output.fill(constantValue), constantValue);
+    }
     const begin = paddings.map(([before]) => before);
     copyTensor(backend, x, y, { dims: x.shape, from: rowMajorView(x.shape), to: partView(shape, begin) });
     return y;

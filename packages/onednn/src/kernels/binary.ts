@@ -21,9 +21,18 @@ import {
   outputOf,
   SMALL,
   valuesOf,
+  viewOf,
 } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
-import { type BinaryLoop, type BinaryOperation, type BroadcastPlan, binaryLoop, broadcastPlan } from './loops.js';
+import {
+  type BinaryLoop,
+  type BinaryOperation,
+  type BroadcastPlan,
+  binaryLoop,
+  broadcastPlan,
+  type TypedValues,
+  type Values,
+} from './loops.js';
 
 interface BinarySpec {
   readonly name: string;
@@ -98,7 +107,8 @@ function inLoop(
   dtype: DataType,
 ): TensorInfo {
   const y = backend.allocate(shape, dtype);
-  loop(valuesOf(backend, a), valuesOf(backend, b), outputOf(backend, y), plan);
+  const [left, right, output] = [a, b, y].map((tensor) => viewOf(backend, tensor)) as [Values, Values, TypedValues];
+  backend.runtime.host(() => loop(left, right, output, plan));
   return y;
 }
 
@@ -192,7 +202,10 @@ function broadcast(task: Task, a: TensorInfo, b: TensorInfo, shape: number[]): T
 
 /** A few elements are looked at one by one; a single one has no sum in oneDNN. */
 function isFiniteOperand(backend: OneDnnBackend, b: TensorInfo, layout: MemoryDescriptor): boolean {
-  if (util.sizeFromShape(b.shape) < SMALL) return (valuesOf(backend, b) as Float32Array).every(Number.isFinite);
+  if (util.sizeFromShape(b.shape) < SMALL) {
+    const values = viewOf(backend, b) as Float32Array;
+    return backend.runtime.decide(() => values.every(Number.isFinite));
+  }
   return allFinite(backend.runtime, backend.storage(b).address, layout);
 }
 

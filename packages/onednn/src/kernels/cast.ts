@@ -7,7 +7,7 @@
  */
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { isNumeric, outputOf, valuesOf } from './elementwise.js';
+import { isNumeric, viewOf } from './elementwise.js';
 import { kernel } from './kernel.js';
 import { unaryLoop } from './loops.js';
 
@@ -24,14 +24,16 @@ const cast = kernel<{ x: TensorInfo }, { dtype: DataType }>('Cast', ({ inputs: {
   const isFree = x.dtype === 'bool' && dtype === 'int32';
   if (isFree || (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool')) return null;
   const y = backend.allocate(x.shape, dtype);
-  (dtype === 'bool' ? toBool : toNumber)(valuesOf(backend, x), outputOf(backend, y), 0, 0);
+  const [values, output] = [viewOf(backend, x), viewOf(backend, y)];
+  backend.runtime.host(() => (dtype === 'bool' ? toBool : toNumber)(values, output, 0, 0));
   return y;
 });
 
 function filled(backend: OneDnnBackend, shape: number[], dtype: DataType, value: number): TensorInfo | null {
   if ((dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') || util.sizeFromShape(shape) === 0) return null;
   const y = backend.allocate(shape, dtype);
-  outputOf(backend, y).fill(value);
+  const output = viewOf(backend, y);
+  backend.runtime.host(() => output.fill(value), value);
   return y;
 }
 

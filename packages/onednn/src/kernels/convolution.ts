@@ -280,11 +280,8 @@ function forwardAsDataGradient(
   const y = backend.allocate(info.outShape, 'float32', nativeLayout(runtime, info.outShape, compiled.source));
   const turned = backend.allocate(info.filterShape);
   try {
-    turnAround(
-      backend.storage(filter).peek() as Float32Array,
-      backend.storage(turned).peek() as Float32Array,
-      info.inChannels * info.outChannels,
-    );
+    const [from, to] = [filter, turned].map((tensor) => backend.storage(tensor).view()) as [Float32Array, Float32Array];
+    runtime.host(() => turnAround(from, to, info.inChannels * info.outChannels));
     const { address } = backend.storage(y);
     backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.destination, (source) =>
       backend.withLayout(turned, exchangedFilterLayout(runtime, info.filterShape), compiled.filter, (weights) =>

@@ -49,6 +49,11 @@ export function isNumeric({ dtype }: TensorInfo): boolean {
   return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
 }
 
+/** The same for a loop that runs in {@link Runtime.host}, which may run again. */
+export function viewOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValues {
+  return backend.storage(tensor).view() as TypedValues;
+}
+
 /** Plain values of a tensor, for reading until the kernel returns. */
 export function valuesOf(backend: OneDnnBackend, tensor: TensorInfo): Values {
   return backend.storage(tensor).peek() as Values;
@@ -64,7 +69,7 @@ export function outputOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValue
  * null for other native layouts.
  */
 export function elementsInPlace(storage: TensorStorage, size: number): Values | null {
-  if (storage.layout === null) return storage.peek() as Values;
+  if (storage.layout === null) return storage.view() as Values;
   const { current } = storage.layout;
   if (current.dataType !== 'f32' || current.byteLength !== 4 * size) return null;
   return storage.native(size);
@@ -244,8 +249,11 @@ export function allFinite(runtime: Runtime, address: number, layout: MemoryDescr
   const buffer = runtime.pool.acquire(4 * rows);
   sum.run(address, buffer.address);
   const sums = new Float32Array(buffer.memory, buffer.byteOffset, rows);
-  let total = 0;
-  for (let row = 0; row < rows; row++) total += sums[row] as number;
+  const finite = runtime.decide(() => {
+    let total = 0;
+    for (let row = 0; row < rows; row++) total += sums[row] as number;
+    return Number.isFinite(total);
+  });
   runtime.pool.release(buffer);
-  return Number.isFinite(total);
+  return finite;
 }

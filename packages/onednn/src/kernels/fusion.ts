@@ -126,7 +126,7 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
       if (!a.storage.holdsNoNaN || !b.storage.holdsNoNaN) return inner(kernelCall);
       return withoutNaN(backend, call('AddRelu', backend, recipe.operands, attrs) as TensorInfo);
     }
-    if (recipe instanceof Convolution && isFreeOfNaN(recipe.operands)) {
+    if (recipe instanceof Convolution && isFreeOfNaN(backend, recipe.operands)) {
       const result = call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' });
       return withoutNaN(backend, result as TensorInfo);
     }
@@ -245,25 +245,27 @@ function give(backend: OneDnnBackend, norm: BatchNorm, made: readonly (TensorInf
 function isNormFinite(backend: OneDnnBackend, norm: BatchNorm, statistics: readonly TensorInfo[]): boolean {
   const { scale, offset } = norm.operands as { scale: Operand; offset: Operand };
   const storages = [...statistics.map((statistic) => backend.storage(statistic)), scale.storage, offset.storage];
-  return storages.every((storage) => Number.isFinite(sum(storage)));
+  return storages.every((storage) => areFinite(backend, storage));
 }
 
-function isFreeOfNaN({ x, filter, bias }: Operands): boolean {
+function isFreeOfNaN(backend: OneDnnBackend, { x, filter, bias }: Operands): boolean {
   const { storage, shape } = filter as Operand;
   return (
     (x as Operand).storage.holdsNoNaN &&
     util.sizeFromShape([...shape]) <= SEARCHED_FILTER &&
-    Number.isFinite(sum(storage)) &&
-    (!bias || Number.isFinite(sum(bias.storage)))
+    areFinite(backend, storage) &&
+    (!bias || areFinite(backend, bias.storage))
   );
 }
 
-/** Sum in f64: it is finite exactly if every element is. */
-function sum(storage: TensorStorage): number {
-  const values = storage.peek() as Float32Array;
-  let total = 0;
-  for (let i = 0; i < values.length; i++) total += values[i] as number;
-  return total;
+/** Whether all elements are: a sum in f64 is finite exactly then. */
+function areFinite({ runtime }: OneDnnBackend, storage: TensorStorage): boolean {
+  const values = storage.view() as Float32Array;
+  return runtime.decide(() => {
+    let total = 0;
+    for (let i = 0; i < values.length; i++) total += values[i] as number;
+    return Number.isFinite(total);
+  });
 }
 
 /** Shape of a convolution that may wait; null for one that is left alone: not f32, not channels last, activated already. */

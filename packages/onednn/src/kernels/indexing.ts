@@ -5,7 +5,7 @@
  * gradient of an embedding of ten thousand words takes ten thousand passes. Here it is one.
  */
 import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { isNumeric, outputOf, valuesOf } from './elementwise.js';
+import { isNumeric, outputOf, valuesOf, viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues } from './loops.js';
 
@@ -55,16 +55,22 @@ const unsortedSegmentSum = kernel<{ x: TensorInfo; segmentIds: TensorInfo }, { n
     const slice = x.shape.slice(1);
     const size = util.sizeFromShape(slice);
     const y = backend.allocate([numSegments, ...slice]);
-    const ids = valuesOf(backend, segmentIds);
-    const source = valuesOf(backend, x);
-    const target = outputOf(backend, y).fill(0);
-    for (let i = 0; i < (x.shape[0] as number); i++) {
-      const id = ids[i] as number;
-      if (!(id >= 0 && id < numSegments)) continue;
-      const to = id * size;
-      const from = i * size;
-      for (let k = 0; k < size; k++) target[to + k] = (target[to + k] as number) + (source[from + k] as number);
-    }
+    const [ids, source, target] = [segmentIds, x, y].map((tensor) => viewOf(backend, tensor)) as [
+      TypedValues,
+      TypedValues,
+      TypedValues,
+    ];
+    const count = x.shape[0] as number;
+    backend.runtime.host(() => {
+      target.fill(0);
+      for (let i = 0; i < count; i++) {
+        const id = ids[i] as number;
+        if (!(id >= 0 && id < numSegments)) continue;
+        const to = id * size;
+        const from = i * size;
+        for (let k = 0; k < size; k++) target[to + k] = (target[to + k] as number) + (source[from + k] as number);
+      }
+    });
     return y;
   },
 );
@@ -81,12 +87,15 @@ const oneHot = kernel<{ indices: TensorInfo }, OneHotAttrs>('OneHot', ({ inputs:
   const count = util.sizeFromShape(indices.shape);
   if (count === 0 || depth === 0 || (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool')) return null;
   const y = backend.allocate([...indices.shape, depth], dtype);
-  const at = valuesOf(backend, indices);
-  const target = outputOf(backend, y).fill(offValue);
-  for (let i = 0; i < count; i++) {
-    const index = at[i] as number;
-    if (index >= 0 && index < depth) target[i * depth + index] = onValue;
-  }
+  const [at, target] = [viewOf(backend, indices), viewOf(backend, y)];
+  const fill = () => {
+    target.fill(offValue);
+    for (let i = 0; i < count; i++) {
+      const index = at[i] as number;
+      if (index >= 0 && index < depth) target[i * depth + index] = onValue;
+    }
+  };
+  backend.runtime.host(fill, onValue, offValue);
   return y;
 });
 

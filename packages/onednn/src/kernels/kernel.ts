@@ -61,7 +61,14 @@ export function registerKernels(
     });
   }
   for (const [name, run] of decorate(complete)) {
-    const kernelFunc = ((call: KernelCall) => call.backend.attempt(() => run(call))) as unknown as KernelFunc;
+    const kernelFunc = ((call: KernelCall) => {
+      const { recorder } = call.backend.runtime;
+      if (recorder === null) return call.backend.attempt(() => run(call));
+      recorder.kernel = name;
+      const result = call.backend.attempt(() => run(call));
+      recorder.kernel = null;
+      return result;
+    }) as unknown as KernelFunc;
     if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
     registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
   }

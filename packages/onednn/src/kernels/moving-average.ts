@@ -16,13 +16,15 @@ const movingAverage = kernel<{ average: TensorInfo; batch: TensorInfo }, { momen
     const result = backend.unmade(average.shape);
     const storage = backend.unresolved(result);
     storage.defer([old, mean], () => {
-      const [from, values] = [old.peek() as Float32Array, mean.peek() as Float32Array];
+      const [from, values] = [old.view() as Float32Array, mean.view() as Float32Array];
       storage.place(from.length, null);
-      const target = storage.peek() as Float32Array;
-      for (let i = 0; i < target.length; i++) {
-        const value = from[i] as number;
-        target[i] = value - (value - (values[i] as number)) * (1 - momentum);
-      }
+      const target = storage.view() as Float32Array;
+      backend.runtime.host(() => {
+        for (let i = 0; i < target.length; i++) {
+          const value = from[i] as number;
+          target[i] = value - (value - (values[i] as number)) * (1 - momentum);
+        }
+      }, momentum);
     });
     return result;
   },

@@ -11,7 +11,7 @@ import { Alg, Arg, BYTES } from '../ffi/constants.js';
 import { blocked, fillsBlocks } from '../layout.js';
 import type { Primitive } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { isNumeric, optional, outputOf, SMALL, valuesOf } from './elementwise.js';
+import { isNumeric, optional, SMALL, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 import { specializePerKind } from './loops.js';
@@ -221,7 +221,10 @@ function sumNative(
   const partial = runtime.pool.acquire(4 * count * inner);
   const longest = Math.max(...pieces.map(({ length }) => length));
   const ones = inner === 1 ? null : runtime.pool.acquire(4 * longest);
-  if (ones) new Float32Array(ones.memory, ones.byteOffset, longest).fill(1);
+  if (ones) {
+    const row = new Float32Array(ones.memory, ones.byteOffset, longest);
+    runtime.host(() => row.fill(1));
+  }
   let done = 0;
   pieces.forEach((piece, i) => {
     const from = address + 4 * piece.offset * inner;
@@ -231,13 +234,15 @@ function sumNative(
     done += piece.count;
   });
   const sums = new Float32Array(partial.memory, partial.byteOffset, count * inner);
-  for (let o = 0; o < outer; o++) {
-    for (let i = 0; i < inner; i++) {
-      let total = 0;
-      for (let p = 0; p < perSum; p++) total += sums[(o * perSum + p) * inner + i] as number;
-      y[o * inner + i] = total * scale;
+  runtime.host(() => {
+    for (let o = 0; o < outer; o++) {
+      for (let i = 0; i < inner; i++) {
+        let total = 0;
+        for (let p = 0; p < perSum; p++) total += sums[(o * perSum + p) * inner + i] as number;
+        y[o * inner + i] = total * scale;
+      }
     }
-  }
+  });
   runtime.pool.release(partial);
   if (ones) runtime.pool.release(ones);
   return true;
@@ -271,15 +276,18 @@ function sumBlocked(
   if (space > 1 && !sumNative(runtime, storage.address, view, 1, sums)) return null;
   if (space === 1) sums.set(storage.native(size));
   const y = backend.allocate(outShape);
-  const output = outputOf(backend, y);
+  const output = viewOf(backend, y);
   const target = new Float64Array(output.length);
-  for (let n = 0; n < examples; n++) {
-    for (let c = 0; c < channels; c++) {
-      const at = keepsChannels ? c : 0;
-      target[at] = (target[at] as number) + (sums[n * channels + c] as number);
+  runtime.host(() => {
+    target.fill(0);
+    for (let n = 0; n < examples; n++) {
+      for (let c = 0; c < channels; c++) {
+        const at = keepsChannels ? c : 0;
+        target[at] = (target[at] as number) + (sums[n * channels + c] as number);
+      }
     }
-  }
-  for (let i = 0; i < output.length; i++) output[i] = (target[i] as number) * scale;
+    for (let i = 0; i < output.length; i++) output[i] = (target[i] as number) * scale;
+  });
   return y;
 }
 
@@ -292,21 +300,30 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
   const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced > 1;
   if (isLarge) {
     const y = sumBlocked(backend, x, axes, scale, plan.outShape);
-    if (y && (outputOf(backend, y) as Float32Array).every(Number.isFinite)) return y;
+    if (y && areFinite(backend, viewOf(backend, y))) return y;
     if (y) backend.disposeData(y.dataId);
   }
   const { tensor, release } = arranged(backend, x, plan);
   const y = backend.allocate(plan.outShape, dtype);
-  const output = outputOf(backend, y);
-  const values = valuesOf(backend, tensor);
+  const output = viewOf(backend, y);
+  backend.storage(tensor).makePlain();
   // What is not finite may have overflowed on the way, which f64 does not.
   const done =
     isLarge &&
     sumNative(backend.runtime, backend.storage(tensor).address, plan, scale, output) &&
-    (output as Float32Array).every(Number.isFinite);
-  if (!done) add(values)(values, output, plan.outer, plan.reduced, plan.inner, isMean ? plan.reduced : 1);
+    areFinite(backend, output);
+  if (!done) {
+    const values = viewOf(backend, tensor);
+    backend.runtime.host(() =>
+      add(values)(values, output, plan.outer, plan.reduced, plan.inner, isMean ? plan.reduced : 1),
+    );
+  }
   release();
   return y;
+}
+
+function areFinite({ runtime }: OneDnnBackend, values: TypedValues): boolean {
+  return runtime.decide(() => values.every(Number.isFinite));
 }
 
 function suits(x: TensorInfo): boolean {
@@ -348,8 +365,8 @@ function loopKernel(
     let y = primitive?.(backend, tensor, plan) ?? null;
     if (y === null) {
       y = backend.allocate(plan.outShape, dtypeOf(x.dtype));
-      const values = valuesOf(backend, tensor);
-      reducerFor(values)(values, outputOf(backend, y), plan.outer, plan.reduced, plan.inner, 1);
+      const [values, output] = [viewOf(backend, tensor), viewOf(backend, y)];
+      backend.runtime.host(() => reducerFor(values)(values, output, plan.outer, plan.reduced, plan.inner, 1));
     }
     release();
     return y;
@@ -378,8 +395,8 @@ function extremum(alg: number) {
     });
     if (!primitive) return null;
     const y = backend.allocate(plan.outShape);
-    const output = outputOf(backend, y);
-    const hasFiniteSums = sumNative(runtime, storage.address, plan, 1, output) && output.every(Number.isFinite);
+    const output = viewOf(backend, y);
+    const hasFiniteSums = sumNative(runtime, storage.address, plan, 1, output) && areFinite(backend, output);
     if (!hasFiniteSums) {
       backend.disposeData(y.dataId);
       return null;

@@ -5,7 +5,7 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { Arg } from '../ffi/constants.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, optional, outputOf, SMALL_COSTLY, valuesOf } from './elementwise.js';
+import { allFinite, optional, SMALL_COSTLY, viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 
@@ -66,7 +66,8 @@ function softmaxKernel(name: string, isLog: boolean): Kernel {
       if (compiled && allFinite(runtime, storage.address, runtime.rowMajor([rows, columns]))) {
         compiled.run(storage.address, backend.storage(y).address);
       } else {
-        (isLog ? logSoftmaxRows : softmaxRows)(valuesOf(backend, logits), outputOf(backend, y), rows, columns);
+        const [values, output] = [viewOf(backend, logits), viewOf(backend, y)];
+        runtime.host(() => (isLog ? logSoftmaxRows : softmaxRows)(values, output, rows, columns));
       }
       return y;
     },

@@ -120,9 +120,10 @@ export function copyTensor(backend: OneDnnBackend, source: TensorInfo, target: T
       return;
     }
   }
-  const values = from.peek() as Values;
-  const output = to.peek() as TypedValues;
-  copyLoop(values.constructor.name + output.constructor.name)(values, output, simple, BLOCK);
+  const values = from.view() as Values;
+  const output = to.view() as TypedValues;
+  const loop = copyLoop(values.constructor.name + output.constructor.name);
+  backend.runtime.host(() => loop(values, output, simple, BLOCK));
 }
 
 /** The copy as a primitive; null where oneDNN has no fast one. */

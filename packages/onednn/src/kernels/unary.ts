@@ -13,13 +13,12 @@ import {
   elementwiseView,
   eltwisePrimitive,
   eltwiseTrust,
-  outputOf,
   SMALL,
   SMALL_COSTLY,
-  valuesOf,
+  viewOf,
 } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
-import { binaryLoop, type UnaryLoop, type UnaryOperation, unaryLoop } from './loops.js';
+import { binaryLoop, type TypedValues, type UnaryLoop, type UnaryOperation, unaryLoop, type Values } from './loops.js';
 
 interface UnarySpec {
   readonly name: string;
@@ -190,7 +189,8 @@ function inLoop(
   const inPlace = dtype === 'float32' && storage.layout !== null ? elementsInPlace(storage, size) : null;
   if (inPlace === null) {
     const y = backend.allocate(x.shape, dtype);
-    loop(valuesOf(backend, x), outputOf(backend, y), p, q);
+    const [values, output] = [viewOf(backend, x), viewOf(backend, y)];
+    backend.runtime.host(() => loop(values, output, p, q), p, q);
     return y;
   }
   const { plain, current } = elementwiseView(backend, x);
@@ -207,7 +207,12 @@ function gradientKernel(name: string, operation: (dy: number, y: number) => numb
     const size = util.sizeFromShape(y.shape);
     const dx = backend.allocate(y.shape);
     const flat = { dims: [size], aStrides: [1], bStrides: [1] };
-    loop(valuesOf(backend, dy), valuesOf(backend, y), outputOf(backend, dx), flat);
+    const [gradient, values, output] = [dy, y, dx].map((tensor) => viewOf(backend, tensor)) as [
+      Values,
+      Values,
+      TypedValues,
+    ];
+    backend.runtime.host(() => loop(gradient, values, output, flat));
     return dx;
   });
 }

@@ -23,6 +23,21 @@ export interface PooledBuffer {
   /** Usable bytes: the size class, at least what was asked for. */
   readonly byteLength: number;
   readonly address: number;
+  /** Where it goes when it is released. */
+  readonly home: Arena;
+}
+
+/** Free buffers by size class. Memory of one arena is never handed out on behalf of another. */
+export class Arena {
+  readonly free = new Map<number, PooledBuffer[]>();
+  freeBytes = 0;
+  /** Everything that was ever allocated for it, referenced so that addresses stay valid; null: nobody depends on that. */
+  readonly all: PooledBuffer[] | null;
+  isClosed = false;
+
+  constructor(keepsAll: boolean) {
+    this.all = keepsAll ? [] : null;
+  }
 }
 
 /** Counters of a pool; bytes unless the name says otherwise. */
@@ -50,7 +65,9 @@ export interface MemoryPoolOptions {
 
 /** A free list for each size class. One pool belongs to one thread. */
 export class MemoryPool {
-  readonly #free = new Map<number, PooledBuffer[]>();
+  readonly #common = new Arena(false);
+  /** Who gets memory at the moment. */
+  #arena = this.#common;
   readonly #maxBytes: number;
   readonly #maxFreeBytes: number;
   #inUse = 0;
@@ -58,6 +75,8 @@ export class MemoryPool {
   #peak = 0;
   #allocations = 0;
   #largeAllocations = 0;
+  /** Called when memory is refused, before giving up: somebody may close an arena. @returns whether it is worth another try. */
+  onPressure: () => boolean = () => false;
 
   constructor(options: MemoryPoolOptions = {}) {
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
@@ -70,10 +89,12 @@ export class MemoryPool {
    */
   acquire(byteLength: number): PooledBuffer {
     const size = sizeClass(byteLength);
-    const list = this.#free.get(size);
-    let buffer = list?.pop();
-    if (buffer) this.#freeBytes -= size;
-    else buffer = this.#allocate(size, byteLength);
+    const arena = this.#arena;
+    let buffer = arena.free.get(size)?.pop();
+    if (buffer) {
+      arena.freeBytes -= size;
+      this.#freeBytes -= size;
+    } else buffer = this.#allocate(size, byteLength);
     this.#inUse += size;
     this.#peak = Math.max(this.#peak, this.#inUse + this.#freeBytes);
     return buffer;
@@ -81,13 +102,36 @@ export class MemoryPool {
 
   /** Gives a buffer back. The caller must hold no view of it that anybody reads or writes later. */
   release(buffer: PooledBuffer): void {
-    const size = buffer.byteLength;
+    const { byteLength: size, home } = buffer;
     this.#inUse -= size;
-    if (this.#freeBytes + size > this.#maxFreeBytes) return;
-    const list = this.#free.get(size);
+    if (home.isClosed) return;
+    if (home.all === null && this.#freeBytes + size > this.#maxFreeBytes) return;
+    const list = home.free.get(size);
     if (list) list.push(buffer);
-    else this.#free.set(size, [buffer]);
+    else home.free.set(size, [buffer]);
+    home.freeBytes += size;
     this.#freeBytes += size;
+  }
+
+  /** Until {@link close} or {@link leave}, memory comes from an arena of its own, whose addresses nobody else gets. */
+  enter(): Arena {
+    if (this.#arena !== this.#common) throw new Error('The pool is in an arena already.');
+    this.#arena = new Arena(true);
+    return this.#arena;
+  }
+
+  /** Memory is everybody's again; what was acquired since {@link enter} still belongs to the arena. */
+  leave(): void {
+    this.#arena = this.#common;
+  }
+
+  /** Forgets an arena: its free memory goes to the garbage collector, and so does what is released later. */
+  close(arena: Arena): void {
+    this.#freeBytes -= arena.freeBytes;
+    arena.free.clear();
+    arena.freeBytes = 0;
+    if (arena.all) arena.all.length = 0;
+    arena.isClosed = true;
   }
 
   /** Takes a buffer out of the pool's care: somebody outside holds a view of it, so it must never be reused. */
@@ -95,10 +139,11 @@ export class MemoryPool {
     this.#inUse -= buffer.byteLength;
   }
 
-  /** Drops every free buffer. */
+  /** Drops every free buffer that no arena keeps. */
   trim(): void {
-    this.#free.clear();
-    this.#freeBytes = 0;
+    this.#freeBytes -= this.#common.freeBytes;
+    this.#common.free.clear();
+    this.#common.freeBytes = 0;
   }
 
   statistics(): PoolStatistics {
@@ -112,26 +157,36 @@ export class MemoryPool {
   }
 
   #allocate(size: number, wanted: number): PooledBuffer {
-    if (this.#inUse + this.#freeBytes + size > this.#maxBytes) this.trim();
-    if (this.#inUse + size > this.#maxBytes) throw this.#refusal(wanted, `the limit of ${this.#maxBytes} bytes`);
+    const isOver = () => this.#inUse + this.#freeBytes + size > this.#maxBytes;
+    if (isOver()) this.trim();
+    if (isOver() && this.#inUse + size <= this.#maxBytes) this.onPressure();
+    if (isOver()) throw this.#refusal(wanted, `the limit of ${this.#maxBytes} bytes`);
     const alignment = size >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
-    let memory: ArrayBuffer;
-    try {
-      memory = new ArrayBuffer(size + alignment);
-    } catch {
-      this.trim();
-      try {
-        memory = new ArrayBuffer(size + alignment);
-      } catch {
-        throw this.#refusal(wanted, 'the system');
-      }
-    }
+    const memory = this.#fromSystem(size + alignment);
+    if (memory === null) throw this.#refusal(wanted, 'the system');
     this.#allocations++;
     if (size >= LARGE) this.#largeAllocations++;
     const base = Number(koffi.address(new Uint8Array(memory)));
     const byteOffset = (alignment - (base % alignment)) % alignment;
     if (size >= HUGE_PAGE) adviseHugePages(base + byteOffset, size);
-    return { memory, byteOffset, byteLength: size, address: base + byteOffset };
+    const home = this.#arena;
+    const buffer = { memory, byteOffset, byteLength: size, address: base + byteOffset, home };
+    home.all?.push(buffer);
+    return buffer;
+  }
+
+  #fromSystem(byteLength: number): ArrayBuffer | null {
+    const attempt = () => {
+      try {
+        return new ArrayBuffer(byteLength);
+      } catch {
+        return null;
+      }
+    };
+    const memory = attempt();
+    if (memory) return memory;
+    this.trim();
+    return attempt() ?? (this.onPressure() ? attempt() : null);
   }
 
   #refusal(wanted: number, who: string): OutOfMemoryError {

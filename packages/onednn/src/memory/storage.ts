@@ -8,13 +8,19 @@
 import type { backend_util, DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import koffi from 'koffi';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { Recorder } from '../recorder.js';
 import type { MemoryPool, PooledBuffer } from './pool.js';
 
 type NumericArray = Float32Array | Int32Array | Uint8Array;
 
-/** Moves elements from one layout to another, native address to native address; the runtime knows how. */
-export interface LayoutConverter {
+/** What data needs of its thread; the runtime is it. */
+export interface StorageHost {
+  /** Moves elements from one layout to another, native address to native address. */
   reorder(from: number, fromLayout: MemoryDescriptor, to: number, toLayout: MemoryDescriptor): void;
+  /** Of the step that is being recorded; null outside of one. */
+  readonly recorder: Recorder | null;
+  /** Runs a loop over memory that stays where it is, and tells the recorder. */
+  host(run: () => void): void;
 }
 
 /** Where the elements lie, and where they would lie in the tensor's own row-major order. Both describe the same tensor. */
@@ -43,25 +49,29 @@ export class TensorStorage {
   #handedOut = false;
   #address = 0;
   #length = 0;
+  /** The recording during which it was made; null outside of one. */
+  readonly #recorder: Recorder | null;
 
   constructor(
     readonly dtype: DataType,
     private readonly pool: MemoryPool,
-    private readonly converter: LayoutConverter,
+    private readonly owner: StorageHost,
     values: backend_util.BackendValues | null,
   ) {
     this.#values = values;
+    this.#recorder = owner.recorder;
+    this.#recorder?.constant(values);
   }
 
   /** Storage in pooled memory: `length` elements in plain order, or the layout's bytes. */
   static pooled(
     dtype: DataType,
     pool: MemoryPool,
-    converter: LayoutConverter,
+    host: StorageHost,
     length: number,
     layout: NativeLayout | null,
   ): TensorStorage {
-    const storage = new TensorStorage(dtype, pool, converter, null);
+    const storage = new TensorStorage(dtype, pool, host, null);
     storage.place(length, layout);
     return storage;
   }
@@ -69,7 +79,8 @@ export class TensorStorage {
   /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
   get values(): backend_util.BackendValues {
     this.resolve();
-    const values = this.peek();
+    this.owner.recorder?.refuse('values were read for a kernel of TensorFlow.js');
+    const values = this.view();
     this.#handedOut = true;
     return values;
   }
@@ -84,14 +95,23 @@ export class TensorStorage {
 
   /** Plain values, for code that is done with them when it returns. The memory stays pooled. */
   peek(): backend_util.BackendValues {
+    this.owner.recorder?.refuse('values were read');
+    return this.view();
+  }
+
+  /** As {@link peek}, for code that says so to the recorder: it runs in {@link StorageHost.host}, or decides. */
+  view(): backend_util.BackendValues {
     this.makePlain();
     if (this.#values === null) this.#values = view(this.#buffer as PooledBuffer, this.dtype, this.#length);
+    // Asking for the address tells the recorder.
+    if (this.owner.recorder !== null) void this.address;
     return this.#values;
   }
 
   /** `length` f32 elements in the order in which they lie, whatever the layout, for code that is done when it returns. */
   native(length: number): Float32Array {
-    if (this.layout === null) return this.peek() as Float32Array;
+    this.owner.recorder?.refuse('values were read');
+    if (this.layout === null) return this.view() as Float32Array;
     const { memory, byteOffset } = this.#buffer as PooledBuffer;
     return new Float32Array(memory, byteOffset, length);
   }
@@ -104,6 +124,11 @@ export class TensorStorage {
         this.#values = typed(this.#values, this.dtype);
         this.#address = Number(koffi.address(this.#values));
       }
+    }
+    const { recorder } = this.owner;
+    if (recorder !== null) {
+      if (this.#recorder !== recorder) recorder.external(this, this.#address);
+      else if (this.#buffer === null) recorder.keep(this.#values);
     }
     return this.#address;
   }
@@ -184,7 +209,7 @@ export class TensorStorage {
     const { current, plain } = this.layout;
     const native = this.#buffer as PooledBuffer;
     const buffer = this.pool.acquire(plain.byteLength);
-    this.converter.reorder(native.address, current, buffer.address, plain);
+    this.owner.reorder(native.address, current, buffer.address, plain);
     this.#buffer = buffer;
     this.pool.release(native);
     this.layout = null;
@@ -195,8 +220,12 @@ export class TensorStorage {
   copyTo(target: Float32Array): void {
     if (this.layout) {
       const { current, plain } = this.layout;
-      this.converter.reorder(this.address, current, Number(koffi.address(target)), plain);
-    } else target.set(this.peek() as NumericArray);
+      this.owner.recorder?.keep(target);
+      this.owner.reorder(this.address, current, Number(koffi.address(target)), plain);
+    } else {
+      const values = this.view() as NumericArray;
+      this.owner.host(() => target.set(values));
+    }
   }
 
   /** True if the memory came from the pool, so that a reader must not keep a view of it. */

@@ -1,0 +1,142 @@
+/**
+ * A replica's own part of a step: the loss, its gradients one by one, and how long either took. The same for every trainer;
+ * what becomes of the gradients is the trainer's.
+ *
+ * A loss that takes its batch as arguments can be recorded by a backend that knows how (see {@link Program}): from then on a
+ * step costs no tape and no garbage. The batch is copied to tensors that stay, so that a recording finds it.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { backward, type GradientCallback } from './backward.js';
+
+/** A part of a batch. */
+export interface StepInput {
+  /** Elements in row-major order; copied. */
+  readonly values: Float32Array | Int32Array;
+  readonly shape: readonly number[];
+}
+
+/**
+ * The mean over a replica's batch, a scalar.
+ *
+ * Given inputs, it is treated as `tf.function` treats a function: run while it is traced, replayed afterwards. It must compute
+ * all that it returns, or has observed, from its arguments, from variables, and from tensors that stay; and it must be the
+ * same function in every step, so make it once.
+ */
+export type Loss = (...inputs: tf.Tensor[]) => tf.Scalar;
+
+/** What a backend offers that can record a step. */
+interface RecordingBackend {
+  program?(): Program;
+  observe?(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void;
+  readInto?(dataId: object, target: Float32Array): boolean;
+}
+
+/** A step that is run at first and replayed later. */
+interface Program {
+  readonly state: string;
+  readonly refusal: string | null;
+  run(step: () => void): void;
+  dispose(): void;
+}
+
+/** A loss with the tensors that hold its batch. */
+interface Traced {
+  readonly tensors: readonly tf.Tensor[];
+  readonly values: readonly (Float32Array | Int32Array)[];
+  readonly program: Program;
+}
+
+/** Wall times, in milliseconds since some moment. */
+export interface LocalStep {
+  readonly loss: number;
+  readonly begin: number;
+  readonly forwardDone: number;
+  readonly backwardDone: number;
+}
+
+/** Batches of different shapes (the last of an epoch) and loss scales that are kept at a time. */
+const MAX_TRACED = 4;
+
+/** See the file's head. */
+export class LocalStepRunner {
+  readonly #traced = new WeakMap<Loss, Map<string, Traced>>();
+  #loss = Number.NaN;
+  #forwardDone = 0;
+
+  /** @param onGradient as for {@link backward}; it also runs in replays, and must then find its data by {@link readGradient}. */
+  constructor(
+    private readonly variables: readonly tf.Variable[],
+    private readonly onGradient: GradientCallback,
+  ) {}
+
+  /** Runs `loss` and backward. All gradients have been handed out when it returns. */
+  run(loss: Loss, lossScale: number, inputs?: readonly StepInput[]): LocalStep {
+    const begin = performance.now();
+    const traced = inputs ? this.#trace(loss, lossScale, inputs) : null;
+    if (traced) traced.program.run(() => this.#differentiate(() => loss(...traced.tensors), lossScale));
+    else if (inputs) {
+      tf.tidy(() => {
+        const tensors = inputs.map(({ values, shape }) => tf.tensor(values, [...shape]));
+        this.#differentiate(() => loss(...tensors), lossScale);
+      });
+    } else this.#differentiate(loss, lossScale);
+    return { loss: this.#loss, begin, forwardDone: this.#forwardDone, backwardDone: performance.now() };
+  }
+
+  #differentiate(loss: () => tf.Scalar, lossScale: number): void {
+    tf.tidy(() => {
+      const onForward = () => {
+        this.#forwardDone = performance.now();
+      };
+      const value = backward(loss, this.variables, this.onGradient, {
+        lossScale,
+        onForward: () => observe([], onForward),
+      });
+      observe([value], ([scalar]: Float32Array) => {
+        this.#loss = scalar as number;
+      });
+    });
+  }
+
+  #trace(loss: Loss, lossScale: number, inputs: readonly StepInput[]): Traced | null {
+    const backend = tf.backend() as RecordingBackend;
+    if (!backend.program) return null;
+    const key = `${lossScale} ${inputs.map(({ shape, values }) => `${values.constructor.name} ${shape}`).join('; ')}`;
+    let known = this.#traced.get(loss);
+    if (!known) {
+      known = new Map();
+      this.#traced.set(loss, known);
+    }
+    let traced = known.get(key);
+    if (!traced) {
+      if (known.size >= MAX_TRACED) {
+        const [oldest, { program, tensors }] = known.entries().next().value as [string, Traced];
+        program.dispose();
+        tf.dispose([...tensors]);
+        known.delete(oldest);
+      }
+      const values = inputs.map((input) => input.values.slice());
+      const tensors = inputs.map(({ shape }, i) => tf.keep(tf.tensor(values[i] as Float32Array, [...shape])));
+      traced = { tensors, values, program: backend.program() };
+      known.set(key, traced);
+    }
+    for (const [i, { values }] of inputs.entries()) (traced.values[i] as Float32Array).set(values as Float32Array);
+    return traced;
+  }
+}
+
+/**
+ * Calls `observer` with the values of `tensors`, now and whenever a backend replays the step that is running. The values are
+ * valid during the call only.
+ */
+export function observe(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void {
+  const backend = tf.backend() as RecordingBackend;
+  if (backend.observe) backend.observe(tensors, observer);
+  else observer(...(tensors.map((tensor) => tensor.dataSync()) as never[]));
+}
+
+/** Copies a gradient to `target`, also when the step is replayed. */
+export function readGradient(gradient: tf.Tensor, target: Float32Array): void {
+  const backend = tf.backend() as RecordingBackend;
+  if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
+}

@@ -1,0 +1,164 @@
+/**
+ * A step that is the same every time: run by TensorFlow.js at first, then recorded, then replayed as a list of primitives.
+ *
+ * What TensorFlow.js costs for each operation (tape, shapes, layouts, caches, garbage) is up to a seventh of a small network's
+ * step. A recording costs one call for each primitive. It is to this backend what a CUDA graph is to a GPU's, and what is true
+ * for `tf.function` is true here: the host's code runs while the step is recorded, and not afterwards.
+ *
+ * Nothing is replayed that could differ. The step is rehearsed first; it is recorded only if a second run makes the same
+ * primitives and the same constants, so random numbers and counters stay with TensorFlow.js; and code that reads data in
+ * between makes it refuse (see recorder.ts). A recording whose inputs were replaced is made anew.
+ */
+import { engine, type Variable } from '@tensorflow/tfjs-core';
+import type { Arena } from './memory/pool.js';
+import type { TensorStorage } from './memory/storage.js';
+import { Recorder, type Recording } from './recorder.js';
+import type { Runtime } from './runtime.js';
+
+/** Runs before a rehearsal: primitives are compiled, and memory has found its place. */
+const WARM_UP = 2;
+/** Recordings that were in vain before no more are made: the step replaces what it reads. */
+const MAX_RECORDINGS = 4;
+
+/** What a program needs of the backend. */
+export interface ProgramHost {
+  readonly runtime: Runtime;
+  readonly precision: string;
+  readonly data: { has(dataId: object): boolean };
+  unresolved(dataId: object): TensorStorage;
+}
+
+export type ProgramState = 'warming up' | 'recorded' | 'not recordable';
+
+/** See the file's head. It belongs to the thread that made it. */
+export class StepProgram {
+  #runs = 0;
+  #recordings = 0;
+  #rehearsal: Recorder | null = null;
+  #recording: Recording | null = null;
+  #arena: Arena | null = null;
+  #settings = '';
+  /** Variables that the recording reads, and their data when it was made: an assignment gives them other data. */
+  #variables: readonly { readonly variable: Variable; readonly dataId: object }[] = [];
+  #refusal: string | null = null;
+
+  constructor(private readonly backend: ProgramHost) {}
+
+  private get runtime(): Runtime {
+    return this.backend.runtime;
+  }
+
+  get state(): ProgramState {
+    if (this.#refusal !== null) return 'not recordable';
+    return this.#recording ? 'recorded' : 'warming up';
+  }
+
+  /** Why the step stays with TensorFlow.js, for people; null if it does not. */
+  get refusal(): string | null {
+    return this.#refusal;
+  }
+
+  /** Operations of a replay; 0 until there is a recording. */
+  get length(): number {
+    return this.#recording?.length ?? 0;
+  }
+
+  /**
+   * Runs `step`, or what it did when it was recorded.
+   *
+   * `step` must read its data from tensors that stay, and leave its results where {@link OneDnnBackend.observe} puts them.
+   */
+  run(step: () => void): void {
+    // Inside another program's recording the step is part of that one; a profile wants to see kernels.
+    const isObserved = this.runtime.recorder !== null || engine().state.profiling;
+    if (this.#recording && !isObserved) {
+      if (this.#isValid(this.#recording)) {
+        this.#recording.replay();
+        return;
+      }
+      this.#forget();
+    }
+    if (this.#refusal !== null || isObserved || this.#runs++ < WARM_UP) step();
+    else if (this.#rehearsal === null) this.#rehearse(step);
+    else this.#record(step, this.#rehearsal);
+  }
+
+  /** Frees the recording; the next runs make another. */
+  dispose(): void {
+    this.#forget();
+  }
+
+  #rehearse(step: () => void): void {
+    const recorder = new Recorder(false);
+    this.#listen(recorder, step);
+    this.#refuse(recorder.refusal);
+    this.#rehearsal = recorder;
+  }
+
+  #record(step: () => void, rehearsal: Recorder): void {
+    const { pool } = this.runtime;
+    this.#recordings++;
+    // What the step needed so far is what the recording needs of its own.
+    pool.trim();
+    const arena = pool.enter();
+    const recorder = new Recorder(true);
+    let isKept = false;
+    try {
+      this.#listen(recorder, step);
+      this.#refuse(recorder.refusal ?? (recorder.isLike(rehearsal) ? null : 'two runs of it did not compute the same'));
+      const recording = recorder.finish(pool);
+      isKept = this.#refusal === null;
+      if (isKept) {
+        this.#recording = recording;
+        this.#arena = arena;
+        this.#settings = this.backend.precision;
+        this.#variables = this.#variablesOf(recording);
+        this.runtime.programs.add(this);
+        this.runtime.onProgram(`recorded, ${recording.length} operations`);
+      } else recording.dispose();
+    } finally {
+      pool.leave();
+      if (!isKept) pool.close(arena);
+      this.#rehearsal = null;
+    }
+  }
+
+  #isValid(recording: Recording): boolean {
+    return (
+      recording.isValid &&
+      this.backend.precision === this.#settings &&
+      this.#variables.every(({ variable, dataId }) => variable.dataId === dataId)
+    );
+  }
+
+  #variablesOf(recording: Recording) {
+    return Object.values(engine().state.registeredVariables)
+      .filter(({ dataId }) => this.backend.data.has(dataId) && recording.reads(this.backend.unresolved(dataId)))
+      .map((variable) => ({ variable, dataId: variable.dataId }));
+  }
+
+  #refuse(reason: string | null): void {
+    this.#refusal = reason;
+    if (reason !== null) this.runtime.onProgram(`not recordable: ${reason}`);
+  }
+
+  #listen(recorder: Recorder, step: () => void): void {
+    this.runtime.recorder = recorder;
+    try {
+      step();
+    } finally {
+      this.runtime.recorder = null;
+    }
+  }
+
+  #forget(): void {
+    this.runtime.programs.delete(this);
+    this.#recording?.dispose();
+    this.#recording = null;
+    if (this.#arena) this.runtime.pool.close(this.#arena);
+    this.#arena = null;
+    this.#rehearsal = null;
+    this.#runs = WARM_UP;
+    if (this.#recordings >= MAX_RECORDINGS) this.#refuse('it replaces what it reads, and was recorded in vain');
+  }
+}

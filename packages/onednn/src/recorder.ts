@@ -1,0 +1,153 @@
+/**
+ * What ran, in order, so that it can run again without TensorFlow.js: primitives bound to their buffers, and the host's own
+ * small loops. The list is the step; everything that made it (the tape, shapes, layouts, caches) is paid for once.
+ *
+ * Replaying is right only if the host decided nothing by what was in the data. So code that reads data says which it is: a
+ * loop that is part of the step ({@link Recorder.host}), a decision that must come out the same again
+ * ({@link Recorder.decide}), or anything else, which makes the recording useless ({@link Recorder.refuse}).
+ */
+import type { MemoryPool, PooledBuffer } from './memory/pool.js';
+import type { TensorStorage } from './memory/storage.js';
+import type { BoundPrimitive, Primitive } from './primitive.js';
+
+/** One thing that a replay does. */
+type Operation = BoundPrimitive | (() => void);
+
+/** Listens while a step runs. */
+export class Recorder {
+  /** Why what is recorded cannot be replayed; null if it can. */
+  refusal: string | null = null;
+  readonly #operations: Operation[] = [];
+  readonly #trace: unknown[] = [];
+  readonly #constants: ArrayLike<number>[] = [];
+  readonly #kept = new Set<unknown>();
+  /** Data that was there before the recording began and that it reads, and where it lay. */
+  readonly #externals = new Map<TensorStorage, number>();
+
+  /** @param keeps whether to bind primitives to their buffers; a rehearsal only compares. */
+  constructor(private readonly keeps: boolean) {}
+
+  primitive(primitive: Primitive, addresses: readonly number[]): void {
+    this.#trace.push(primitive);
+    if (this.keeps) this.#operations.push(primitive.bind(addresses));
+  }
+
+  /** A loop over memory that stays where it is. It has run. `constants` are the numbers that it was made with. */
+  host(run: () => void, constants: readonly number[]): void {
+    this.#trace.push(constants.join());
+    if (this.keeps) this.#operations.push(run);
+  }
+
+  /** A decision by the data that came out as `outcome`. */
+  decide(again: () => boolean, outcome: boolean): void {
+    this.#trace.push(outcome);
+    if (!this.keeps) return;
+    this.#operations.push(() => {
+      if (again() !== outcome) this.hasChangedItsMind = true;
+    });
+  }
+
+  /** Whether a decision came out otherwise in a replay: the next step must be recorded anew. */
+  hasChangedItsMind = false;
+
+  /** Values that the host made, which a replay finds where they are. */
+  constant(values: unknown): void {
+    if (ArrayBuffer.isView(values) || Array.isArray(values)) this.#constants.push(values as ArrayLike<number>);
+  }
+
+  /** Memory of the host's whose address native code has. */
+  keep(memory: unknown): void {
+    this.#kept.add(memory);
+  }
+
+  /** Data from before: it must still be there at a replay. */
+  external(storage: TensorStorage, address: number): void {
+    if (!this.#externals.has(storage)) this.#externals.set(storage, address);
+  }
+
+  /** Which kernel runs, for the message; null between kernels. */
+  kernel: string | null = null;
+
+  /** @param what was done that a replay cannot know of. */
+  refuse(what: string): void {
+    this.refusal ??= this.kernel === null ? what : `${what} by kernel '${this.kernel}'`;
+  }
+
+  /** Whether two recordings are of the same step: the same primitives in the same order, the same constants. */
+  isLike(other: Recorder): boolean {
+    const [a, b] = [this.#trace, other.#trace];
+    if (a.length !== b.length || a.some((entry, i) => entry !== b[i])) return false;
+    const [c, d] = [this.#constants, other.#constants];
+    return c.length === d.length && c.every((values, i) => areEqual(values, d[i] as ArrayLike<number>));
+  }
+
+  /** What was recorded, ready to run. The recorder must not be told anything afterwards. */
+  finish(pool: MemoryPool): Recording {
+    return new Recording(this, this.#operations, this.#externals, this.#kept, pool);
+  }
+}
+
+function areEqual(a: ArrayLike<unknown>, b: ArrayLike<unknown>): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!Object.is(a[i], b[i])) return false;
+  return true;
+}
+
+/** A step that can run again. Memory that it uses belongs to it until {@link dispose}. */
+export class Recording {
+  readonly #scratchpad: PooledBuffer | null;
+  #isDisposed = false;
+
+  constructor(
+    private readonly recorder: Recorder,
+    private readonly operations: readonly Operation[],
+    private readonly externals: ReadonlyMap<TensorStorage, number>,
+    /** Referenced because native code has their addresses. */
+    readonly kept: ReadonlySet<unknown>,
+    pool: MemoryPool,
+  ) {
+    let bytes = 0;
+    for (const operation of operations) {
+      if (typeof operation !== 'function') bytes = Math.max(bytes, operation.scratchBytes);
+    }
+    // One serves all: they run one after another.
+    this.#scratchpad = bytes > 0 ? pool.acquire(bytes) : null;
+    for (const operation of operations) {
+      if (typeof operation !== 'function' && this.#scratchpad) operation.useScratchpad(this.#scratchpad.address);
+    }
+  }
+
+  /** Operations of a replay: primitives and loops. */
+  get length(): number {
+    return this.operations.length;
+  }
+
+  /** Whether it depends on data from before. */
+  reads(storage: TensorStorage): boolean {
+    return this.externals.has(storage);
+  }
+
+  /** Whether everything that it reads still lies where it lay. */
+  get isValid(): boolean {
+    if (this.#isDisposed || this.recorder.hasChangedItsMind) return false;
+    for (const [storage, address] of this.externals) {
+      if (!storage.isAlive || storage.address !== address) return false;
+    }
+    return true;
+  }
+
+  replay(): void {
+    const { operations } = this;
+    for (let i = 0; i < operations.length; i++) {
+      const operation = operations[i] as Operation;
+      if (typeof operation === 'function') operation();
+      else operation.run();
+    }
+  }
+
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    for (const operation of this.operations) if (typeof operation !== 'function') operation.destroy();
+  }
+}
