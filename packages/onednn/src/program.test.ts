@@ -160,6 +160,7 @@ describe('a recorded step', () => {
   it('makes no tensor and takes no memory', () => {
     const network = new Network();
     const program = backend.program();
+    const { bytesInUse } = backend.runtime.pool.statistics();
     for (let i = 0; i < 5; i++) program.run(network.step);
     const { numTensors } = tf.memory();
     const before = backend.runtime.pool.statistics();
@@ -167,7 +168,9 @@ describe('a recorded step', () => {
     assert.equal(tf.memory().numTensors, numTensors);
     assert.deepEqual(backend.runtime.pool.statistics(), before);
     program.dispose();
-    assert.ok(backend.runtime.pool.statistics().bytesFree < before.bytesFree, 'its memory is given back');
+    const after = backend.runtime.pool.statistics();
+    assert.ok(after.bytesFree < before.bytesFree, 'its memory is given back');
+    assert.equal(after.bytesInUse, bytesInUse);
     network.dispose();
   });
 

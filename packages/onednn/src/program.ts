@@ -42,7 +42,9 @@ export class StepProgram {
   #variables: readonly { readonly variable: Variable; readonly dataId: object }[] = [];
   #refusal: string | null = null;
 
-  constructor(private readonly backend: ProgramHost) {}
+  constructor(private readonly backend: ProgramHost) {
+    if (!backend.runtime.recording) this.#refusal = 'recording is off';
+  }
 
   private get runtime(): Runtime {
     return this.backend.runtime;

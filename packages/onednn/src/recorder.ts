@@ -104,14 +104,14 @@ export class Recording {
     private readonly externals: ReadonlyMap<TensorStorage, number>,
     /** Referenced because native code has their addresses. */
     readonly kept: ReadonlySet<unknown>,
-    pool: MemoryPool,
+    private readonly pool: MemoryPool,
   ) {
     let bytes = 0;
     for (const operation of operations) {
       if (typeof operation !== 'function') bytes = Math.max(bytes, operation.scratchBytes);
     }
-    // One serves all: they run one after another.
-    this.#scratchpad = bytes > 0 ? pool.acquire(bytes) : null;
+    // One serves all: they run one after another. What the step gave back in between is not free to hold it.
+    this.#scratchpad = bytes > 0 ? pool.acquireNew(bytes) : null;
     for (const operation of operations) {
       if (typeof operation !== 'function' && this.#scratchpad) operation.useScratchpad(this.#scratchpad.address);
     }
@@ -149,5 +149,6 @@ export class Recording {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     for (const operation of this.operations) if (typeof operation !== 'function') operation.destroy();
+    if (this.#scratchpad) this.pool.release(this.#scratchpad);
   }
 }

@@ -40,6 +40,8 @@ export interface RuntimeOptions extends MemoryPoolOptions {
   readonly cacheCapacity?: number;
   /** Whether f32 convolutions may use Winograd's algorithm, which rounds a little more. Default true, unless LOCKSTEP_WINOGRAD=0. */
   readonly winograd?: boolean;
+  /** Whether steps that are alike are recorded and replayed (see program.ts). Default true, unless LOCKSTEP_RECORDING=0. */
+  readonly recording?: boolean;
 }
 
 /** One thread's oneDNN. */
@@ -57,6 +59,8 @@ export class Runtime implements StorageHost {
   readonly hasAmx: boolean;
   /** Whether convolutions may use Winograd's algorithm. */
   readonly winograd: boolean;
+  /** Whether steps may be recorded. */
+  readonly recording: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #listeners: PrimitiveListeners & { recorder: Recorder | null } = { observer: null, recorder: null };
@@ -74,6 +78,9 @@ export class Runtime implements StorageHost {
     // Before OpenMP makes threads: they inherit where they may run.
     if (options.cores) pinToCores(options.cores);
     this.winograd = options.winograd ?? winogradFrom(process.env);
+    this.recording =
+      options.recording ??
+      isOn(process.env, 'LOCKSTEP_RECORDING', '0 leaves every step to TensorFlow.js', 'lets steps be recorded');
     const loaded = loadLibrary();
     this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
@@ -252,12 +259,15 @@ export function rowMajorStrides(shape: readonly number[]): number[] {
 }
 
 /** LOCKSTEP_WINOGRAD: 0 is no, 1 and nothing are yes; anything else is a RangeError. */
-export function winogradFrom({ LOCKSTEP_WINOGRAD: value = '' }: NodeJS.ProcessEnv): boolean {
+export function winogradFrom(environment: NodeJS.ProcessEnv): boolean {
+  return isOn(environment, 'LOCKSTEP_WINOGRAD', '0 computes every convolution directly', 'leaves Winograd on');
+}
+
+function isOn(environment: NodeJS.ProcessEnv, name: string, off: string, on: string): boolean {
+  const value = environment[name] ?? '';
   if (value === '' || value === '1') return true;
   if (value === '0') return false;
-  throw new RangeError(
-    `LOCKSTEP_WINOGRAD=${value} is neither 0 nor 1.\nhelp: 0 computes every convolution directly; 1, or no such variable, leaves Winograd on.`,
-  );
+  throw new RangeError(`${name}=${value} is neither 0 nor 1.\nhelp: ${off}; 1, or no such variable, ${on}.`);
 }
 
 interface OpenMp {

@@ -88,9 +88,18 @@ export class MemoryPool {
    * @throws OutOfMemoryError when the system or `maxBytes` refuses it.
    */
   acquire(byteLength: number): PooledBuffer {
+    return this.#acquire(byteLength, this.#arena.free.get(sizeClass(byteLength))?.pop());
+  }
+
+  /** As {@link acquire}, but never memory that somebody had before: a recorded step's buffers are free only between its uses. */
+  acquireNew(byteLength: number): PooledBuffer {
+    return this.#acquire(byteLength, undefined);
+  }
+
+  #acquire(byteLength: number, free: PooledBuffer | undefined): PooledBuffer {
     const size = sizeClass(byteLength);
     const arena = this.#arena;
-    let buffer = arena.free.get(size)?.pop();
+    let buffer = free;
     if (buffer) {
       arena.freeBytes -= size;
       this.#freeBytes -= size;
