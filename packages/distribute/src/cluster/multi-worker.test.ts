@@ -18,10 +18,9 @@ function start(workers: number, replicas: number, options: object = {}, change: 
 
 function outcomesOf(result: MpirunResult): TestOutcome[] {
   assert.equal(result.status, 0, result.describe());
-  return result.outputs.flatMap((text) => {
-    const line = text.split('\n').find((candidate) => candidate.startsWith('RESULT '));
-    assert.ok(line, result.describe());
-    return JSON.parse(line.slice('RESULT '.length)) as TestOutcome[];
+  return result.results.flatMap((outcomes) => {
+    assert.ok(outcomes, result.describe());
+    return outcomes as TestOutcome[];
   });
 }
 

@@ -1,4 +1,5 @@
 /** For tests: what mpirun starts. Arguments: replicas per worker, options of the strategy as JSON, the task as JSON. */
+import { reportResult } from '../mpi/testing-result.js';
 import { MultiWorkerMirroredStrategy } from './multi-worker-mirrored-strategy.js';
 import type { TestOutcome } from './testing-worker.js';
 
@@ -10,7 +11,7 @@ const strategy = new MultiWorkerMirroredStrategy({
 });
 try {
   const outcomes = await strategy.run<TestOutcome>(new URL('./testing-worker.js', import.meta.url), JSON.parse(task));
-  console.log(`RESULT ${JSON.stringify(outcomes)}`);
+  reportResult(outcomes);
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = 1;

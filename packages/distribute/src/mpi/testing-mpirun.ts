@@ -5,8 +5,12 @@
  * every rank had printed until then.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMpiAvailable } from './library.js';
+import { RESULTS_VARIABLE, resultFile } from './testing-result.js';
 
 /** What a run came to. */
 export interface MpirunResult {
@@ -14,6 +18,8 @@ export interface MpirunResult {
   readonly status: number | null;
   /** Standard output and error of each rank, in the order of arrival of each. */
   readonly outputs: readonly string[];
+  /** What each rank gave to `reportResult`; undefined where it did not. */
+  readonly results: readonly unknown[];
   /** What mpirun itself said. */
   readonly launcher: string;
   readonly seconds: number;
@@ -40,6 +46,7 @@ export function whyNoMpirun(): string | false {
 export function mpirun(processes: number, program: URL, options: MpirunOptions = {}): Promise<MpirunResult> {
   const { args = [], limitSeconds = 60, environment = {}, mpirunArgs = [] } = options;
   const began = performance.now();
+  const folder = mkdtempSync(join(tmpdir(), 'lockstep-mpirun-'));
   const child = spawn(
     'mpirun',
     [
@@ -48,7 +55,11 @@ export function mpirun(processes: number, program: URL, options: MpirunOptions =
       ...[process.execPath, fileURLToPath(program), ...args],
     ],
     // A group of its own, so that the time limit reaches the ranks too.
-    { detached: true, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...environment } },
+    {
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment, [RESULTS_VARIABLE]: folder },
+    },
   );
   const outputs: string[] = new Array(processes).fill('');
   let launcher = '';
@@ -83,7 +94,12 @@ export function mpirun(processes: number, program: URL, options: MpirunOptions =
           ...outputs.map((text, rank) => `--- rank ${rank}\n${text}`),
           `--- mpirun\n${launcher}`,
         ].join('\n');
-      resolve({ status, outputs, launcher, seconds, describe });
+      const results = outputs.map((_, rank) => {
+        const file = resultFile(folder, rank);
+        return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as unknown) : undefined;
+      });
+      rmSync(folder, { recursive: true, force: true });
+      resolve({ status, outputs, results, launcher, seconds, describe });
     });
   });
 }

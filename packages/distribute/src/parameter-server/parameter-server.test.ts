@@ -24,9 +24,8 @@ function start(workers: number, servers: number, task: PsTask, more: { replicas?
 }
 
 function resultOf<T>(result: MpirunResult, rank: number): T[] {
-  const found = (result.outputs[rank] as string).split('\n').find((text) => text.startsWith('RESULT '));
-  assert.ok(found, result.describe());
-  return JSON.parse(found.slice('RESULT '.length)) as T[];
+  assert.ok(result.results[rank], result.describe());
+  return result.results[rank] as T[];
 }
 
 function checkStaleness({ updates, updatesOfWorker, histogram, mean, max }: ServerReport): void {

@@ -1,4 +1,5 @@
 /** For tests: what mpirun starts. Arguments: replicas per worker, options of the strategy as JSON, the task as JSON. */
+import { reportResult } from '../mpi/testing-result.js';
 import { ParameterServerStrategy } from './parameter-server-strategy.js';
 
 const [, , replicas = '1', options = '{}', task = '{}'] = process.argv;
@@ -8,7 +9,7 @@ try {
     ...JSON.parse(options),
   });
   const results = await strategy.run(new URL('./testing-ps-worker.js', import.meta.url), JSON.parse(task));
-  console.log(`RESULT ${JSON.stringify(results)}`);
+  reportResult(results);
   strategy.close();
 } catch (error) {
   console.error((error as Error).message);

@@ -27,7 +27,7 @@ export interface PsTask {
 export interface PsOutcome {
   readonly worker: number;
   readonly weights: number[];
-  /** All of a short run; the first and the last of a long one, because mpirun cuts long lines. */
+  /** All of a short run; the first and the last of a long one, to keep messages short. */
   readonly losses: number[];
   readonly status: ServerStatus | null;
 }
