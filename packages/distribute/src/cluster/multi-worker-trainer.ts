@@ -4,8 +4,8 @@
  * Weights and slots are one copy per process, in shared memory; gradients one flat buffer per replica. The buffer is cut
  * into num_packs contiguous packs, which are reduced in a static order, from the end (whose gradients are final first): as
  * soon as all replicas of the process have filled a pack, the leader sums it and starts its all-reduce between processes,
- * which moves on while backward goes on. A finished pack is applied by all replicas, a slice each, while later ones travel.
- * Every process adds the same numbers in the same order, so weights stay bit-identical everywhere without being sent.
+ * which a thread of its own carries on while backward goes on. A finished pack is applied by all replicas, a slice each,
+ * while later ones travel. Every process adds the same numbers in the same order, so weights stay bit-identical everywhere without being sent.
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
@@ -213,7 +213,7 @@ export class MultiWorkerTrainer {
     // Packs start in their static order, whatever the order in which they are filled.
     while (this.#works.length < this.#packs.length && this.#isFilled(this.#works.length)) this.#start();
     if (this.#works.length === 0) return;
-    // Once for all packs under way: each of their test() would move all of them on.
+    // Packs move on by themselves; here a lost worker ends the step, before the rest of backward is computed for nothing.
     try {
       this.context.communicator.workers.progress();
     } catch (error) {
@@ -233,8 +233,10 @@ export class MultiWorkerTrainer {
     const parts = this.#gradients.map((buffer) => buffer.subarray(start, end));
     const sum = parts[0] as Float32Array;
     if (parts.length > 1) memory.kernels.sum(sum, parts);
+    // Backward is over when the last pack starts, and this thread has time for it.
+    const background = this.#works.length + 1 < this.#packs.length;
     try {
-      this.#works.push(communicator.workers.allReduceAsync(sum, 'sum', { wire, algorithm }));
+      this.#works.push(communicator.workers.allReduceAsync(sum, 'sum', { wire, algorithm, background }));
     } catch (error) {
       throw asWorkerError(error);
     }

@@ -1,4 +1,5 @@
 /** The communicator between processes. */
+export type { MpiAlgorithm } from './all-reduce/start.js';
 export { isMpiAvailable, LIBRARY_VARIABLE as MPI_LIBRARY_VARIABLE, loadMpi, MpiNotFoundError } from './library.js';
 export { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
-export { type MpiAlgorithm, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
+export { MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';

@@ -8,7 +8,7 @@ const skip = whyNoMpirun();
 
 describe('MpiCommunicator', { skip }, () => {
   for (const processes of [1, 2, 3, 4]) {
-    for (const part of ['algorithms', 'types', 'bf16', 'asynchronous', 'test']) {
+    for (const part of ['algorithms', 'types', 'bf16', 'asynchronous', 'background', 'alone', 'test']) {
       it(`${part}, ${processes} processes`, async () => {
         const result = await mpirun(processes, program, { args: [part] });
         assert.equal(result.status, 0, result.describe());

@@ -2,9 +2,9 @@
  * MpiCommunicator: the Communicator between processes, on Open MPI.
  *
  * It issues non-blocking calls only and polls them, so every wait can look around: at an abort, at ranks whose process is
- * gone, stopped or silent (status-board.ts, kept by the watch thread), at the time. It has no thread of its own; an
- * asynchronous all-reduce moves on whenever somebody calls `test()` or waits for anything on this communicator.
- * One thread of a process uses it at a time.
+ * gone, stopped or silent (status-board.ts, kept by the watch thread), at the time. An asynchronous all-reduce moves on
+ * whenever somebody calls `test()` or waits for anything on this communicator; one that was started with `background: true`
+ * moves on by itself (background-reducer.ts). One thread of a process uses a communicator at a time.
  */
 import {
   type Buffer,
@@ -13,19 +13,12 @@ import {
   type CommunicatorReduceOp,
   type Work,
 } from '../communicator/communicator.js';
-import { type AllReduceContext, type AllReduceRun, elementType } from './all-reduce/all-reduce.js';
-import { openMpiAllReduce } from './all-reduce/open-mpi.js';
-import { bf16AllReduce, rankOrderAllReduce } from './all-reduce/rank-order.js';
-import { ringAllReduce } from './all-reduce/ring.js';
+import { elementType } from './all-reduce/all-reduce.js';
+import { type RunState, Runs } from './all-reduce/runs.js';
+import { type AllReduceJob, type MpiAlgorithm, startAllReduce } from './all-reduce/start.js';
+import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
-import {
-  describeCulprit,
-  isLost,
-  type MpiAlgorithm,
-  MpiGroup,
-  type MpiGroupHandle,
-  type MpiOptions,
-} from './mpi-group.js';
+import { describeCulprit, isLost, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
 import { describeOperation, describeWhere, type Operation } from './operation.js';
 import { Scratch } from './scratch.js';
@@ -37,6 +30,11 @@ export interface MpiAllReduceOptions {
   readonly wire?: 'f32' | 'bf16';
   /** Overrides the group's. */
   readonly algorithm?: MpiAlgorithm;
+  /**
+   * Carried on by a thread of its own, while this one computes. For buffers in shared memory; others, and the algorithm
+   * 'open_mpi', move on as without. Default false.
+   */
+  readonly background?: boolean;
 }
 
 /** Spins so often before it sleeps: about 50 µs. */
@@ -63,8 +61,9 @@ export class MpiCommunicator implements Communicator {
   readonly #board: StatusBoard;
   readonly #scratch = new Scratch();
   readonly #napWord = new Int32Array(new SharedArrayBuffer(4));
-  /** Asynchronous all-reduces that have not ended, in order of issue. */
-  readonly #underWay: MpiWork[] = [];
+  /** Asynchronous all-reduces that this thread carries on. */
+  readonly #runs = new Runs(this.#mpi);
+  #background: BackgroundReducer | null = null;
   readonly #log: (line: string) => void;
   #sequence = 0;
   #isClosed = false;
@@ -119,40 +118,25 @@ export class MpiCommunicator implements Communicator {
       this.#end();
       return FINISHED;
     }
-    const context: AllReduceContext = {
-      mpi: this.#mpi,
-      comm: this.group.collectives,
-      rank: this.rank,
-      size: this.size,
-      scratch: this.#scratch,
-      tag: FIRST_TAG + 2 * (operation.sequence % TAGS),
-    };
-    const run =
-      wire === 'bf16'
-        ? bf16AllReduce(context, buffer as Float32Array)
-        : algorithm === 'ring'
-          ? ringAllReduce(context, buffer, op)
-          : algorithm === 'open_mpi'
-            ? openMpiAllReduce(context, buffer, op)
-            : rankOrderAllReduce(context, buffer, op);
-    const work = new MpiWork(
-      run,
-      () => this.progress(),
-      (poll) => this.#wait(operation, poll),
-    );
-    this.#underWay.push(work);
-    this.progress();
-    return work;
+    const job: AllReduceJob = { op, wire, algorithm };
+    const tag = FIRST_TAG + 2 * (operation.sequence % TAGS);
+    // Open MPI's own collectives must be issued in one order, hence by one thread.
+    const isShared = buffer.buffer instanceof SharedArrayBuffer && algorithm !== 'open_mpi';
+    if (options.background && isShared) {
+      this.#background ??= new BackgroundReducer(this.group);
+      const slot = this.#background.start(buffer, job, tag);
+      if (slot >= 0) return this.#workInBackground(this.#background, slot, operation);
+    }
+    const { rank, size } = this;
+    const context = { mpi: this.#mpi, comm: this.group.collectives, rank, size, scratch: this.#scratch, tag };
+    return this.#work(this.#runs.add(startAllReduce(context, buffer, job)), operation);
   }
 
-  /** Moves all asynchronous operations on, without blocking. True if none is under way. */
+  /** Moves the asynchronous operations of this thread on, without blocking. True if none is under way. */
   progress(): boolean {
     this.#throwIfAborted();
-    for (let i = 0; i < this.#underWay.length; ) {
-      if ((this.#underWay[i] as MpiWork).advance()) this.#underWay.splice(i, 1);
-      else i++;
-    }
-    return this.#underWay.length === 0;
+    this.#runs.advance();
+    return this.#runs.size === 0;
   }
 
   broadcast(buffer: Buffer, root: number): void {
@@ -278,6 +262,7 @@ export class MpiCommunicator implements Communicator {
       if (!this.#board.isAborted) this.barrier();
     } finally {
       this.#isClosed = true;
+      this.#background?.close();
       this.#ownGroup?.close();
     }
   }
@@ -296,6 +281,42 @@ export class MpiCommunicator implements Communicator {
     this.#throwIfClosed(name);
     this.#throwIfAborted();
     return { name, bytes: buffer.byteLength, sequence: 0, partner };
+  }
+
+  /** An all-reduce that this thread carries on. */
+  #work(state: RunState, operation: Operation): Work {
+    const test = (): boolean => {
+      if (!state.isDone && !state.failure) this.progress();
+      if (state.failure) throw state.failure;
+      return state.isDone;
+    };
+    return { test, wait: () => this.#wait(operation, test) };
+  }
+
+  /** An all-reduce that the communication thread carries on. */
+  #workInBackground(background: BackgroundReducer, slot: number, operation: Operation): Work {
+    let isDone = false;
+    const test = (): boolean => {
+      if (!isDone) {
+        this.#throwIfAborted(operation);
+        // Others of this thread may be what the other ranks wait for.
+        this.#runs.advance();
+        isDone = background.isDone(slot);
+      }
+      return isDone;
+    };
+    return {
+      test,
+      wait: () => {
+        if (test()) return;
+        background.setAwaited(true);
+        try {
+          this.#wait(operation, test);
+        } finally {
+          background.setAwaited(false);
+        }
+      },
+    };
   }
 
   #message(operation: Operation, request: Request): Work {
@@ -321,7 +342,7 @@ export class MpiCommunicator implements Communicator {
 
   #finish(operation: Operation, request: Request): void {
     this.#wait(operation, () => {
-      if (this.#underWay.length > 0) this.progress();
+      this.#runs.advance();
       return this.#mpi.test(request);
     });
   }
@@ -542,39 +563,6 @@ const ALGORITHMS: readonly MpiAlgorithm[] = ['auto', 'rank_order', 'ring', 'open
 const TYPE_NUMBERS: readonly ElementType[] = ['float', 'double', 'int32', 'uint8', 'int64'];
 
 const FINISHED: Work = { test: () => true, wait: () => undefined };
-
-/** An all-reduce under way. */
-class MpiWork implements Work {
-  #isDone = false;
-  #failure: unknown = null;
-
-  constructor(
-    private readonly run: AllReduceRun,
-    private readonly progressAll: () => void,
-    private readonly waitFor: (poll: () => boolean) => void,
-  ) {}
-
-  /** One step of this operation alone. True when it has ended, well or not. */
-  advance(): boolean {
-    if (this.#isDone || this.#failure) return true;
-    try {
-      this.#isDone = this.run.next().done === true;
-    } catch (error) {
-      this.#failure = error;
-    }
-    return this.#isDone || this.#failure !== null;
-  }
-
-  test(): boolean {
-    if (!this.#isDone && !this.#failure) this.progressAll();
-    if (this.#failure) throw this.#failure;
-    return this.#isDone;
-  }
-
-  wait(): void {
-    if (!this.#isDone) this.waitFor(() => this.test());
-  }
-}
 
 /** What the comparison adds: kind of sum, element type, wire, algorithm, root. */
 function describeDetails(row: Float64Array): string {

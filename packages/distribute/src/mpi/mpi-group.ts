@@ -6,13 +6,12 @@
  */
 import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
+import type { MpiAlgorithm } from './all-reduce/start.js';
 import { describeRank, ownIdentity, type RankIdentity } from './identity.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
-
-export type MpiAlgorithm = 'auto' | 'rank_order' | 'ring' | 'open_mpi';
 
 export interface MpiOptions {
   /** Longest wait in one operation for ranks that are alive, in seconds. Default 600. */

@@ -56,7 +56,12 @@ export class OpenMpi {
   readonly #pinned = new Map<Request, ArrayBufferView>();
   readonly #word = new Int32Array(new SharedArrayBuffer(8));
   readonly #wordAddress: Address;
+  /** Requests of one testSome: MPI wants them side by side. Handles are 64 bits, moved as two words each. */
+  readonly #batch = new Uint32Array(new SharedArrayBuffer(8 * REQUESTS));
+  readonly #batchIndices = new Int32Array(new SharedArrayBuffer(4 * REQUESTS));
+  readonly #requestWords: Uint32Array;
   readonly #test: KoffiFunction;
+  readonly #testSome: KoffiFunction;
   readonly #isend: KoffiFunction;
   readonly #irecv: KoffiFunction;
   readonly #reduceLocal: KoffiFunction;
@@ -72,8 +77,12 @@ export class OpenMpi {
     this.ops = symbols(OP_SYMBOLS) as Record<MpiOp, Address>;
     this.#requestBase = addressOf(this.#requests);
     this.#wordAddress = addressOf(this.#word);
+    this.#requestWords = new Uint32Array(this.#requests.buffer);
     const p = 'uintptr_t';
     this.#test = this.#function(`int MPI_Test(${p} request, ${p} flag, ${p} status)`);
+    this.#testSome = this.#function(
+      `int MPI_Testsome(int count, ${p} requests, ${p} completed, ${p} indices, ${p} statuses)`,
+    );
     this.#isend = this.#function(
       `int MPI_Isend(${p} buffer, int count, ${p} type, int destination, int tag, ${p} comm, ${p} request)`,
     );
@@ -243,6 +252,28 @@ export class OpenMpi {
     if (this.#word[0] === 0) return false;
     this.#release(request);
     return true;
+  }
+
+  /** Those of `requests` that have completed; they are then gone. Drives Open MPI's progress once, however many there are. */
+  testSome(requests: readonly Request[]): Request[] {
+    const words = this.#requestWords;
+    for (const [i, request] of requests.entries()) {
+      this.#batch[2 * i] = words[2 * request] as number;
+      this.#batch[2 * i + 1] = words[2 * request + 1] as number;
+    }
+    this.#word[0] = 0;
+    this.#check(
+      'MPI_Testsome',
+      this.#testSome(requests.length, addressOf(this.#batch), this.#wordAddress, addressOf(this.#batchIndices), 0),
+    );
+    const completed: Request[] = [];
+    // Less than 0 (MPI_UNDEFINED) when none of them is active.
+    for (let i = 0; i < (this.#word[0] as number); i++) {
+      const request = requests[this.#batchIndices[i] as number] as Request;
+      completed.push(request);
+      this.#release(request);
+    }
+    return completed;
   }
 
   /** Frees a communicator. Collective. */

@@ -5,9 +5,10 @@
  */
 import assert from 'node:assert/strict';
 import type { Buffer } from '../communicator/communicator.js';
+import type { MpiAlgorithm } from './all-reduce/start.js';
 import { fromBf16, toBf16 } from './bf16.js';
-import { MpiCommunicator } from './mpi-communicator.js';
-import type { MpiAlgorithm, MpiOptions } from './mpi-group.js';
+import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
+import type { MpiOptions } from './mpi-group.js';
 
 const [, , part = '', ...rest] = process.argv;
 
@@ -131,6 +132,69 @@ const parts: Record<string, () => void> = {
     for (const work of works.reverse()) work.wait();
     assert.ok(works.every((work) => work.test()));
     assert.deepEqual(whole, expected, 'the same bits for any number of packs');
+    communicator.close();
+  },
+
+  /** The thread beside: every algorithm, several at once, with collectives of this thread in between. */
+  background() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    const length = 500_009;
+    const exact = sumInRankOrder(size, length);
+    const cuts = [0, 10, 70_000, 70_001, 300_000, length];
+    const parts = (buffer: Float32Array) => cuts.slice(1).map((end, i) => buffer.subarray(cuts[i], end));
+    // An owner's own values are not rounded on their way, so the result depends on the cuts; the part 'bf16' checks it.
+    const rounded = valuesOf(rank, length);
+    for (const part of parts(rounded)) communicator.allReduce(part, 'sum', { wire: 'bf16' });
+    const kinds: [MpiAllReduceOptions, Float32Array, number][] = [
+      [{ algorithm: 'rank_order' }, exact, 0],
+      [{ algorithm: 'ring' }, exact, size * 2 ** -22],
+      [{ wire: 'bf16' }, rounded, 0],
+      // Not in the background, all the same right.
+      [{ algorithm: 'open_mpi' }, exact, size * 2 ** -22],
+    ];
+    const buffers = kinds.map(() => {
+      const shared = new Float32Array(new SharedArrayBuffer(4 * length));
+      shared.set(valuesOf(rank, length));
+      return shared;
+    });
+    const works = kinds.flatMap(([options], kind) =>
+      parts(buffers[kind] as Float32Array).map((part) =>
+        communicator.allReduceAsync(part, 'sum', { ...options, background: true }),
+      ),
+    );
+    communicator.barrier();
+    const small = new Int32Array([rank]);
+    communicator.allReduce(small);
+    assert.equal(small[0], (size * (size - 1)) / 2);
+    for (const work of works.reverse()) work.wait();
+    assert.ok(works.every((work) => work.test()));
+    for (const [kind, [options, expected, most]] of kinds.entries()) {
+      for (const [i, value] of (buffers[kind] as Float32Array).entries()) {
+        const difference = Math.abs(value - (expected[i] as number));
+        assert.ok(difference <= most, `${JSON.stringify(options)}, element ${i}: off by ${difference}`);
+      }
+    }
+    communicator.close();
+  },
+
+  /** Nobody calls this communicator while the thread beside works. */
+  alone() {
+    const communicator = open();
+    const { rank, size } = communicator;
+    const shared = new Float32Array(new SharedArrayBuffer(4 * 1_000_003));
+    shared.set(valuesOf(rank, shared.length));
+    const expected = sumInRankOrder(size, shared.length);
+    const work = communicator.allReduceAsync(shared, 'sum', { background: true });
+    // Seen in the memory itself: the last element is the sum's in the end, whoever asks.
+    const end = Date.now() + 20_000;
+    const nap = new Int32Array(new SharedArrayBuffer(4));
+    const isThere = () => shared.every((value, i) => value === expected[i]);
+    while (!isThere()) {
+      assert.ok(Date.now() < end, 'the sum never came');
+      Atomics.wait(nap, 0, 0, 20);
+    }
+    work.wait();
     communicator.close();
   },
 

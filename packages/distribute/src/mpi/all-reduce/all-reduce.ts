@@ -1,15 +1,15 @@
 /**
  * What an all-reduce algorithm is made of: a generator over non-blocking messages, which yields whenever it has to wait.
  *
- * Whoever runs it decides how to wait: `test()` resumes it once, `wait()` resumes it until it ends. An algorithm knows
- * ranks, messages and sums; no time-outs and no other operation under way.
+ * It yields the message that it waits for, and is resumed when that is through; whoever runs it (runs.ts) decides how to
+ * wait. An algorithm knows ranks, messages and sums; no time-outs and no other operation under way.
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
 import { type Address, addressOf, type ElementType, type OpenMpi, type Request } from '../open-mpi.js';
 import type { Scratch, ScratchBuffer } from '../scratch.js';
 
-/** Runs until the sum is in place. */
-export type AllReduceRun = Generator<void, void, void>;
+/** Runs until the sum is in place; what it yields has not completed yet. */
+export type AllReduceRun = Generator<Request, void, void>;
 
 /** What an algorithm gets. */
 export interface AllReduceContext {
@@ -111,5 +111,5 @@ export class Wire {
 /** Yields until a message is through. */
 export function* done(mpi: OpenMpi, request: Request | null | undefined): AllReduceRun {
   if (request == null) return;
-  while (!mpi.test(request)) yield;
+  if (!mpi.test(request)) yield request;
 }

@@ -1,0 +1,27 @@
+/** Which algorithm an all-reduce runs: the one place that knows them all. */
+import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
+import type { AllReduceContext, AllReduceRun } from './all-reduce.js';
+import { openMpiAllReduce } from './open-mpi.js';
+import { bf16AllReduce, rankOrderAllReduce } from './rank-order.js';
+import { ringAllReduce } from './ring.js';
+
+export type MpiAlgorithm = 'auto' | 'rank_order' | 'ring' | 'open_mpi';
+
+/** What is to be done with a buffer. Plain data: it crosses threads. */
+export interface AllReduceJob {
+  readonly op: CommunicatorReduceOp;
+  /** 'bf16' is for sums of Float32Array, in rank order whatever the algorithm. */
+  readonly wire: 'f32' | 'bf16';
+  readonly algorithm: MpiAlgorithm;
+}
+
+export function startAllReduce(
+  context: AllReduceContext,
+  buffer: Buffer,
+  { op, wire, algorithm }: AllReduceJob,
+): AllReduceRun {
+  if (wire === 'bf16') return bf16AllReduce(context, buffer as Float32Array);
+  if (algorithm === 'ring') return ringAllReduce(context, buffer, op);
+  if (algorithm === 'open_mpi') return openMpiAllReduce(context, buffer, op);
+  return rankOrderAllReduce(context, buffer, op);
+}

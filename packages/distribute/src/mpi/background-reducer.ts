@@ -1,0 +1,86 @@
+/**
+ * All-reduces that go on by themselves: hands them to a communication thread, which it starts, and says how they stand.
+ *
+ * One thread of a process uses it, the one that issues collectives. Buffers have to be shared memory. It waits for nothing:
+ * whoever waits also looks at the other ranks (MpiCommunicator), and ends the wait when one of them is lost.
+ */
+import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { type Buffer, CommunicatorError } from '../communicator/communicator.js';
+import type { AllReduceJob } from './all-reduce/start.js';
+import {
+  type CommunicationData,
+  type Failure,
+  FIRST_SLOT,
+  IS_AWAITED,
+  ORDERS,
+  type Order,
+  SlotState,
+} from './communication-protocol.js';
+import type { MpiGroupHandle } from './mpi-group.js';
+
+const SLOTS = 1024;
+
+/** See the file's head. */
+export class BackgroundReducer {
+  readonly #words = new Int32Array(new SharedArrayBuffer(4 * (FIRST_SLOT + SLOTS)));
+  readonly #free = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
+  readonly #port;
+  readonly #thread: Worker;
+  readonly #failures = new Map<number, string>();
+
+  constructor({ rank, size, collectives, board }: MpiGroupHandle) {
+    const channel = new MessageChannel();
+    const data: CommunicationData = { rank, size, comm: collectives, board, words: this.#words, port: channel.port2 };
+    this.#port = channel.port1;
+    this.#port.unref();
+    this.#thread = new Worker(new URL('./communication-thread.js', import.meta.url), {
+      workerData: data,
+      transferList: [channel.port2],
+      name: 'mpi communication',
+      // Flags such as --input-type or --test belong to the program, not to this thread.
+      execArgv: [],
+    });
+    this.#thread.unref();
+  }
+
+  /** @returns the slot to ask about; −1 if too many are under way. */
+  start(buffer: Buffer, job: AllReduceJob, tag: number): number {
+    const slot = this.#free.pop();
+    if (slot === undefined) return -1;
+    Atomics.store(this.#words, FIRST_SLOT + slot, SlotState.underWay);
+    this.#port.postMessage({ slot, buffer, tag, ...job } satisfies Order);
+    Atomics.add(this.#words, ORDERS, 1);
+    Atomics.notify(this.#words, ORDERS);
+    return slot;
+  }
+
+  /** True once: the slot is free then. @throws CommunicatorError if the all-reduce failed. */
+  isDone(slot: number): boolean {
+    const state = Atomics.load(this.#words, FIRST_SLOT + slot);
+    if (state === SlotState.underWay) return false;
+    if (state === SlotState.failed) throw new CommunicatorError(this.#failureOf(slot));
+    this.#free.push(slot);
+    return true;
+  }
+
+  /** Around a wait for one of them: the thread looks more often then. */
+  setAwaited(isAwaited: boolean): void {
+    Atomics.store(this.#words, IS_AWAITED, isAwaited ? 1 : 0);
+    if (!isAwaited) return;
+    Atomics.add(this.#words, ORDERS, 1);
+    Atomics.notify(this.#words, ORDERS);
+  }
+
+  /** Ends the thread. What is under way stays where it is. */
+  close(): void {
+    void this.#thread.terminate();
+  }
+
+  #failureOf(slot: number): string {
+    for (let found = receiveMessageOnPort(this.#port); found; found = receiveMessageOnPort(this.#port)) {
+      const { slot: failed, text } = found.message as Failure;
+      this.#failures.set(failed, text);
+    }
+    return this.#failures.get(slot) ?? 'The communication thread failed.';
+  }
+}
