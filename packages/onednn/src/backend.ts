@@ -33,8 +33,11 @@ export interface OneDnnBackendOptions extends RuntimeOptions {
 export class OneDnnBackend extends MathBackendCPU {
   readonly runtime: Runtime;
   #precision: Precision = 'f32';
-  /** Data that the running kernel has allocated; null between kernels. */
-  #made: DataId[] | null = null;
+  /** Kernels that run, one within the other. */
+  #attempts = 0;
+  /** Data that they have allocated: the first so many. The list is never cut, because making it anew takes time. */
+  readonly #made: DataId[] = [];
+  #madeCount = 0;
 
   /** @throws OneDnnNotFoundError when the library is not installed. */
   constructor(options: OneDnnBackendOptions = {}) {
@@ -148,17 +151,19 @@ export class OneDnnBackend extends MathBackendCPU {
   }
 
   /** Runs a kernel. If it fails, what it had allocated is given back: out of memory must not become less memory. */
-  attempt<T>(kernel: () => T): T {
-    const outer = this.#made;
-    const made: DataId[] = [];
-    this.#made = made;
+  attempt<C, T>(kernel: (call: C) => T, call: C): T {
+    const before = this.#madeCount;
+    this.#attempts++;
     try {
-      return kernel();
+      return kernel(call);
     } catch (error) {
-      for (const dataId of made) if (this.data.has(dataId)) this.disposeData(dataId, true);
+      for (const dataId of this.#made.slice(before, this.#madeCount)) {
+        if (this.data.has(dataId)) this.disposeData(dataId, true);
+      }
       throw error;
     } finally {
-      this.#made = outer;
+      this.#madeCount = before;
+      this.#attempts--;
     }
   }
 
@@ -168,7 +173,7 @@ export class OneDnnBackend extends MathBackendCPU {
     const plain = layout && layout.current !== layout.plain ? layout : null;
     const storage = TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, util.sizeFromShape(shape), plain);
     this.data.set(dataId, storage as never);
-    this.#made?.push(dataId);
+    if (this.#attempts > 0) this.#made[this.#madeCount++] = dataId;
     return { dataId, shape, dtype };
   }
 

@@ -5,7 +5,7 @@
  *
  * `activation: 'relu'` costs nothing: oneDNN keeps one bit per element, and those bits live with the output's data.
  */
-import type { TensorInfo } from '@tensorflow/tfjs-core';
+import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
@@ -13,6 +13,7 @@ import { channelsLast } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { plainAddress } from './convolution.js';
+import { SMALL, viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 
 interface BatchNormAttrs {
@@ -178,6 +179,25 @@ function reluBits(backend: OneDnnBackend, y: TensorInfo): number {
   return companion.buffer.address;
 }
 
+/** A few elements in a loop: y = (x − mean)·scale / √(variance + ε) + offset, for each channel. */
+function normalize(
+  x: Float32Array,
+  y: Float32Array,
+  mean: Float32Array,
+  variance: Float32Array,
+  scale: Float32Array | undefined,
+  offset: Float32Array | undefined,
+  epsilon: number,
+): void {
+  const channels = mean.length;
+  for (let c = 0; c < channels; c++) {
+    const middle = mean[c] as number;
+    const factor = (scale ? (scale[c] as number) : 1) / Math.sqrt((variance[c] as number) + epsilon);
+    const shift = offset ? (offset[c] as number) : 0;
+    for (let i = c; i < x.length; i += channels) y[i] = ((x[i] as number) - middle) * factor + shift;
+  }
+}
+
 /** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name. */
 const inference = kernel<
   { x: TensorInfo; scale?: TensorInfo; offset?: TensorInfo; mean: TensorInfo; variance: TensorInfo },
@@ -188,6 +208,16 @@ const inference = kernel<
   const channels = x.shape.at(-1) as number;
   if ([scale, offset, mean, variance].some((t) => t && (t.shape.length !== 1 || t.shape[0] !== channels))) return null;
   const { runtime } = backend;
+  const size = util.sizeFromShape(x.shape);
+  if (size <= SMALL && backend.storage(x).layout === null) {
+    const y = backend.allocate(x.shape);
+    const read = (tensor: TensorInfo | undefined) => tensor && (viewOf(backend, tensor) as Float32Array);
+    const [values, output] = [read(x), read(y)] as [Float32Array, Float32Array];
+    const [m, v] = [read(mean), read(variance)] as [Float32Array, Float32Array];
+    const [s, o] = [read(scale), read(offset)];
+    runtime.host(() => normalize(values, output, m, v, s, o, attrs.varianceEpsilon), attrs.varianceEpsilon);
+    return y;
+  }
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
   const flags = useGlobalStats | (scale ? useScale : 0) | (offset ? useShift : 0);

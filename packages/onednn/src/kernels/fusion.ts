@@ -178,9 +178,11 @@ function operandsOf(backend: OneDnnBackend, inputs: Inputs): Operands {
 function callWith(kernel: CompleteKernel, backend: OneDnnBackend, operands: Operands, attrs: Attrs) {
   const names = Object.keys(operands);
   return backend.withTensors(Object.values(operands), (...tensors) =>
-    backend.attempt(() =>
-      kernel({ inputs: Object.fromEntries(names.map((name, i) => [name, tensors[i]])) as Inputs, attrs, backend }),
-    ),
+    backend.attempt(kernel, {
+      inputs: Object.fromEntries(names.map((name, i) => [name, tensors[i]])) as Inputs,
+      attrs,
+      backend,
+    }),
   );
 }
 

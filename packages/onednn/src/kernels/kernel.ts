@@ -63,9 +63,9 @@ export function registerKernels(
   for (const [name, run] of decorate(complete)) {
     const kernelFunc = ((call: KernelCall) => {
       const { recorder } = call.backend.runtime;
-      if (recorder === null) return call.backend.attempt(() => run(call));
+      if (recorder === null) return call.backend.attempt(run, call);
       recorder.kernel = name;
-      const result = call.backend.attempt(() => run(call));
+      const result = call.backend.attempt(run, call);
       recorder.kernel = null;
       return result;
     }) as unknown as KernelFunc;

@@ -9,8 +9,11 @@ import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { rowMajorStrides } from '../runtime.js';
 import { activationPostOps, plainAddress } from './convolution.js';
+import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 
+/** Multiplications up to which a loop is done before a primitive has started. */
+const SMALL = 2048;
 /** oneDNN has twelve dimensions at most. */
 const MAX_RANK = 12;
 
@@ -51,6 +54,49 @@ function matrices(
   );
 }
 
+/** Elements from one batch, one row and one column to the next. */
+type Strides = readonly [batch: number, row: number, column: number];
+
+const strides = (batch: number, [row, column]: readonly [number, number]): Strides => [batch, row, column];
+
+interface LoopGeometry {
+  readonly batches: number;
+  /** Rows, what is summed over, columns. */
+  readonly sizes: readonly [number, number, number];
+  readonly left: Strides;
+  readonly right: Strides;
+  readonly isRelu: boolean;
+}
+
+function multiplyInLoop(
+  a: Float32Array,
+  b: Float32Array,
+  bias: Float32Array | null,
+  y: Float32Array,
+  { batches, sizes, left, right, isRelu }: LoopGeometry,
+): void {
+  const [rows, inner, columns] = sizes;
+  const [leftBatch, leftRow, leftStep] = left;
+  const [rightBatch, rightStep, rightColumn] = right;
+  const biasStep = bias?.length === columns ? 1 : 0;
+  let to = 0;
+  for (let batch = 0; batch < batches; batch++) {
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        let at = batch * leftBatch + row * leftRow;
+        let from = batch * rightBatch + column * rightColumn;
+        let sum = bias ? (bias[column * biasStep] as number) : 0;
+        for (let k = 0; k < inner; k++) {
+          sum += (a[at] as number) * (b[from] as number);
+          at += leftStep;
+          from += rightStep;
+        }
+        y[to++] = isRelu ? Math.max(0, sum) : sum;
+      }
+    }
+  }
+}
+
 function multiply(
   backend: OneDnnBackend,
   a: TensorInfo,
@@ -71,9 +117,32 @@ function multiply(
   if (bias && (bias.shape.length !== 1 || (bias.shape[0] !== columns && bias.shape[0] !== 1))) return null;
   const batchShape = broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   const batches = batchesOf(a.shape, b.shape);
+  const shape = [...batchShape, rows, columns];
+  const activation = attrs.activation ?? 'linear';
+  if (
+    util.sizeFromShape(shape) * inner <= SMALL &&
+    batches.left.length === 1 &&
+    (activation === 'linear' || activation === 'relu')
+  ) {
+    const product = backend.allocate(shape);
+    const [x, y, output] = [a, b, product].map((tensor) => viewOf(backend, tensor)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    const loop: LoopGeometry = {
+      batches: util.sizeFromShape(batchShape),
+      sizes: [rows, inner, columns],
+      left: strides(batches.left[0] === 1 ? 0 : rows * inner, attrs.transposeA ? [1, rows] : [inner, 1]),
+      right: strides(batches.right[0] === 1 ? 0 : inner * columns, attrs.transposeB ? [1, inner] : [columns, 1]),
+      isRelu: activation === 'relu',
+    };
+    const shift = bias ? (viewOf(backend, bias) as Float32Array) : null;
+    runtime.host(() => multiplyInLoop(x, y, shift, output, loop));
+    return product;
+  }
   const left = matrices(backend, batches.left, rowsA, columnsA, attrs.transposeA);
   const right = matrices(backend, batches.right, rowsB, columnsB, attrs.transposeB);
-  const shape = [...batchShape, rows, columns];
   const batch = batches.left.map((size, axis) => Math.max(size, batches.right[axis] as number));
   const destination = runtime.rowMajor([...batch, rows, columns]);
   const biasSize = bias?.shape[0] ?? 0;

@@ -1,7 +1,8 @@
 /**
  * Max and average pooling of images and volumes, and their gradients (MaxPool, MaxPoolGrad, AvgPool, AvgPoolGrad and the same
  * with 3D in their names), in the layout of the input.
- * Max pooling's forward pass keeps where each maximum was; those indices live with the output's data.
+ * Max pooling's forward pass keeps where each maximum was; those indices live with the output's data. A few elements take a
+ * loop (pooling-loops.ts), which keeps none.
  */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
@@ -10,7 +11,9 @@ import type { MemoryDescriptor, PoolingShape, PrimitiveDescriptor } from '../ffi
 import { blocked, channelsLast } from '../layout.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
+import { SMALL, viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import * as loops from './pooling-loops.js';
 
 type Kind = 'max' | 'avg';
 type Size<N extends number[]> = N | number;
@@ -20,6 +23,8 @@ interface PoolGeometry {
   readonly inShape: readonly number[];
   readonly outShape: readonly number[];
   readonly window: PoolingShape;
+  /** The same for a loop; null where a primitive is faster. */
+  readonly loop: loops.Windows | null;
 }
 
 interface PoolAttrs {
@@ -38,8 +43,24 @@ const FORWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgExcludePadding } as co
  */
 const BACKWARD = { max: Alg.poolingMax, avg: Alg.poolingAvgIncludePadding } as const;
 
-/** null for what stays with TensorFlow.js: channels first, empty outputs, windows without an element. */
+/** Geometries that were asked for last: working one out takes as long as pooling a small image. */
+const geometries = new Map<string, PoolGeometry | null>();
+const CAPACITY = 256;
+
 function poolGeometry(shape: readonly number[], attrs: PoolAttrs): PoolGeometry | null {
+  const { filterSize, strides, pad, dimRoundingMode, dataFormat } = attrs;
+  const key = `${shape} ${filterSize} ${strides} ${pad} ${dimRoundingMode} ${dataFormat}`;
+  let geometry = geometries.get(key);
+  if (geometry === undefined) {
+    if (geometries.size >= CAPACITY) geometries.clear();
+    geometry = makeGeometry(shape, attrs);
+    geometries.set(key, geometry);
+  }
+  return geometry;
+}
+
+/** null for what stays with TensorFlow.js: channels first, empty outputs, windows without an element. */
+function makeGeometry(shape: readonly number[], attrs: PoolAttrs): PoolGeometry | null {
   if (attrs.dataFormat === 'NCHW' || attrs.dataFormat === 'NCDHW') return null;
   if (shape.length === 4) {
     const { outShape, padInfo, ...info } = backend_util.computePool2DInfo(
@@ -90,11 +111,10 @@ function windowOf(
   );
   // In three dimensions TensorFlow.js' 'same' crops where the stride is longer than the window; oneDNN does not.
   if (hasEmptyWindow || padBegin.some((begin) => begin < 0)) return null;
-  return {
-    inShape,
-    outShape,
-    window: { kernel: kernelSize, strides, dilates: kernelSize.map(() => 0), padBegin, padEnd },
-  };
+  const window = { kernel: kernelSize, strides, dilates: kernelSize.map(() => 0), padBegin, padEnd };
+  const isSmall = util.sizeFromShape([...outShape, ...kernelSize]) <= SMALL;
+  const loop = isSmall ? loops.windowsOf(inShape, outShape.slice(1, -1), kernelSize, strides, padBegin) : null;
+  return { inShape, outShape, window, loop };
 }
 
 interface PoolPlan {
@@ -188,7 +208,14 @@ function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGe
 function pool(name: string, kind: Kind) {
   return kernel<{ x: TensorInfo }, PoolAttrs>(name, ({ inputs: { x }, attrs, backend }) => {
     const info = isFloat(x) ? poolGeometry(x.shape, attrs) : null;
-    return info && forward(backend, kind, x, info);
+    if (!info) return null;
+    const geometry = backend.storage(x).layout === null ? info.loop : null;
+    if (!geometry) return forward(backend, kind, x, info);
+    const y = backend.allocate([...info.outShape]);
+    backend.unresolved(y).holdsNoNaN = backend.unresolved(x).holdsNoNaN;
+    const [values, output] = [viewOf(backend, x), viewOf(backend, y)] as [Float32Array, Float32Array];
+    backend.runtime.host(() => (kind === 'max' ? loops.maxPool : loops.avgPool)(values, output, geometry));
+    return y;
   });
 }
 
@@ -217,10 +244,21 @@ function maxPoolGrad(name: string) {
       const { runtime } = backend;
       const plain = channelsLast(runtime, input.shape);
       const source = backend.layoutOf(input, plain);
-      const compiled = backwardPlan(runtime, 'max', info, source);
       // Somebody may pass an output that is not the one our forward pass returned; its indices are computed again.
       const expected = keyOf('max', 'indices', info, source);
       const known = backend.storage(output).companion;
+      const geometry = known === null && source === plain ? info.loop : null;
+      if (geometry) {
+        const dx = backend.allocate(input.shape);
+        const [gradient, values, result] = [dy, input, dx].map((tensor) => viewOf(backend, tensor)) as [
+          Float32Array,
+          Float32Array,
+          Float32Array,
+        ];
+        runtime.host(() => loops.maxPoolGrad(gradient, values, result, geometry));
+        return dx;
+      }
+      const compiled = backwardPlan(runtime, 'max', info, source);
       const again = known?.kind === expected ? null : forward(backend, 'max', input, info);
       const indices = backend.storage(again ?? output).companion?.buffer.address as number;
       const dx = backend.allocate(input.shape, 'float32', { current: source, plain });

@@ -33,6 +33,13 @@ interface Plan {
 }
 
 function planOf(shape: readonly number[], axes: readonly number[], keepDims: boolean): Plan {
+  const last = shape.length - 1;
+  if (axes.length === 1 && axes[0] === last) {
+    const outShape = shape.slice(0, last);
+    const outer = util.sizeFromShape(outShape);
+    if (keepDims) outShape.push(1);
+    return { outer, reduced: shape[last] as number, inner: 1, permutation: null, outShape };
+  }
   const size = (dims: readonly number[]) => dims.reduce((product, axis) => product * (shape[axis] as number), 1);
   const all = shape.map((_, axis) => axis);
   const kept = all.filter((axis) => !axes.includes(axis));
@@ -112,11 +119,13 @@ function argTemplate(wins: (candidate: number, best: number) => boolean): Reduce
 const reducer = (start: number | null, fold: (a: number, b: number) => number) => {
   const operation = { start, fold, toString: () => `{ start: ${start}, fold: ${fold} }` };
   const loops = specializePerKind(foldTemplate, operation);
-  return (x: Values) => loops(x.constructor.name);
+  const floats = loops('f32');
+  return (x: Values) => (x instanceof Float32Array ? floats : loops(x.constructor.name));
 };
 const argReducer = (wins: (candidate: number, best: number) => boolean) => {
   const loops = specializePerKind(argTemplate, wins);
-  return (x: Values) => loops(x.constructor.name);
+  const floats = loops('f32');
+  return (x: Values) => (x instanceof Float32Array ? floats : loops(x.constructor.name));
 };
 
 const add = reducer(0, (a, b) => a + b);

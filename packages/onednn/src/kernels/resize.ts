@@ -26,7 +26,36 @@ interface Lerp {
   readonly fraction: Float64Array;
 }
 
-function lerpOf(input: number, output: number, { alignCorners, halfPixelCenters }: Omit<ResizeAttrs, 'size'>): Lerp {
+/** Tables of the sizes that were resized last: making one takes as long as resizing a small image. */
+const lerps = new Map<string, Lerp>();
+const nearests = new Map<string, Int32Array>();
+const CAPACITY = 64;
+
+type Sampling = Omit<ResizeAttrs, 'size'>;
+
+function remembered<T>(
+  tables: Map<string, T>,
+  make: (input: number, output: number, sampling: Sampling) => T,
+  input: number,
+  output: number,
+  sampling: Sampling,
+): T {
+  const key = `${input} ${output} ${sampling.alignCorners} ${sampling.halfPixelCenters}`;
+  let table = tables.get(key);
+  if (table === undefined) {
+    if (tables.size >= CAPACITY) tables.clear();
+    table = make(input, output, sampling);
+    tables.set(key, table);
+  }
+  return table;
+}
+
+const lerpOf = (input: number, output: number, sampling: Sampling) =>
+  remembered(lerps, makeLerp, input, output, sampling);
+const nearestOf = (input: number, output: number, sampling: Sampling) =>
+  remembered(nearests, makeNearest, input, output, sampling);
+
+function makeLerp(input: number, output: number, { alignCorners, halfPixelCenters }: Sampling): Lerp {
   const ratio = scale(input, output, alignCorners);
   const lerp = { low: new Int32Array(output), high: new Int32Array(output), fraction: new Float64Array(output) };
   for (let i = 0; i < output; i++) {
@@ -125,7 +154,7 @@ const bilinearGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorne
 );
 
 /** For each output position the input position that it shows. */
-function nearestOf(input: number, output: number, { alignCorners, halfPixelCenters }: Omit<ResizeAttrs, 'size'>) {
+function makeNearest(input: number, output: number, { alignCorners, halfPixelCenters }: Sampling): Int32Array {
   const ratio = scale(input, output, alignCorners);
   return Int32Array.from({ length: output }, (_, i) => {
     const at = halfPixelCenters ? ratio * (i + 0.5) : ratio * i;

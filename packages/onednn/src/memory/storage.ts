@@ -248,10 +248,10 @@ export class TensorStorage {
   }
 
   #drop(): void {
-    const { reads } = this.#pending ?? { reads: [] };
+    const pending = this.#pending;
     this.#pending = null;
     this.#freeMemory();
-    for (const storage of reads) storage.#release();
+    if (pending) for (const storage of pending.reads) storage.#release();
   }
 
   #freeMemory(): void {
@@ -282,7 +282,9 @@ function typed(values: backend_util.BackendValues | null, dtype: DataType): Nume
 }
 
 function view(buffer: PooledBuffer, dtype: DataType, length: number): NumericArray {
-  if (dtype === 'int32') return new Int32Array(buffer.memory, buffer.byteOffset, length);
-  if (dtype === 'bool') return new Uint8Array(buffer.memory, buffer.byteOffset, length);
-  return new Float32Array(buffer.memory, buffer.byteOffset, length);
+  const Kind = dtype === 'int32' ? Int32Array : dtype === 'bool' ? Uint8Array : Float32Array;
+  const { lastView } = buffer;
+  if (lastView instanceof Kind && lastView.length === length) return lastView;
+  buffer.lastView = new Kind(buffer.memory, buffer.byteOffset, length);
+  return buffer.lastView;
 }
