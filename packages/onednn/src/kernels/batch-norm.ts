@@ -198,18 +198,18 @@ function normalize(
   }
 }
 
-/** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name. */
+/** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name; with ReLU if fusion.ts asks for it. */
 const inference = kernel<
   { x: TensorInfo; scale?: TensorInfo; offset?: TensorInfo; mean: TensorInfo; variance: TensorInfo },
-  { varianceEpsilon: number }
+  { varianceEpsilon: number; activation?: 'linear' | 'relu' }
 >('FusedBatchNorm', ({ inputs, attrs, backend }) => {
   const { x, scale, offset, mean, variance } = inputs;
   if (!isFloat(x, scale, offset, mean, variance) || x.shape.length < 2) return null;
   const channels = x.shape.at(-1) as number;
   if ([scale, offset, mean, variance].some((t) => t && (t.shape.length !== 1 || t.shape[0] !== channels))) return null;
   const { runtime } = backend;
-  const size = util.sizeFromShape(x.shape);
-  if (size <= SMALL && backend.storage(x).layout === null) {
+  const isRelu = attrs.activation === 'relu';
+  if (!isRelu && util.sizeFromShape(x.shape) <= SMALL && backend.storage(x).layout === null) {
     const y = backend.allocate(x.shape);
     const read = (tensor: TensorInfo | undefined) => tensor && (viewOf(backend, tensor) as Float32Array);
     const [values, output] = [read(x), read(y)] as [Float32Array, Float32Array];
@@ -220,7 +220,8 @@ const inference = kernel<
   }
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
-  const flags = useGlobalStats | (scale ? useScale : 0) | (offset ? useShift : 0);
+  const parts = (scale ? useScale : 0) | (offset ? useShift : 0);
+  const flags = useGlobalStats | parts | (isRelu ? fuseNormRelu : 0);
   const compiled = runtime.compiled(`bn inference ${layout.id} ${attrs.varianceEpsilon} ${flags}`, () => {
     const descriptor = runtime.dnnl.batchNormForward(Prop.forwardInference, layout, attrs.varianceEpsilon, flags);
     if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
@@ -233,7 +234,7 @@ const inference = kernel<
     ];
     if (scale) args.push([Arg.scale, channel]);
     if (offset) args.push([Arg.shift, channel]);
-    return runtime.primitive(descriptor, args, `batch_norm_inference [${layout.dims}]`);
+    return runtime.primitive(descriptor, args, `batch_norm_inference [${layout.dims}] ${attrs.activation ?? ''}`);
   });
   const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
   const addresses = [backend.storage(x).address, backend.storage(y).address];

@@ -136,6 +136,120 @@ test('gradients through batch norm, ReLU, shortcut and convolution equal the cpu
   });
 });
 
+/** Parameters of a batch norm with given statistics; `change` may spoil them. */
+function given(change: (parameters: Record<string, Float32Array>) => void = () => {}): Record<string, tf.Tensor> {
+  const parameters = Object.fromEntries(
+    ['scale', 'offset', 'mean', 'variance'].map((name, i) => {
+      const { values } = sample([CHANNELS], 30 + i);
+      return [name, Float32Array.from(values, (value) => (name === 'variance' ? Math.abs(value) : value))];
+    }),
+  );
+  change(parameters);
+  return Object.fromEntries(Object.entries(parameters).map(([name, values]) => [name, tf.tensor1d(values)]));
+}
+
+const inference = (x: tf.Tensor, { mean, variance, scale, offset }: Record<string, tf.Tensor>) =>
+  tf.relu(
+    tf.batchNorm(
+      x as tf.Tensor4D,
+      mean as tf.Tensor1D,
+      variance as tf.Tensor1D,
+      offset as tf.Tensor1D,
+      scale as tf.Tensor1D,
+    ),
+  );
+
+test('in inference batch norm takes its ReLU along, with the values of the cpu backend', async () => {
+  await assertSameAsCpu(() => {
+    const x = toTensor(sample(shape, 1));
+    const { mean, variance, scale, offset } = given();
+    const some = { mean: mean as tf.Tensor, variance: variance as tf.Tensor };
+    return [
+      inference(x, given()),
+      inference(x, { ...some, scale: scale as tf.Tensor }),
+      inference(x, { ...some, offset: offset as tf.Tensor }),
+      inference(x, some),
+    ];
+  });
+  const counts = await primitivesOf(() => {
+    inference(toTensor(sample(shape, 1)), given()).dataSync();
+  });
+  assert.deepEqual(counts, { batch_norm_inference: 1, all_finite: 1 });
+  await runOn('onednn', () => {
+    const x = blocked(1);
+    const parameters = given();
+    // Whoever reads in between gets what there is without ReLU.
+    const norm = tf.batchNorm(x as tf.Tensor4D, parameters.mean as tf.Tensor1D, parameters.variance as tf.Tensor1D);
+    const activated = tf.relu(norm).dataSync();
+    const plain = norm.dataSync();
+    assert.ok(plain.some((value) => value < 0));
+    activated.forEach((value, i) => {
+      assert.equal(value, Math.max(0, plain[i] as number));
+    });
+    return [];
+  });
+});
+
+test('a ReLU of reshaped data has the shape that it was given, and so has its gradient', async () => {
+  const flat = [2 * 8 * 8, CHANNELS];
+  const parts = (composes: boolean) => (input: tf.Tensor) => {
+    const image = tf.reshape(input, shape);
+    const norm = composes ? composed(image)[0] : normalize(image)[0];
+    const { mean, variance, scale, offset } = given();
+    const still = tf.batchNorm2d(
+      input as tf.Tensor2D,
+      mean as tf.Tensor1D,
+      variance as tf.Tensor1D,
+      offset as tf.Tensor1D,
+      scale as tf.Tensor1D,
+    );
+    const sum = tf.reshape(tf.add(tf.relu(image), blocked(2)), flat);
+    return [tf.reshape(norm, flat), still, sum].map((x) => tf.relu(x));
+  };
+  const network = (composes: boolean) => () => {
+    const x = toTensor(sample(flat, 1));
+    const loss = (input: tf.Tensor) => tf.addN(parts(composes)(input).map((y, i) => tf.mul(y, i + 1)));
+    return [...parts(composes)(x), tf.grad(loss)(x)];
+  };
+  const expected = await runOn('cpu', network(true));
+  const actual = await runOn('onednn', network(false));
+  actual.forEach(({ values, shape: found }, i) => {
+    assert.deepEqual(found, flat);
+    assertClose(values, (expected[i] as (typeof expected)[0]).values, 1e-4, `result ${i}`);
+  });
+});
+
+test('in inference a NaN of batch norm is not hidden by ReLU', async () => {
+  const spoil = (name: string, value: number) => (parameters: Record<string, Float32Array>) => {
+    (parameters[name] as Float32Array)[3] = value;
+  };
+  const infinite = (x: tf.Tensor) => {
+    const values = x.dataSync().slice();
+    values[3] = Number.POSITIVE_INFINITY;
+    values[4] = Number.NEGATIVE_INFINITY;
+    values[5] = Number.NaN;
+    return tf.tensor(values, x.shape);
+  };
+  for (const [name, value] of [
+    ['mean', Number.NaN],
+    ['mean', Number.POSITIVE_INFINITY],
+    ['variance', Number.NaN],
+    ['variance', -1],
+    ['scale', Number.NaN],
+    ['scale', 0],
+    ['offset', Number.NaN],
+    ['offset', 1],
+  ] as [string, number][]) {
+    for (const change of [(x: tf.Tensor) => x, infinite]) {
+      await assertSameAsCpu(
+        () => [inference(change(toTensor(sample(shape, 1))), given(spoil(name, value)))],
+        1e-5,
+        `${name} ${value}`,
+      );
+    }
+  }
+});
+
 test('a NaN is never hidden by a fused ReLU', async () => {
   const spoil = (t: tf.Tensor) => {
     const values = t.dataSync().slice();

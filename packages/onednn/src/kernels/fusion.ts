@@ -12,6 +12,7 @@ import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import type { TensorStorage } from '../memory/storage.js';
 import { conv2DInfo } from './convolution.js';
+import { allFinite, elementwiseView } from './elementwise.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
 
 /** Below this many elements waiting costs more than it saves. */
@@ -45,6 +46,8 @@ class Waiting {
 
 class Addition extends Waiting {}
 class Convolution extends Waiting {}
+/** A batch norm with given statistics, as in inference. */
+class Normalization extends Waiting {}
 class ReluGradient extends Waiting {}
 
 /** A training-mode batch norm, whose three results come together. */
@@ -100,6 +103,17 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
     return wait(backend, a.shape, new Addition('Add', operands, attrs), inner);
   });
 
+  wrap('FusedBatchNorm', (inner) => (kernelCall) => {
+    const { inputs, attrs, backend } = kernelCall;
+    const { x, ...parameters } = Object.fromEntries(Object.entries(inputs).filter(([, tensor]) => tensor)) as Inputs;
+    const isPerChannel = Object.values(parameters).every(
+      (tensor) => tensor?.dtype === 'float32' && isBias(tensor, x as TensorInfo),
+    );
+    if (!isPerChannel || !isLargeFloat(x as TensorInfo)) return inner(kernelCall);
+    const operands = operandsOf(backend, { x, ...parameters } as Inputs);
+    return wait(backend, (x as TensorInfo).shape, new Normalization('FusedBatchNorm', operands, attrs), inner);
+  });
+
   for (const name of ['Conv2D', 'FusedConv2D']) {
     wrap(name, (inner) => (kernelCall) => {
       const { inputs, attrs, backend } = kernelCall;
@@ -118,17 +132,24 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
 
   wrap('Relu', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
-    const storage = backend.unresolved(inputs.x as TensorInfo);
-    const { recipe } = storage;
-    if (recipe instanceof BatchNorm) return normalizeRelu(call, backend, recipe) ?? inner(kernelCall);
+    const { shape } = inputs.x as TensorInfo;
+    const { recipe } = backend.unresolved(inputs.x as TensorInfo);
+    // The tensor may be a reshaped one, of the same data.
+    const fused = (result: TensorInfo | TensorInfo[]) => withoutNaN(backend, { ...(result as TensorInfo), shape });
+    if (recipe instanceof BatchNorm) {
+      const result = normalizeRelu(call, backend, recipe);
+      return result ? fused(result) : inner(kernelCall);
+    }
     if (recipe instanceof Addition) {
       const { a, b } = recipe.operands as { a: Operand; b: Operand };
       if (!a.storage.holdsNoNaN || !b.storage.holdsNoNaN) return inner(kernelCall);
-      return withoutNaN(backend, call('AddRelu', backend, recipe.operands, attrs) as TensorInfo);
+      return fused(call('AddRelu', backend, recipe.operands, attrs));
     }
     if (recipe instanceof Convolution && isFreeOfNaN(backend, recipe.operands)) {
-      const result = call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' });
-      return withoutNaN(backend, result as TensorInfo);
+      return fused(call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
+    }
+    if (recipe instanceof Normalization && keepsNaNOut(backend, recipe)) {
+      return fused(call('FusedBatchNorm', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
     }
     const { holdsNoNaN } = backend.storage(inputs.x as TensorInfo);
     const result = inner(kernelCall) as TensorInfo;
@@ -231,7 +252,7 @@ function normalizeRelu(
   }
   give(backend, norm, [null, ...statistics]);
   normOf.set(backend.storage(result), norm);
-  return withoutNaN(backend, result);
+  return result;
 }
 
 /** Gives results to those that still wait for them, and the others away. */
@@ -248,6 +269,33 @@ function isNormFinite(backend: OneDnnBackend, norm: BatchNorm, statistics: reado
   const { scale, offset } = norm.operands as { scale: Operand; offset: Operand };
   const storages = [...statistics.map((statistic) => backend.storage(statistic)), scale.storage, offset.storage];
   return storages.every((storage) => areFinite(backend, storage));
+}
+
+/** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
+function keepsNaNOut(backend: OneDnnBackend, { operands, attrs }: Normalization): boolean {
+  const { x } = operands as { x: Operand };
+  const values = (name: string) => operands[name]?.storage.view() as Float32Array | undefined;
+  const [mean, variance] = [values('mean'), values('variance')] as [Float32Array, Float32Array];
+  const [scale, offset] = [values('scale'), values('offset')];
+  const areFactorsGood = backend.runtime.decide(() =>
+    mean.every((middle, c) => {
+      const deviation = Math.sqrt((variance[c] as number) + (attrs.varianceEpsilon as number));
+      const factor = Math.fround((scale?.[c] ?? 1) / deviation);
+      const shift = Math.fround((offset?.[c] ?? 0) - middle * factor);
+      return (
+        factor !== 0 &&
+        Number.isFinite(factor) &&
+        Number.isFinite(shift) &&
+        Number.isFinite(Math.fround(middle * factor))
+      );
+    }),
+  );
+  if (!areFactorsGood || x.storage.holdsNoNaN) return areFactorsGood;
+  // A pass over x; the ReLU by itself would make it too.
+  return backend.withTensors([x], (tensor) => {
+    const { current } = elementwiseView(backend, tensor as TensorInfo);
+    return allFinite(backend.runtime, x.storage.address, current);
+  });
 }
 
 function isFreeOfNaN(backend: OneDnnBackend, { x, filter, bias }: Operands): boolean {
