@@ -242,3 +242,63 @@ export function allFinite(source: usize, count: u32): i32 {
   for (; i < bytes; i += 4) seen1 += load<f32>(source + i) * 0;
   return isZero4(seen) & <i32>(seen1 === 0);
 }
+
+/** The upper halves of four f32, rounded to nearest, ties to even; NaN stays NaN (adding to its mantissa could carry). */
+function bf16x4(word: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(word, 16), i32x4.splat(1));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(word, i32x4.splat(0x7fff)), odd), 16);
+  const quiet = v128.or(i32x4.shr_u(word, 16), i32x4.splat(0x40));
+  const unordered = i32x4.gt_s(v128.and(word, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
+  return v128.bitselect(quiet, rounded, unordered);
+}
+
+/** target[i] = source[i] as bfloat16, two bytes each. */
+export function toBf16(target: usize, source: usize, count: u32): void {
+  const vector = count & ~7;
+  let i: u32 = 0;
+  for (; i < vector; i += 8) {
+    const at = source + ((<usize>i) << 2);
+    const low = bf16x4(v128.load(at));
+    const high = bf16x4(v128.load(at, 16));
+    v128.store(target + ((<usize>i) << 1), i16x8.narrow_i32x4_u(low, high));
+  }
+  for (; i < count; i++) {
+    const word = load<u32>(source + ((<usize>i) << 2));
+    const unordered = (word & 0x7fffffff) > 0x7f800000;
+    const half = unordered ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+    store<u16>(target + ((<usize>i) << 1), <u16>half);
+  }
+}
+
+/** target[i] = the f32 value of bfloat16 source[i], plus target[i] if `adds`. */
+function widen(target: usize, source: usize, count: u32, adds: bool): void {
+  const vector = count & ~7;
+  let i: u32 = 0;
+  for (; i < vector; i += 8) {
+    const at = target + ((<usize>i) << 2);
+    const halves = v128.load(source + ((<usize>i) << 1));
+    let low = i32x4.shl(i32x4.extend_low_i16x8_u(halves), 16);
+    let high = i32x4.shl(i32x4.extend_high_i16x8_u(halves), 16);
+    if (adds) {
+      low = f32x4.add(v128.load(at), low);
+      high = f32x4.add(v128.load(at, 16), high);
+    }
+    v128.store(at, low);
+    v128.store(at, high, 16);
+  }
+  for (; i < count; i++) {
+    const at = target + ((<usize>i) << 2);
+    const value = reinterpret<f32>((<u32>load<u16>(source + ((<usize>i) << 1))) << 16);
+    store<f32>(at, adds ? load<f32>(at) + value : value);
+  }
+}
+
+/** target[i] = source[i], which is bfloat16; exact. */
+export function fromBf16(target: usize, source: usize, count: u32): void {
+  widen(target, source, count, false);
+}
+
+/** target[i] += source[i], which is bfloat16. */
+export function addBf16(target: usize, source: usize, count: u32): void {
+  widen(target, source, count, true);
+}

@@ -5,10 +5,10 @@
  */
 import assert from 'node:assert/strict';
 import type { Buffer } from '../communicator/communicator.js';
+import { plainKernels } from '../simd/plain-kernels.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
-import { fromBf16, toBf16 } from './bf16.js';
 import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
-import type { MpiOptions } from './mpi-group.js';
+import { MpiGroup, type MpiOptions } from './mpi-group.js';
 
 const [, , part = '', ...rest] = process.argv;
 
@@ -105,8 +105,8 @@ const parts: Record<string, () => void> = {
       }
       const halves = new Uint16Array(length);
       const again = new Float32Array(length);
-      toBf16(buffer, halves);
-      fromBf16(halves, again);
+      plainKernels.toBf16(halves, buffer);
+      plainKernels.fromBf16(again, halves);
       if (size > 1) assert.deepEqual(buffer, again, 'the result is a bfloat16 number');
       const bits = new Int32Array(buffer.buffer.slice(0));
       const least = bits.slice();
@@ -243,6 +243,33 @@ const parts: Record<string, () => void> = {
     }
     communicator.close();
     console.log('all steps done');
+  },
+
+  /** Rank 2 is lost, and may be. Rank 1 leaves, and rank 0 still waits for something of its own when rank 1's process is gone. */
+  leave() {
+    const group = MpiGroup.open({ tolerated: [2], silenceSeconds: 10 });
+    const communicator = new MpiCommunicator(group.handle);
+    if (group.rank === 2) process.kill(process.pid, 'SIGKILL');
+    communicator.waitUntil(() => communicator.isLost(2), 'the loss of rank 2');
+    if (group.rank === 0) {
+      const { pid } = group.handle.identities[1] as { pid: number };
+      const isGone = () => {
+        try {
+          process.kill(pid, 0);
+          return false;
+        } catch {
+          return true;
+        }
+      };
+      let gone = Number.POSITIVE_INFINITY;
+      // Half a second: the watch thread looks every 50 ms.
+      communicator.waitUntil(() => {
+        if (gone === Number.POSITIVE_INFINITY && isGone()) gone = performance.now();
+        return performance.now() > gone + 500;
+      }, 'a last reply');
+      console.log('waited to the end');
+    }
+    group.close();
   },
 
   debug() {

@@ -154,6 +154,65 @@ for (const [name, kernels] of kinds) {
   });
 }
 
+/** The bfloat16 nearest to an f32, by its definition: eight bits of significand, ties to even. In f64, which is exact here. */
+function nearestBf16(value: number): number {
+  if (!Number.isFinite(value) || value === 0) return value;
+  const exponent = Math.max(-126, Math.floor(Math.log2(Math.abs(value))));
+  const unit = 2 ** (exponent - 7);
+  const quotient = value / unit;
+  const below = Math.floor(quotient);
+  const rest = quotient - below;
+  const whole = rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
+  // The largest finite bfloat16 is (2 − 2⁻⁷) · 2¹²⁷; what rounds beyond it overflows.
+  return Math.abs(whole * unit) >= 2 ** 128 ? Math.sign(value) * Number.POSITIVE_INFINITY : whole * unit;
+}
+
+for (const [name, kernels] of kinds) {
+  describe(`bfloat16, ${name}`, () => {
+    const halves = new Uint16Array((arrays[0] as Float32Array).buffer, (arrays[0] as Float32Array).byteOffset, LONGEST);
+    const [source, target] = [arrays[1] as Float32Array, arrays[2] as Float32Array];
+
+    it('rounds to nearest, ties to even, and comes back exactly', () => {
+      const bits = fc.integer({ min: 0, max: 0xffffffff });
+      const edge = fc.constantFrom(0, 0x80000000, 0x7f7fffff, 0x7f7f8000, 0x7f7f7fff, 1, 0x8000, 0x18000, 0x3f808000);
+      fc.assert(
+        fc.property(fc.array(fc.oneof(bits, edge), { maxLength: 40 }), (words) => {
+          const length = words.length;
+          new Uint32Array(source.buffer, source.byteOffset, length).set(words);
+          const values = source.subarray(0, length);
+          kernels.toBf16(halves.subarray(0, length), values);
+          kernels.fromBf16(target.subarray(0, length), halves.subarray(0, length));
+          for (const [i, value] of values.entries()) assert.ok(Object.is(target[i], nearestBf16(value)), `${value}`);
+        }),
+        { numRuns: 500 },
+      );
+    });
+
+    it('keeps NaN, whatever its bits, and infinities', () => {
+      const words = [0x7fffffff, 0x7f800001, 0xffffffff, 0xff800001, 0x7fc00000, 0x7f800000, 0xff800000, 0, 1];
+      new Uint32Array(source.buffer, source.byteOffset, words.length).set(words);
+      kernels.toBf16(halves.subarray(0, words.length), source.subarray(0, words.length));
+      kernels.fromBf16(target.subarray(0, words.length), halves.subarray(0, words.length));
+      const { NaN: nan, POSITIVE_INFINITY: infinite } = Number;
+      assert.deepEqual([...target.subarray(0, 7)], [nan, nan, nan, nan, nan, infinite, -infinite]);
+    });
+
+    it('adds, rounding once, and touches nothing behind', () => {
+      for (const length of LENGTHS) {
+        const values = array(1, length);
+        kernels.toBf16(halves.subarray(0, length), values);
+        const sum = array(2, length + 8, 0);
+        const before = copy(sum);
+        kernels.addBf16(sum.subarray(0, length), halves.subarray(0, length));
+        for (const [i, value] of sum.entries()) {
+          const added = i < length ? Math.fround((before[i] as number) + nearestBf16(values[i] as number)) : before[i];
+          assert.equal(value, added, `element ${i} of ${length}`);
+        }
+      }
+    });
+  });
+}
+
 describe('both kinds of kernels', () => {
   const numbers = fc.array(fc.float({ noNaN: true, min: Math.fround(-1e6), max: Math.fround(1e6) }), {
     minLength: 1,

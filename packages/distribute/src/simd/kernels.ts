@@ -1,5 +1,5 @@
 /**
- * FlatKernels: what is done to flat f32 buffers once a step, as one interface, and its SIMD implementation.
+ * FlatKernels: what is done to flat buffers once a step, as one interface, and its SIMD implementation.
  *
  * Element-wise, so the result does not depend on how buffers are cut; sums run in the order of `sources`. The loops are
  * assembly/kernels.ts; this file turns typed arrays into addresses. It has no threads and no barriers in it.
@@ -23,7 +23,7 @@ export interface MomentumUpdate extends SgdUpdate {
   readonly nesterov: boolean;
 }
 
-/** All arrays of one call have the target's length; f32 throughout, every operation rounded to f32. */
+/** All arrays of one call have the target's length; f32 where nothing else is said, every operation rounded to f32. */
 export interface FlatKernels {
   /** 'simd' or 'plain', for messages and benchmarks. */
   readonly name: 'simd' | 'plain';
@@ -48,6 +48,15 @@ export interface FlatKernels {
   /** Σ source², in f64. */
   sumSquares(source: Float32Array): number;
   allFinite(source: Float32Array): boolean;
+  /**
+   * target = source as bfloat16: the upper half of an f32, rounded to nearest, ties to even. An element is off by at most 2⁻⁸ of
+   * itself; NaN stays NaN, overflow becomes infinity.
+   */
+  toBf16(target: Uint16Array, source: Float32Array): void;
+  /** target = the f32 values of bfloat16 numbers; exact. */
+  fromBf16(target: Float32Array, source: Uint16Array): void;
+  /** target += the f32 values of bfloat16 numbers. */
+  addBf16(target: Float32Array, source: Uint16Array): void;
 }
 
 /** Exports of dist/simd/kernels.wasm. Addresses cross as i32, hence `>>> 0` is not needed: the bits are the same. */
@@ -79,6 +88,9 @@ interface KernelExports {
   ): number;
   sumSquares(source: number, count: number): number;
   allFinite(source: number, count: number): number;
+  toBf16(target: number, source: number, count: number): void;
+  fromBf16(target: number, source: number, count: number): void;
+  addBf16(target: number, source: number, count: number): void;
 }
 
 /** Where the kernels work: a FlatMemory, seen from here. */
@@ -188,6 +200,18 @@ export class SimdKernels implements FlatKernels {
     return this.#exports.allFinite(this.#at(source), source.length) === 1;
   }
 
+  toBf16(target: Uint16Array, source: Float32Array): void {
+    this.#exports.toBf16(this.#at(target), this.#at(source), target.length);
+  }
+
+  fromBf16(target: Float32Array, source: Uint16Array): void {
+    this.#exports.fromBf16(this.#at(target), this.#at(source), target.length);
+  }
+
+  addBf16(target: Float32Array, source: Uint16Array): void {
+    this.#exports.addBf16(this.#at(target), this.#at(source), target.length);
+  }
+
   #write(arrays: readonly Float32Array[]): number {
     if (arrays.length > MAX_SOURCES) {
       throw new RangeError(`The kernels sum at most ${MAX_SOURCES} buffers, got ${arrays.length}.`);
@@ -196,7 +220,7 @@ export class SimdKernels implements FlatKernels {
     return this.table.byteOffset;
   }
 
-  #at(array: Float32Array): number {
+  #at(array: Float32Array | Uint16Array): number {
     if (!this.owner.contains(array)) {
       throw new RangeError(
         'A SIMD kernel was given an array outside its FlatMemory.\nhelp: allocate it with FlatMemory.allocate(), or use plainKernels.',

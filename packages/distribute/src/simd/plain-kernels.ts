@@ -72,6 +72,27 @@ export const plainKernels: FlatKernels = {
   allFinite(source) {
     return source.every(Number.isFinite);
   },
+
+  toBf16(target, source) {
+    const bits = new Uint32Array(source.buffer, source.byteOffset, source.length);
+    for (let i = 0; i < target.length; i++) {
+      const word = bits[i]!;
+      // Adding to a NaN's mantissa could carry into infinity; a quiet NaN is kept instead.
+      target[i] =
+        (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+    }
+  },
+
+  fromBf16(target, source) {
+    const bits = new Uint32Array(target.buffer, target.byteOffset, target.length);
+    for (let i = 0; i < bits.length; i++) bits[i] = source[i]! << 16;
+  },
+
+  addBf16(target, source) {
+    const values = new Float32Array(target.length);
+    this.fromBf16(values, source);
+    for (let i = 0; i < target.length; i++) target[i] = target[i]! + values[i]!;
+  },
 };
 
 function sumAt(sources: readonly Float32Array[], i: number): number {

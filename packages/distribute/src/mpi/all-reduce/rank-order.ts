@@ -11,8 +11,8 @@
  * result is rounded once more, on its owner too, so that all ranks still agree to the bit.
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { fromBf16, toBf16 } from '../bf16.js';
 import { addressOf, type Request } from '../open-mpi.js';
+import type { ScratchBuffer } from '../scratch.js';
 import { type AllReduceContext, type AllReduceRun, done, partition, Wire } from './all-reduce.js';
 
 /** Up to here (bytes of all ranks' buffers together) one step beats two. */
@@ -108,9 +108,22 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
   const { segments, longest, range } = partition(buffer.length, size, 4);
   const memory = () => scratch.take(WINDOW * size * longest * 2);
   const [inbox, outbox, gathered] = [memory(), memory(), memory()];
-  const sums = scratch.take(longest * 4);
-  const halves = (bytes: Uint8Array<SharedArrayBuffer>, rankOf: number, segment: number, length: number) =>
-    new Uint16Array(bytes.buffer, ((segment % WINDOW) * size + rankOf) * longest * 2, length);
+  // Kernels work in scratch memory: a segment is copied there and back, which the cache makes cheap.
+  const { kernels } = scratch;
+  const [sums, stage] = [scratch.take(longest * 4), scratch.take(longest * 4)];
+  const floats = (bytes: ScratchBuffer, length: number) => new Float32Array(bytes.buffer, bytes.byteOffset, length);
+  const staged = (values: Float32Array) => {
+    const copy = floats(stage, values.length);
+    copy.set(values);
+    return copy;
+  };
+  const unstage = (rounded: Uint16Array, target: Float32Array) => {
+    const values = floats(stage, target.length);
+    kernels.fromBf16(values, rounded);
+    target.set(values);
+  };
+  const halves = (bytes: ScratchBuffer, rankOf: number, segment: number, length: number) =>
+    new Uint16Array(bytes.buffer, bytes.byteOffset + ((segment % WINDOW) * size + rankOf) * longest * 2, length);
   const view = (part: number, segment: number) => {
     const { start, length } = range(part, segment);
     return buffer.subarray(start, start + length);
@@ -121,7 +134,6 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
     values.length > 0 ? mpi.irecv(values, addressOf(values), values.byteLength, type, from, withTag, comm) : null;
   const contributions: (Request | null)[][] = Array.from({ length: size }, () => []);
   const receives: (Request | null)[][] = Array.from({ length: size }, () => []);
-  const added = new Float32Array(longest);
 
   const post = (segment: number) => {
     if (segment >= segments) return;
@@ -132,7 +144,7 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
       const owner = (rank + distance) % size;
       const values = view(owner, segment);
       const rounded = halves(outbox, owner, segment, values.length);
-      toBf16(values, rounded);
+      kernels.toBf16(rounded, staged(values));
       (contributions[owner] as (Request | null)[])[segment] = send(rounded, owner, tag);
     }
   };
@@ -140,19 +152,21 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
   for (let segment = 0; segment < WINDOW; segment++) post(segment);
   for (let segment = 0; segment < segments; segment++) {
     const own = view(rank, segment);
-    const sum = new Float32Array(sums.buffer, 0, own.length);
+    const sum = floats(sums, own.length);
     for (let source = 0; source < size; source++) {
-      const values = source === rank ? own : added.subarray(0, own.length);
-      if (source !== rank) {
-        yield* done(mpi, receives[source]?.[segment]);
-        fromBf16(halves(inbox, source, segment, own.length), values);
+      if (source === rank) {
+        if (source === 0) sum.set(own);
+        else kernels.sum(sum, [sum, staged(own)]);
+        continue;
       }
-      if (source === 0) sum.set(values);
-      else for (let i = 0; i < sum.length; i++) (sum[i] as number) += values[i] as number;
+      yield* done(mpi, receives[source]?.[segment]);
+      const rounded = halves(inbox, source, segment, own.length);
+      if (source === 0) kernels.fromBf16(sum, rounded);
+      else kernels.addBf16(sum, rounded);
     }
     const result = halves(gathered, rank, segment, own.length);
-    toBf16(sum, result);
-    fromBf16(result, own);
+    kernels.toBf16(result, sum);
+    unstage(result, own);
     const exchanged: (Request | null)[] = [];
     const others: number[] = [];
     for (let distance = 1; distance < size; distance++) {
@@ -166,10 +180,10 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
     for (const request of exchanged) yield* done(mpi, request);
     for (const owner of others) {
       const values = view(owner, segment);
-      fromBf16(halves(gathered, owner, segment, values.length), values);
+      unstage(halves(gathered, owner, segment, values.length), values);
     }
   }
-  for (const piece of [inbox, outbox, gathered, sums]) scratch.give(piece);
+  for (const piece of [inbox, outbox, gathered, sums, stage]) scratch.give(piece);
 }
 
 function bytesOf(buffer: Buffer, start: number, length: number): Uint8Array {
