@@ -136,6 +136,29 @@ describe('MultiWorkerMirroredStrategy', { skip }, () => {
     });
   }
 
+  it('a worker out of memory: the others name it, and what it was', async () => {
+    // One replica's heap: its process can still say so. The process's own: V8 ends it, and it is gone like one that is killed.
+    const [replica, whole] = await Promise.all([
+      start(3, 2, {}, { steps: 100_000, fault: { how: 'heap', replica: 3, step: 7 } }),
+      mpirun(3, program, {
+        args: [
+          '1',
+          '{}',
+          JSON.stringify({ ...task, steps: 100_000, fault: { how: 'process heap', replica: 1, step: 7 } }),
+        ],
+        environment: { NODE_OPTIONS: '--max-old-space-size=128' },
+      }),
+    ]);
+    for (const result of [replica, whole]) assert.ok(result.status !== 0 && result.status !== null, result.describe());
+    assert.match(replica.outputs[1] as string, /Replica 1 \(cpu:1\) ran out of memory: /, replica.describe());
+    assert.match(whole.outputs[1] as string, /heap out of memory/, whole.describe());
+    for (const survivor of [0, 2]) {
+      const [named, lost] = [replica, whole].map(({ outputs }) => outputs[survivor] as string) as [string, string];
+      assert.match(named, /Rank 1 \(.*failed: Replica 1 \(cpu:1\) ran out of memory/, replica.describe());
+      assert.match(lost, /Rank 1 \(.*was lost: .*\(collective \d+, step \d+\)/, whole.describe());
+    }
+  });
+
   it('a frozen worker: within the limit', async () => {
     const options = { mpi: { silenceSeconds: 4 } };
     const result = await start(2, 1, options, { steps: 1000, fault: { how: 'stop', replica: 1, step: 7 } });

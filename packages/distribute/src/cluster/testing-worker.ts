@@ -77,6 +77,12 @@ export function reference(
   return { weights, losses };
 }
 
+/** Takes memory until there is none. */
+export function hoard(): never {
+  const kept: number[][] = [];
+  for (;;) kept.push(new Array<number>(100_000).fill(kept.length + 0.5));
+}
+
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: TestTask): Promise<TestOutcome> {
   const { steps, batchPerReplica, features, initialLossScale, savedLossScale, fault } = task;
@@ -97,6 +103,9 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
       if (fault.how === 'kill') process.kill(process.pid, 'SIGKILL');
       if (fault.how === 'stop') process.kill(process.pid, 'SIGSTOP');
       if (fault.how === 'throw') throw new Error('a mistake of its own');
+      if (fault.how === 'heap') hoard();
+      // The main thread hoards then, and V8 ends the whole process.
+      if (fault.how === 'process heap') context.report('hoard');
     }
     const rows = rowsOf(step, replica, replicas, batchPerReplica).map((row) => example(row, features));
     const x = tf.tensor2d(rows.map((row) => row.x));
