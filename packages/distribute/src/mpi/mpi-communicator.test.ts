@@ -125,6 +125,11 @@ describe('a rank is lost', { skip }, () => {
     assert.ok(result.seconds < 25, result.describe());
   });
 
+  it('a rank that leaves a job with a lost one is not taken for lost itself', async () => {
+    const result = await mpirun(3, program, { args: ['leave'], mpirunArgs: ['--enable-recovery'] });
+    assert.match(result.outputs[0] as string, /waited to the end/, result.describe());
+  });
+
   it('two jobs at once do not meet', async () => {
     const results = await Promise.all([1, 2].map(() => mpirun(2, program, { args: ['asynchronous'] })));
     for (const result of results) assert.equal(result.status, 0, result.describe());

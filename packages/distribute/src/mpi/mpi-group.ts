@@ -181,22 +181,28 @@ export class MpiGroup {
     }
     const lost = this.handle.tolerated.filter((rank) => isLost(board, this.handle, rank));
     if (lost.length > 0) {
-      // MPI_Finalize would wait for them for ever. Rank 0 goes last, when it has said all that it has to say, and ends what
-      // may still hang, a frozen rank for instance.
-      board.setState(this.rank, 'closed');
+      // MPI_Finalize would wait for them for ever. The others hear that this rank leaves before its process is gone. Rank 0
+      // goes last, when it has said all that it has to say, and ends what may still hang, a frozen rank for instance.
+      this.#sayGoodbye();
+      board.phase = Phase.finalized;
       if (this.rank === 0) {
         process.once('exit', (code) => {
           board.nap(PARTING_MS);
           this.#mpi.abort(code);
         });
-      } else void this.#watch.terminate();
+      }
       return;
     }
-    board.setState(this.rank, 'closed');
-    board.phase = Phase.closing;
-    board.waitForPhase(Phase.closed, 5_000);
+    this.#sayGoodbye();
     if (this.#finalize) this.#mpi.finalize();
     board.phase = Phase.finalized;
+  }
+
+  /** The watch thread tells all ranks, as its last message, that this one is not lost but closed. */
+  #sayGoodbye(): void {
+    this.#board.setState(this.rank, 'closed');
+    this.#board.phase = Phase.closing;
+    this.#board.waitForPhase(Phase.closed, 5_000);
   }
 
   #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {

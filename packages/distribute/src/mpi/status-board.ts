@@ -2,7 +2,12 @@
  * What every rank is doing, as this process knows it: one row per rank in memory shared by the process's threads.
  *
  * It moves nothing between processes (the watch thread does) and decides nothing (the communicator does). The own row is
- * written by whoever runs collectives, the others' rows by the watch thread.
+ * written by whoever runs collectives, the others' rows by the watch thread: one writer at a time, any number of readers.
+ *
+ * What a rank says of itself is read as it was said, never half of one and half of the next: a rank that is believed to wait
+ * in one collective under the name of another would be taken for one that disagrees. So it is kept twice. A writer fills the
+ * copy that is not shown and then shows it; a reader that was overtaken reads again. A writer that ends in between leaves
+ * what was shown.
  */
 
 /** Collective operations, by the number under which they travel. */
@@ -37,18 +42,12 @@ const DELIVERED = 4;
 const TEXT_LENGTH = 6;
 const HEADER_WORDS = 16;
 const TEXT_BYTES = 2048;
-const ROW = 8;
-const Column = {
-  sequence: 0,
-  operation: 1,
-  bytes: 2,
-  step: 3,
-  state: 4,
-  heard: 5,
-  processState: 6,
-  gone: 7,
-} as const;
-type Column = (typeof Column)[keyof typeof Column];
+/** What a rank says of itself, and what travels. */
+const Said = { sequence: 0, operation: 1, bytes: 2, step: 3, state: 4 } as const;
+const SAID = 5;
+/** Both copies, then what this process found out by itself, then the number of the copy that is shown, counted up for ever. */
+const Column = { heard: 2 * SAID, processState: 2 * SAID + 1, gone: 2 * SAID + 2, shown: 2 * SAID + 3 } as const;
+const ROW = 2 * SAID + 4;
 
 /** One rank's row. */
 export interface RankStatus {
@@ -77,62 +76,97 @@ export class StatusBoard {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #text: Uint8Array<SharedArrayBuffer>;
   readonly #rows: Float64Array<SharedArrayBuffer>;
+  /** The same memory, for the numbers of the copies. */
+  readonly #rowWords: Int32Array<SharedArrayBuffer>;
 
   constructor(readonly buffer: SharedArrayBuffer) {
     this.#words = new Int32Array(buffer, 0, HEADER_WORDS);
     this.#text = new Uint8Array(buffer, 4 * HEADER_WORDS, TEXT_BYTES);
     this.#rows = new Float64Array(buffer, 4 * HEADER_WORDS + TEXT_BYTES);
+    this.#rowWords = new Int32Array(buffer, 4 * HEADER_WORDS + TEXT_BYTES);
   }
 
   static create(size: number): StatusBoard {
     const board = new StatusBoard(new SharedArrayBuffer(4 * HEADER_WORDS + TEXT_BYTES + 8 * ROW * size));
     const now = monotonicMs();
     for (let rank = 0; rank < size; rank++) {
-      board.#rows[rank * ROW + Column.step] = -1;
+      board.setStep(rank, -1);
       board.#rows[rank * ROW + Column.heard] = now;
     }
     return board;
   }
 
   status(rank: number): RankStatus {
-    const at = (column: Column) => this.#rows[rank * ROW + column] as number;
+    const said = new Float64Array(SAID);
+    this.copyRow(rank, said);
+    const found = (column: number) => this.#rows[rank * ROW + column] as number;
     return {
-      sequence: at(Column.sequence),
-      operation: OPERATIONS[at(Column.operation)] ?? 'none',
-      bytes: at(Column.bytes),
-      step: at(Column.step),
-      state: RANK_STATES[at(Column.state)] ?? 'computing',
-      heard: at(Column.heard),
-      process: PROCESS_STATES[at(Column.processState)] ?? 'unknown',
-      gone: at(Column.gone),
+      sequence: said[Said.sequence] as number,
+      operation: OPERATIONS[said[Said.operation] as number] ?? 'none',
+      bytes: said[Said.bytes] as number,
+      step: said[Said.step] as number,
+      state: RANK_STATES[said[Said.state] as number] ?? 'computing',
+      heard: found(Column.heard),
+      process: PROCESS_STATES[found(Column.processState)] ?? 'unknown',
+      gone: found(Column.gone),
     };
   }
 
   /** A rank begins a collective. */
   begin(rank: number, sequence: number, operation: OperationName, bytes: number): void {
-    const row = rank * ROW;
-    this.#rows[row + Column.sequence] = sequence;
-    this.#rows[row + Column.operation] = OPERATIONS.indexOf(operation);
-    this.#rows[row + Column.bytes] = bytes;
+    this.#say(rank, (row, at) => {
+      row[at + Said.sequence] = sequence;
+      row[at + Said.operation] = OPERATIONS.indexOf(operation);
+      row[at + Said.bytes] = bytes;
+    });
   }
 
   setState(rank: number, state: RankState): void {
-    this.#rows[rank * ROW + Column.state] = RANK_STATES.indexOf(state);
+    this.#say(rank, (row, at) => {
+      row[at + Said.state] = RANK_STATES.indexOf(state);
+    });
   }
 
   setStep(rank: number, step: number): void {
-    this.#rows[rank * ROW + Column.step] = step;
+    this.#say(rank, (row, at) => {
+      row[at + Said.step] = step;
+    });
   }
 
-  /** The first five columns: what travels. */
+  /** What the rank says of itself, five numbers: what travels. */
   copyRow(rank: number, target: Float64Array): void {
-    for (let column = 0; column < Column.heard; column++) target[column] = this.#rows[rank * ROW + column] as number;
+    for (;;) {
+      const shown = this.#shown(rank);
+      const from = this.#copy(rank, shown);
+      for (let column = 0; column < SAID; column++) target[column] = this.#rows[from + column] as number;
+      if (this.#shown(rank) === shown) return;
+    }
   }
 
   /** Takes over what a rank said of itself. */
-  hear(rank: number, row: Float64Array): void {
-    for (let column = 0; column < Column.heard; column++) this.#rows[rank * ROW + column] = row[column] as number;
+  hear(rank: number, said: Float64Array): void {
+    this.#say(rank, (row, at) => {
+      for (let column = 0; column < SAID; column++) row[at + column] = said[column] as number;
+    });
     this.#rows[rank * ROW + Column.heard] = monotonicMs();
+  }
+
+  #shown(rank: number): number {
+    return Atomics.load(this.#rowWords, 2 * (rank * ROW + Column.shown));
+  }
+
+  /** Where a copy begins. */
+  #copy(rank: number, number: number): number {
+    return rank * ROW + (number & 1) * SAID;
+  }
+
+  /** Changes the copy that is not shown, which begins as the one that is, and shows it. */
+  #say(rank: number, change: (row: Float64Array, at: number) => void): void {
+    const shown = this.#shown(rank);
+    const [from, to] = [this.#copy(rank, shown), this.#copy(rank, shown + 1)];
+    this.#rows.copyWithin(to, from, from + SAID);
+    change(this.#rows, to);
+    Atomics.store(this.#rowWords, 2 * (rank * ROW + Column.shown), shown + 1);
   }
 
   /** All ranks count as heard of now: at the start of the watch. */

@@ -49,7 +49,8 @@ function watch(orders: WatchOrders): void {
   let hasSentAbort = false;
   board.hearAll(size);
 
-  const isLost = (other: number) => board.status(other).gone > 0 || other === board.abortReason.rank;
+  const isLost = (other: number) =>
+    board.status(other).gone > 0 || (board.isAborted && other === board.abortReason.rank);
   const beat = () => {
     const row = new Float64Array(6);
     board.copyRow(rank, row);
@@ -93,10 +94,11 @@ function watch(orders: WatchOrders): void {
     board.nap(NAP_MS);
   }
 
-  // The last beat says 'closed', so that nobody takes the end of this process for a loss.
-  beat();
+  // The last beat says 'closed', so that nobody takes the end of this process for a loss. It goes out behind the one before it.
   const end = monotonicMs() + 1000;
-  while (!beats.flush() && monotonicMs() < end) board.nap(1);
+  while (!beats.flush(isLost) && monotonicMs() < end) board.nap(1);
+  beat();
+  while (!beats.flush(isLost) && monotonicMs() < end) board.nap(1);
   beats.close();
   aborts.close();
   board.phase = Phase.closed;
