@@ -30,8 +30,8 @@ export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
   /** AUTO sums in rank order; RING forces the ring; NCCL needs NVIDIA GPUs. Default AUTO. */
   readonly communication?: CollectiveCommunicationName;
   /**
-   * Packs that gradients are cut into; each starts its journey when it is full, while backward goes on. Default: as many as
-   * make packs of about 8 MB, at least one.
+   * Packs that gradients are cut into; each starts its journey when it is full, while backward goes on. Default: packs of about
+   * 8 MB, and shorter ones for the variables whose gradients come last; a model of up to 12 MB is one pack.
    */
   readonly numPacks?: number;
   /** 'bf16' halves what travels between workers; sums are taken in float32 all the same. Default 'f32'. */

@@ -18,6 +18,7 @@ import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/tr
 import { gatherJson } from '../replica/gather.js';
 import type { FlatMemory } from '../simd/index.js';
 import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
+import { evenBounds, taperedBounds } from './pack-bounds.js';
 
 /** What a trainer needs of its replica. */
 export interface MultiWorkerTrainerContext {
@@ -50,9 +51,6 @@ interface Pack {
   /** Parts with one rate of decay. */
   readonly runs: readonly Run[];
 }
-
-/** 8 MB of f32: long enough for the network's full rate, and most of a large model is on its way before backward ends. */
-const AUTO_PACK_ELEMENTS = 2 ** 21;
 
 /** Numbers that replicas tell each other in every step: loss, gradients produced, whether to stop. */
 const REPORT = 3;
@@ -105,8 +103,8 @@ export class MultiWorkerTrainer {
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     const rates = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     this.#decayed = this.segments.filter((_, i) => rates[i] !== 0);
-    const numPacks = context.numPacks ?? Math.max(1, Math.round(elements / AUTO_PACK_ELEMENTS));
-    this.#packs = cutIntoPacks(this.segments, rates, numPacks);
+    const bounds = context.numPacks === null ? taperedBounds(elements) : evenBounds(elements, context.numPacks);
+    this.#packs = cutIntoPacks(this.segments, rates, bounds);
     this.#packsOf = this.segments.map((segment) =>
       this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
     );
@@ -377,17 +375,15 @@ export class MultiWorkerTrainer {
   }
 }
 
-/**
- * `count` packs of ⌈elements ÷ count⌉ elements (the last one gets what is left), as upstream's num_packs cuts them, listed
- * from the end of the buffer: backward produces the last variables' gradients first.
- */
-function cutIntoPacks(segments: readonly TrainerSegment[], rates: readonly number[], count: number): Pack[] {
-  const last = segments.at(-1);
-  const elements = last ? last.offset + last.length : 0;
-  const size = Math.max(1, Math.ceil(elements / count));
+/** The packs between bounds, listed from the end of the buffer: backward produces the last variables' gradients first. */
+function cutIntoPacks(
+  segments: readonly TrainerSegment[],
+  rates: readonly number[],
+  bounds: readonly number[],
+): Pack[] {
   const packs: Pack[] = [];
-  for (let start = 0; start < elements; start += size) {
-    const end = Math.min(elements, start + size);
+  for (const [index, end] of bounds.slice(1).entries()) {
+    const start = bounds[index] as number;
     const runs: Run[] = [];
     let touching = 0;
     for (const [i, segment] of segments.entries()) {
