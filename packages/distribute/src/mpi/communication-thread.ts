@@ -2,7 +2,7 @@
  * The communication thread: carries all-reduces on while the thread that issued them computes.
  *
  * A thread that computes is inside native calls for tens of milliseconds, and a message that arrives meanwhile would wait as
- * long before its answer leaves. This thread looks every two milliseconds and sleeps in between, so that the network is busy
+ * long before its answer leaves. This thread looks every few milliseconds and sleeps in between, so that the network is busy
  * all the time and the core it shares with the computing thread hardly notices. It numbers nothing, judges no silence and
  * explains no errors: the thread that waits does (background-reducer.ts).
  */
@@ -25,6 +25,8 @@ import { Phase, StatusBoard } from './status-board.js';
 /** Looks so often before it sleeps, when something moved. */
 const SPINS = 4;
 const NAP_MS = 2;
+/** Naps get as long while nothing moves: the other ranks are not there yet. */
+const LONGEST_NAP_MS = 8;
 const NAP_WHEN_AWAITED_MS = 0.1;
 /** How often an idle thread looks whether the group has ended. */
 const IDLE_MS = 250;
@@ -47,6 +49,7 @@ function communicate({ rank, size, comm, board: boardBuffer, words, port }: Comm
   };
 
   let spins = 0;
+  let nap = NAP_MS;
   while (board.phase === Phase.running && !board.isAborted) {
     const seen = Atomics.load(words, ORDERS);
     let hasMoved = false;
@@ -58,9 +61,11 @@ function communicate({ rank, size, comm, board: boardBuffer, words, port }: Comm
     if (runs.advance()) hasMoved = true;
     if (hasMoved) settle();
     spins = hasMoved ? 0 : spins + 1;
+    if (hasMoved) nap = NAP_MS;
     if (runs.size === 0) Atomics.wait(words, ORDERS, seen, IDLE_MS);
     else if (spins >= SPINS) {
-      Atomics.wait(words, ORDERS, seen, Atomics.load(words, IS_AWAITED) === 1 ? NAP_WHEN_AWAITED_MS : NAP_MS);
+      Atomics.wait(words, ORDERS, seen, Atomics.load(words, IS_AWAITED) === 1 ? NAP_WHEN_AWAITED_MS : nap);
+      nap = Math.min(LONGEST_NAP_MS, nap * 1.5);
     }
   }
 }

@@ -307,15 +307,7 @@ export class MpiCommunicator implements Communicator {
     };
     return {
       test,
-      wait: () => {
-        if (test()) return;
-        background.setAwaited(true);
-        try {
-          this.#wait(operation, test);
-        } finally {
-          background.setAwaited(false);
-        }
-      },
+      wait: () => this.#wait(operation, test),
     };
   }
 
@@ -349,6 +341,20 @@ export class MpiCommunicator implements Communicator {
 
   /** Polls until `poll` is true. @throws CommunicatorError when a rank is lost, on abort, and on time-out. */
   #wait(operation: Operation, poll: () => boolean): void {
+    if (!this.#background) {
+      this.#pollUntil(operation, poll);
+      return;
+    }
+    // Whatever this thread waits for, it computes nothing meanwhile.
+    this.#background.setAwaited(true);
+    try {
+      this.#pollUntil(operation, poll);
+    } finally {
+      this.#background.setAwaited(false);
+    }
+  }
+
+  #pollUntil(operation: Operation, poll: () => boolean): void {
     let began = 0;
     let nextLook = 0;
     let nextWarning = 0;
