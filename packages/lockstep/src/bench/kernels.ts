@@ -16,7 +16,7 @@ import { ROWS } from './kernel-rows.js';
 const SAMPLE_MS = 0.3;
 const SAMPLES = 60;
 /** Milliseconds after which the samples that there are have to do, if they are three. */
-const SAMPLING_MS = 150;
+const SAMPLING_MS = 80;
 const TURNS = 2;
 /** V8 compiles what ran often; before that a small kernel is ten times as slow. */
 const WARM_UP_MS = 25;

@@ -105,11 +105,12 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
 
   wrap('FusedBatchNorm', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
+    if (!isLargeFloat(inputs.x as TensorInfo)) return inner(kernelCall);
     const { x, ...parameters } = Object.fromEntries(Object.entries(inputs).filter(([, tensor]) => tensor)) as Inputs;
     const isPerChannel = Object.values(parameters).every(
       (tensor) => tensor?.dtype === 'float32' && isBias(tensor, x as TensorInfo),
     );
-    if (!isPerChannel || !isLargeFloat(x as TensorInfo)) return inner(kernelCall);
+    if (!isPerChannel) return inner(kernelCall);
     const operands = operandsOf(backend, { x, ...parameters } as Inputs);
     return wait(backend, (x as TensorInfo).shape, new Normalization('FusedBatchNorm', operands, attrs), inner);
   });
