@@ -116,6 +116,8 @@ describe('processors without AVX-512, without AVX2', () => {
   });
 });
 
+const WHERE = 'LOCKSTEP_CIFAR10_DIR names its folder (lockstep download-cifar10 fetches it)';
+
 /** Folder of the real images, or why there are none. */
 function realImages(): { folder: string } | { missing: string } {
   const given = process.env.LOCKSTEP_CIFAR10_DIR;
@@ -123,7 +125,7 @@ function realImages(): { folder: string } | { missing: string } {
   const maker = fileURLToPath(new URL('../shared/data/make-cifar10.mjs', ROOT));
   if (!existsSync(maker)) {
     return {
-      missing: 'no CIFAR-10 here; LOCKSTEP_CIFAR10_DIR names its folder (lockstep download-cifar10 fetches it)',
+      missing: `no CIFAR-10 here; ${WHERE}`,
     };
   }
   const target = join(folder, 'cifar10');
@@ -156,7 +158,7 @@ describe('real images', () => {
 
   it('ResNet-20 is above 60 % after five epochs of the official recipe with --batch_norm_decay=0.9', async (context) => {
     if (!FULL) {
-      context.skip('takes minutes: LOCKSTEP_CIFAR10_FULL=1 runs it');
+      context.skip(`takes minutes: LOCKSTEP_CIFAR10_FULL=1 runs it on CIFAR-10; ${WHERE}`);
       return;
     }
     const images = realImages();
