@@ -10,7 +10,8 @@ import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/
 import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
-import { copyValues, type ReplicaContext } from '../replica/replica-context.js';
+import type { ReplicaContext } from '../replica/replica-context.js';
+import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
 import { MultiWorkerTrainer, type MultiWorkerTrainerContext } from './multi-worker-trainer.js';

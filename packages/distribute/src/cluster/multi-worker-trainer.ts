@@ -12,10 +12,11 @@ import type { Work } from '../communicator/communicator.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
-import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from '../optimizer/local-step.js';
+import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
+import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 import { evenBounds, taperedBounds } from './pack-bounds.js';
@@ -187,7 +188,7 @@ export class MultiWorkerTrainer {
 
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
-    readGradient(gradient, this.#gradientOf(index));
+    copyValues(gradient, this.#gradientOf(index));
     observe([], () => {
       this.#produced[index] = 1;
       this.#markReady(index);

@@ -4,7 +4,7 @@
  * Expected values are closed forms of rank and index, computed in float64 where rounding matters.
  */
 import assert from 'node:assert/strict';
-import type { Buffer } from '../communicator/communicator.js';
+import type { Buffer, Work } from '../communicator/communicator.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
@@ -25,6 +25,17 @@ const LENGTHS = [1, 2, 3, 17, 1000, 16_411, 100_003, 1_000_003];
 
 function open(options: MpiOptions = {}): MpiCommunicator {
   return MpiCommunicator.open(options);
+}
+
+/** Other collectives while the works go on, then their end, the last first. */
+function finishOutOfOrder(communicator: MpiCommunicator, works: Work[]): void {
+  const { rank, size } = communicator;
+  communicator.barrier();
+  const small = new Int32Array([rank]);
+  communicator.allReduce(small);
+  assert.equal(small[0], (size * (size - 1)) / 2);
+  for (const work of works.reverse()) work.wait();
+  assert.ok(works.every((work) => work.test()));
 }
 
 /** Sums in rank order with float32 rounding after every addition: what 'rank_order' promises, bit for bit. */
@@ -125,12 +136,7 @@ const parts: Record<string, () => void> = {
     const expected = sumInRankOrder(size, whole.length);
     const cuts = [0, 10, 70_000, 70_001, 300_000, whole.length];
     const works = cuts.slice(1).map((end, i) => communicator.allReduceAsync(whole.subarray(cuts[i], end)));
-    communicator.barrier();
-    const small = new Int32Array([rank]);
-    communicator.allReduce(small);
-    assert.equal(small[0], (size * (size - 1)) / 2);
-    for (const work of works.reverse()) work.wait();
-    assert.ok(works.every((work) => work.test()));
+    finishOutOfOrder(communicator, works);
     assert.deepEqual(whole, expected, 'the same bits for any number of packs');
     communicator.close();
   },
@@ -163,12 +169,7 @@ const parts: Record<string, () => void> = {
         communicator.allReduceAsync(part, 'sum', { ...options, background: true }),
       ),
     );
-    communicator.barrier();
-    const small = new Int32Array([rank]);
-    communicator.allReduce(small);
-    assert.equal(small[0], (size * (size - 1)) / 2);
-    for (const work of works.reverse()) work.wait();
-    assert.ok(works.every((work) => work.test()));
+    finishOutOfOrder(communicator, works);
     for (const [kind, [options, expected, most]] of kinds.entries()) {
       for (const [i, value] of (buffers[kind] as Float32Array).entries()) {
         const difference = Math.abs(value - (expected[i] as number));

@@ -6,6 +6,7 @@
  * step costs no tape and no garbage. The batch is copied to tensors that stay, so that a recording finds it.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { observe } from '../replica/tensor-values.js';
 import { backward, type GradientCallback } from './backward.js';
 
 /** A part of a batch. */
@@ -27,14 +28,10 @@ export type Loss = (...inputs: tf.Tensor[]) => tf.Scalar;
 /** What a backend offers that can record a step. */
 interface RecordingBackend {
   program?(): Program;
-  observe?(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void;
-  readInto?(dataId: object, target: Float32Array): boolean;
 }
 
 /** A step that is run at first and replayed later. */
 interface Program {
-  readonly state: string;
-  readonly refusal: string | null;
   run(step: () => void): void;
   dispose(): void;
 }
@@ -51,7 +48,6 @@ export interface LocalStep {
   readonly loss: number;
   readonly begin: number;
   readonly forwardDone: number;
-  readonly backwardDone: number;
 }
 
 /** Batches of different shapes (the last of an epoch) and loss scales that are kept at a time. */
@@ -63,7 +59,7 @@ export class LocalStepRunner {
   #loss = Number.NaN;
   #forwardDone = 0;
 
-  /** @param onGradient as for {@link backward}; it also runs in replays, and must then find its data by {@link readGradient}. */
+  /** @param onGradient as for {@link backward}; it also runs in replays, and must read the gradient by `copyValues`. */
   constructor(
     private readonly variables: readonly tf.Variable[],
     private readonly onGradient: GradientCallback,
@@ -80,7 +76,7 @@ export class LocalStepRunner {
         this.#differentiate(() => loss(...tensors), lossScale);
       });
     } else this.#differentiate(loss, lossScale);
-    return { loss: this.#loss, begin, forwardDone: this.#forwardDone, backwardDone: performance.now() };
+    return { loss: this.#loss, begin, forwardDone: this.#forwardDone };
   }
 
   #differentiate(loss: () => tf.Scalar, lossScale: number): void {
@@ -123,20 +119,4 @@ export class LocalStepRunner {
     for (const [i, { values }] of inputs.entries()) (traced.values[i] as Float32Array).set(values as Float32Array);
     return traced;
   }
-}
-
-/**
- * Calls `observer` with the values of `tensors`, now and whenever a backend replays the step that is running. The values are
- * valid during the call only.
- */
-export function observe(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void {
-  const backend = tf.backend() as RecordingBackend;
-  if (backend.observe) backend.observe(tensors, observer);
-  else observer(...(tensors.map((tensor) => tensor.dataSync()) as never[]));
-}
-
-/** Copies a gradient to `target`, also when the step is replayed. */
-export function readGradient(gradient: tf.Tensor, target: Float32Array): void {
-  const backend = tf.backend() as RecordingBackend;
-  if (!backend.readInto?.(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
 }

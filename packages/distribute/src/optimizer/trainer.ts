@@ -15,9 +15,10 @@ import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { gatherJson } from '../replica/gather.js';
+import { copyValues, observe } from '../replica/tensor-values.js';
 import { checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
-import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from './local-step.js';
+import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
 import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
 
 export interface TrainerOptions {
@@ -219,7 +220,7 @@ export class Trainer {
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
     const { offset, length } = this.segments[index] as TrainerSegment;
-    readGradient(gradient, this.#gradients.subarray(offset, offset + length));
+    copyValues(gradient, this.#gradients.subarray(offset, offset + length));
     observe([], () => {
       this.#produced[index] = 1;
       this.#reducer.markReady(index);

@@ -10,10 +10,11 @@ import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
-import { LocalStepRunner, type Loss, observe, readGradient, type StepInput } from '../optimizer/local-step.js';
+import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { gatherJson } from '../replica/gather.js';
+import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { ServerLinks, type ServerStatus } from './server-links.js';
 
@@ -209,7 +210,7 @@ export class ParameterServerTrainer {
 
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
-    readGradient(gradient, this.#gradientOf(index));
+    copyValues(gradient, this.#gradientOf(index));
     observe([], () => {
       this.#produced[index] = 1;
     });

@@ -17,6 +17,7 @@ import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
 import { gatherJson } from './gather.js';
+import { copyValues } from './tensor-values.js';
 
 /** What a context is made of. */
 export interface ReplicaContextParts {
@@ -221,13 +222,6 @@ export class ReplicaContext {
       gather: <T>(value: T) => gatherJson(this.communicator, value),
     };
   }
-}
-
-/** Copies a float32 tensor's values, without allocating where the backend can. */
-export function copyValues(tensor: tf.Tensor, target: Float32Array): void {
-  const backend = tf.backend() as { readInto?(dataId: object, target: Float32Array): boolean };
-  if (backend.readInto?.(tensor.dataId, target)) return;
-  target.set(tensor.dataSync() as Float32Array);
 }
 
 /** FNV-1a over shapes: 32 bits that differ, all but surely, when shapes do. */
