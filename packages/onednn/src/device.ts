@@ -6,7 +6,7 @@ import { setBackend } from '@tensorflow/tfjs-core';
 import { loadLibrary } from './ffi/library.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
 import { configure, register } from './register.js';
-import { winogradFrom } from './runtime.js';
+import { checkSwitches } from './runtime.js';
 
 export interface DeviceSetup {
   /** OpenMP threads of this replica. */
@@ -17,11 +17,11 @@ export interface DeviceSetup {
   readonly device: string;
 }
 
-/** @throws OneDnnNotFoundError when the library is not installed, RangeError for a LOCKSTEP_WINOGRAD that means nothing. */
+/** @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing. */
 export default async function setup({ threads, device }: DeviceSetup): Promise<void> {
   // TensorFlow.js keeps the reason to itself when a backend cannot be made, so what can be wrong is looked at first.
   loadLibrary();
-  winogradFrom(process.env);
+  checkSwitches(process.env);
   register();
   configure({ threads });
   if (!(await setBackend(BACKEND_NAME))) throw new Error(`The backend 'onednn' could not be made on ${device}.`);

@@ -205,6 +205,38 @@ describe('a recorded step', () => {
   });
 });
 
+describe('LOCKSTEP_RECORDING', () => {
+  /** Runs `use` with the variable set. */
+  async function withVariable(value: string, use: () => void | Promise<void>): Promise<void> {
+    const before = process.env.LOCKSTEP_RECORDING;
+    process.env.LOCKSTEP_RECORDING = value;
+    try {
+      await use();
+    } finally {
+      if (before === undefined) delete process.env.LOCKSTEP_RECORDING;
+      else process.env.LOCKSTEP_RECORDING = before;
+    }
+  }
+
+  it('0 leaves every step to TensorFlow.js, and the option goes before it', () =>
+    withVariable('0', () => {
+      for (const [options, expected] of [
+        [{}, 'not recordable'],
+        [{ recording: true }, 'warming up'],
+      ] as const) {
+        assert.equal(new OneDnnBackend(options).program().state, expected);
+      }
+    }));
+
+  it('another value is an error that says what there is, also where a replica starts', () =>
+    withVariable('off', async () => {
+      const message = /LOCKSTEP_RECORDING=off is neither 0 nor 1\.\nhelp: 0 leaves/;
+      assert.throws(() => new OneDnnBackend(), message);
+      const { default: setup } = await import('./device.js');
+      await assert.rejects(setup({ threads: 1, cores: [], device: 'cpu:0' }), message);
+    }));
+});
+
 describe('a step that cannot be replayed', () => {
   const weights = tf.variable(toTensor(sample([8, 8], 5)));
 

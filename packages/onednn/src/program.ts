@@ -108,19 +108,21 @@ export class StepProgram {
     try {
       this.#listen(recorder, step);
       this.#refuse(recorder.refusal ?? (recorder.isLike(rehearsal) ? null : 'two runs of it did not compute the same'));
+      if (this.#refusal !== null) return;
       const recording = recorder.finish(pool);
-      isKept = this.#refusal === null;
-      if (isKept) {
-        this.#recording = recording;
-        this.#arena = arena;
-        this.#settings = this.backend.precision;
-        this.#variables = this.#variablesOf(recording);
-        this.runtime.programs.add(this);
-        this.runtime.onProgram(`recorded, ${recording.length} operations`);
-      } else recording.dispose();
+      isKept = true;
+      this.#recording = recording;
+      this.#arena = arena;
+      this.#settings = this.backend.precision;
+      this.#variables = this.#variablesOf(recording);
+      this.runtime.programs.add(this);
+      this.runtime.onProgram(`recorded, ${recording.length} operations`);
     } finally {
       pool.leave();
-      if (!isKept) pool.close(arena);
+      if (!isKept) {
+        recorder.discard();
+        pool.close(arena);
+      }
       this.#rehearsal = null;
     }
   }

@@ -81,10 +81,19 @@ export class Recorder {
     return c.length === d.length && c.every((values, i) => areEqual(values, d[i] as ArrayLike<number>));
   }
 
+  /** Frees what was recorded, if it is not to be finished. */
+  discard(): void {
+    release(this.#operations);
+  }
+
   /** What was recorded, ready to run. The recorder must not be told anything afterwards. */
   finish(pool: MemoryPool): Recording {
     return new Recording(this, this.#operations, this.#externals, this.#kept, pool);
   }
+}
+
+function release(operations: readonly Operation[]): void {
+  for (const operation of operations) if (typeof operation !== 'function') operation.destroy();
 }
 
 function areEqual(a: ArrayLike<unknown>, b: ArrayLike<unknown>): boolean {
@@ -148,7 +157,7 @@ export class Recording {
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    for (const operation of this.operations) if (typeof operation !== 'function') operation.destroy();
+    release(this.operations);
     if (this.#scratchpad) this.pool.release(this.#scratchpad);
   }
 }

@@ -77,10 +77,8 @@ export class Runtime implements StorageHost {
   constructor(options: RuntimeOptions = {}) {
     // Before OpenMP makes threads: they inherit where they may run.
     if (options.cores) pinToCores(options.cores);
-    this.winograd = options.winograd ?? winogradFrom(process.env);
-    this.recording =
-      options.recording ??
-      isOn(process.env, 'LOCKSTEP_RECORDING', '0 leaves every step to TensorFlow.js', 'lets steps be recorded');
+    this.winograd = options.winograd ?? isOn('winograd', process.env);
+    this.recording = options.recording ?? isOn('recording', process.env);
     const loaded = loadLibrary();
     this.dnnl = bindDnnl(loaded);
     this.isa = loaded.library.func('int dnnl_get_effective_cpu_isa()')() as number;
@@ -258,16 +256,24 @@ export function rowMajorStrides(shape: readonly number[]): number[] {
   return strides;
 }
 
-/** LOCKSTEP_WINOGRAD: 0 is no, 1 and nothing are yes; anything else is a RangeError. */
-export function winogradFrom(environment: NodeJS.ProcessEnv): boolean {
-  return isOn(environment, 'LOCKSTEP_WINOGRAD', '0 computes every convolution directly', 'leaves Winograd on');
-}
+/** Options that an environment variable switches off, and what 0 and 1 mean. */
+const SWITCHES = {
+  winograd: ['LOCKSTEP_WINOGRAD', '0 computes every convolution directly', 'leaves Winograd on'],
+  recording: ['LOCKSTEP_RECORDING', '0 leaves every step to TensorFlow.js', 'lets steps be recorded'],
+} as const;
 
-function isOn(environment: NodeJS.ProcessEnv, name: string, off: string, on: string): boolean {
+/** 0 is no, 1 and nothing are yes; anything else is a RangeError. */
+function isOn(option: keyof typeof SWITCHES, environment: NodeJS.ProcessEnv): boolean {
+  const [name, off, on] = SWITCHES[option];
   const value = environment[name] ?? '';
   if (value === '' || value === '1') return true;
   if (value === '0') return false;
   throw new RangeError(`${name}=${value} is neither 0 nor 1.\nhelp: ${off}; 1, or no such variable, ${on}.`);
+}
+
+/** @throws RangeError for a switch that means nothing. */
+export function checkSwitches(environment: NodeJS.ProcessEnv): void {
+  for (const option of Object.keys(SWITCHES)) isOn(option as keyof typeof SWITCHES, environment);
 }
 
 interface OpenMp {

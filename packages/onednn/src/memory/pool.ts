@@ -90,22 +90,21 @@ export class MemoryPool {
    * @throws OutOfMemoryError when the system or `maxBytes` refuses it.
    */
   acquire(byteLength: number): PooledBuffer {
-    return this.#acquire(byteLength, this.#arena.free.get(sizeClass(byteLength))?.pop());
+    const size = sizeClass(byteLength);
+    return this.#handOut(size, byteLength, this.#arena.free.get(size)?.pop());
   }
 
   /** As {@link acquire}, but never memory that somebody had before: a recorded step's buffers are free only between its uses. */
   acquireNew(byteLength: number): PooledBuffer {
-    return this.#acquire(byteLength, undefined);
+    return this.#handOut(sizeClass(byteLength), byteLength, undefined);
   }
 
-  #acquire(byteLength: number, free: PooledBuffer | undefined): PooledBuffer {
-    const size = sizeClass(byteLength);
-    const arena = this.#arena;
-    let buffer = free;
-    if (buffer) {
-      arena.freeBytes -= size;
+  #handOut(size: number, wanted: number, free: PooledBuffer | undefined): PooledBuffer {
+    if (free) {
+      this.#arena.freeBytes -= size;
       this.#freeBytes -= size;
-    } else buffer = this.#allocate(size, byteLength);
+    }
+    const buffer = free ?? this.#allocate(size, wanted);
     this.#inUse += size;
     this.#peak = Math.max(this.#peak, this.#inUse + this.#freeBytes);
     return buffer;
