@@ -93,8 +93,10 @@ const SCENES: Record<string, Scene> = {
       const last = recipe.segments.length - 1;
       reducer.markReady(last);
       const deadline = performance.now() + 20_000;
-      const at = (recipe.segments[last] as FlatSegment).offset;
-      while (new Float32Array(gradients[0] as Float32Array)[at] !== 3) {
+      // Both ends of the pack, so that every chunk of it has been summed, however slowly, before backward goes on.
+      const { offset, length } = recipe.segments[last] as FlatSegment;
+      const sums = gradients[0] as Float32Array;
+      while ([offset, offset + length - 1].some((at) => sums[at] !== 3)) {
         if (performance.now() > deadline) throw new Error('the full pack was not summed while a replica was waiting');
         sleep(1);
       }
