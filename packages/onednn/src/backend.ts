@@ -6,7 +6,15 @@
  * values.
  */
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
-import { type backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import {
+  type backend_util,
+  type DataType,
+  dispose,
+  keep,
+  type Tensor,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core';
 import type { MemoryDescriptor } from './ffi/dnnl.js';
 import { type NativeLayout, TensorStorage } from './memory/storage.js';
 import { type ProgramHost, StepProgram } from './program.js';
@@ -226,7 +234,25 @@ export class OneDnnBackend extends MathBackendCPU {
    */
   observe(tensors: readonly TensorInfo[], observer: (...values: never[]) => void): void {
     const values = tensors.map((tensor) => this.storage(tensor).view() as never);
-    this.runtime.host(() => observer(...values));
+    // A replay calls the observer, so what it does must not become part of the recording as well.
+    this.runtime.outside(() => observer(...values));
+    this.runtime.recorder?.host(() => observer(...values), []);
+  }
+
+  /**
+   * As {@link observe}, but when the step of the running {@link program} is over, so that reading does not decide how the
+   * tensors are computed. The tensors are kept until then.
+   * @returns false outside of a program, where nothing has an end.
+   */
+  observeAtEnd(tensors: readonly Tensor[], observer: (...values: never[]) => void): boolean {
+    const { endOfStep } = this.runtime;
+    if (endOfStep === null) return false;
+    for (const tensor of tensors) keep(tensor);
+    endOfStep.push({
+      observe: () => this.observe(tensors, observer),
+      dispose: () => dispose([...tensors]),
+    });
+    return true;
   }
 
   /** A step that is run by TensorFlow.js at first and replayed later; see program.ts. */

@@ -17,6 +17,7 @@ export { type ConvolutionBound, convolutionBound } from './convolution-bound.js'
 export { deviceProvider } from './device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
+export { setRunEagerly } from './fit-program.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
 export type { Primitive, PrimitiveObserver } from './primitive.js';
 export { configure, kernelNames } from './register.js';

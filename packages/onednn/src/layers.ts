@@ -5,6 +5,7 @@
  */
 import {
   avgPool,
+  backend as currentBackend,
   engine,
   getBackend,
   getKernel,
@@ -13,10 +14,13 @@ import {
   type Tensor,
   type Tensor4D,
   tidy,
+  type Variable,
   zeros,
 } from '@tensorflow/tfjs-core';
 import { layers, regularizers } from '@tensorflow/tfjs-layers';
+import type { OneDnnBackend } from './backend.js';
 import { LARGEST } from './kernels/l2-penalty.js';
+import { makeExclusive } from './optimizers.js';
 
 /** What of the layer this file uses. */
 interface LayerState {
@@ -126,8 +130,15 @@ function train(layer: LayerState, x: Tensor): Tensor {
       { epsilon: layer.epsilon, activation: 'linear' },
     ) as unknown as [Tensor, Tensor, Tensor];
     // As TensorFlow.js does it: the biased batch variance goes into the moving average.
-    move(layer.movingMean, mean, layer.momentum);
-    move(layer.movingVariance, variance, layer.momentum);
+    const backend = currentBackend() as OneDnnBackend;
+    const isLater = backend.observeAtEnd([mean, variance], (batchMean: Float32Array, batchVariance: Float32Array) => {
+      moveInPlace(layer.movingMean, batchMean, layer.momentum);
+      moveInPlace(layer.movingVariance, batchVariance, layer.momentum);
+    });
+    if (!isLater) {
+      move(layer.movingMean, mean, layer.momentum);
+      move(layer.movingVariance, variance, layer.momentum);
+    }
     return y;
   });
 }
@@ -136,4 +147,14 @@ function move(average: LayerState['movingMean'], batch: Tensor, momentum: number
   tidy(() => {
     average.write(engine().runKernel('MovingAverage', { average: average.read(), batch }, { momentum }) as Tensor);
   });
+}
+
+/** As {@link move}, where the variable's data lies, so that a recorded step replaces nothing. */
+function moveInPlace(average: LayerState['movingMean'], batch: Float32Array, momentum: number): void {
+  const variable = makeExclusive(average.read() as Variable);
+  const values = (currentBackend() as OneDnnBackend).storage(variable).view() as Float32Array;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    values[i] = value - (value - (batch[i] as number)) * (1 - momentum);
+  }
 }

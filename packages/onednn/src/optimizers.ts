@@ -65,7 +65,7 @@ function suits(items: readonly Item[]): boolean {
 }
 
 /** Gives the variable memory of its own if anybody else could see a change of the present one. */
-function makeExclusive(variable: Variable): Variable {
+export function makeExclusive(variable: Variable): Variable {
   const backend = currentBackend() as OneDnnBackend;
   const storage = backend.storage(variable.dataId);
   if (storage.isExclusive) return variable;

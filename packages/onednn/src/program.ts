@@ -10,7 +10,7 @@
  * between makes it refuse (see recorder.ts). A recording whose inputs were replaced is made anew.
  */
 import { engine, type Variable } from '@tensorflow/tfjs-core';
-import type { Arena } from './memory/pool.js';
+import { type Arena, OutOfMemoryError } from './memory/pool.js';
 import type { TensorStorage } from './memory/storage.js';
 import { Recorder, type Recording } from './recorder.js';
 import type { Runtime } from './runtime.js';
@@ -18,7 +18,9 @@ import type { Runtime } from './runtime.js';
 /** Runs before a rehearsal: primitives are compiled, and memory has found its place. */
 const WARM_UP = 2;
 /** Recordings that were in vain before no more are made: the step replaces what it reads. */
-const MAX_RECORDINGS = 4;
+const MAX_IN_VAIN = 4;
+/** Replays after which a recording has paid for itself. */
+const WORTHWHILE = 16;
 
 /** What a program needs of the backend. */
 export interface ProgramHost {
@@ -33,7 +35,9 @@ export type ProgramState = 'warming up' | 'recorded' | 'not recordable';
 /** See the file's head. It belongs to the thread that made it. */
 export class StepProgram {
   #runs = 0;
-  #recordings = 0;
+  #inVain = 0;
+  /** Replays of the present recording. */
+  #replays = 0;
   #rehearsal: Recorder | null = null;
   #recording: Recording | null = null;
   #arena: Arena | null = null;
@@ -75,12 +79,13 @@ export class StepProgram {
     const isObserved = this.runtime.recorder !== null || engine().state.profiling;
     if (this.#recording && !isObserved) {
       if (this.#isValid(this.#recording)) {
+        this.#replays++;
         this.#recording.replay();
         return;
       }
       this.#forget();
     }
-    if (this.#refusal !== null || isObserved || this.#runs++ < WARM_UP) step();
+    if (this.#refusal !== null || isObserved || this.#runs++ < WARM_UP) this.runtime.runStep(step);
     else if (this.#rehearsal === null) this.#rehearse(step);
     else this.#record(step, this.#rehearsal);
   }
@@ -99,24 +104,30 @@ export class StepProgram {
 
   #record(step: () => void, rehearsal: Recorder): void {
     const { pool } = this.runtime;
-    this.#recordings++;
     // What the step needed so far is what the recording needs of its own.
     pool.trim();
     const arena = pool.enter();
     const recorder = new Recorder(true);
+    let isDone = false;
     let isKept = false;
     try {
       this.#listen(recorder, step);
+      isDone = true;
       this.#refuse(recorder.refusal ?? (recorder.isLike(rehearsal) ? null : 'two runs of it did not compute the same'));
       if (this.#refusal !== null) return;
       const recording = recorder.finish(pool);
       isKept = true;
       this.#recording = recording;
+      this.#replays = 0;
       this.#arena = arena;
       this.#settings = this.backend.precision;
       this.#variables = this.#variablesOf(recording);
       this.runtime.programs.add(this);
       this.runtime.onProgram(`recorded, ${recording.length} operations`);
+    } catch (error) {
+      // The step itself is done if it is the scratchpad that found no room: then it stays with TensorFlow.js.
+      if (!isDone || !(error instanceof OutOfMemoryError)) throw error;
+      this.#refuse(`no memory for its scratchpad: ${error.message}`);
     } finally {
       pool.leave();
       if (!isKept) {
@@ -149,13 +160,14 @@ export class StepProgram {
   #listen(recorder: Recorder, step: () => void): void {
     this.runtime.recorder = recorder;
     try {
-      step();
+      this.runtime.runStep(step);
     } finally {
       this.runtime.recorder = null;
     }
   }
 
   #forget(): void {
+    if (this.#recording && this.#replays < WORTHWHILE) this.#inVain++;
     this.runtime.programs.delete(this);
     this.#recording?.dispose();
     this.#recording = null;
@@ -163,6 +175,6 @@ export class StepProgram {
     this.#arena = null;
     this.#rehearsal = null;
     this.#runs = WARM_UP;
-    if (this.#recordings >= MAX_RECORDINGS) this.#refuse('it replaces what it reads, and was recorded in vain');
+    if (this.#inVain >= MAX_IN_VAIN) this.#refuse('it replaces what it reads, and was recorded in vain');
   }
 }

@@ -6,6 +6,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-layers';
 import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
+import { patchTraining } from './fit-program.js';
 import { registerGradients } from './gradients.js';
 import { createInsight, verbosityOf } from './insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
@@ -55,6 +56,7 @@ export function register(): void {
   registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
+  patchTraining();
   patchOptimizers();
   patchRecurrentLayers();
   const ours = new Set(kernelNames);

@@ -44,6 +44,12 @@ export interface RuntimeOptions extends MemoryPoolOptions {
   readonly recording?: boolean;
 }
 
+/** Tensors that somebody wants to see when a step is over, and that are kept until then. */
+export interface Observation {
+  observe(): void;
+  dispose(): void;
+}
+
 /** One thread's oneDNN. */
 export class Runtime implements StorageHost {
   readonly dnnl: Dnnl;
@@ -68,6 +74,7 @@ export class Runtime implements StorageHost {
   #threads: number;
   /** Who holds recordings, and so memory that is given back under pressure. */
   readonly programs = new Set<{ dispose(): void }>();
+  #endOfStep: Observation[] | null = null;
   /** Told, in words, what became of recording a step. */
   onProgram: (text: string) => void = () => {};
   readonly #layouts = new Map<string, MemoryDescriptor>();
@@ -139,6 +146,48 @@ export class Runtime implements StorageHost {
   host(run: () => void, ...constants: number[]): void {
     run();
     this.recorder?.host(run, constants);
+  }
+
+  /**
+   * Runs what is no part of the step that is being recorded: the recorder does not hear of it, and its memory is not the
+   * recording's, which a replay would write to.
+   */
+  outside(run: () => void): void {
+    const { recorder } = this;
+    if (recorder === null) {
+      run();
+      return;
+    }
+    this.recorder = null;
+    const arena = this.pool.leave();
+    try {
+      run();
+    } finally {
+      this.recorder = recorder;
+      this.pool.return(arena);
+    }
+  }
+
+  /** What is to be observed when the step that runs is over; null if none runs. See {@link runStep}. */
+  get endOfStep(): Observation[] | null {
+    return this.#endOfStep;
+  }
+
+  /** Runs a step, then what is to be observed at its end. A step within a step has no end of its own. */
+  runStep(step: () => void): void {
+    if (this.#endOfStep !== null) {
+      step();
+      return;
+    }
+    const observations: Observation[] = [];
+    this.#endOfStep = observations;
+    try {
+      step();
+      for (const { observe } of observations) observe();
+    } finally {
+      this.#endOfStep = null;
+      for (const { dispose } of observations) dispose();
+    }
   }
 
   /** A decision by what is in memory, which a replay must come to as well. */

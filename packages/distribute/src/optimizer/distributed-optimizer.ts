@@ -23,6 +23,9 @@ interface NamedGradient {
 }
 type Gradients = Parameters<tf.Optimizer['applyGradients']>[0];
 
+/** Known to backends that record steps of `model.fit`. */
+const TRACEABLE = Symbol.for('lockstep.traceable');
+
 const distributed = new WeakSet<tf.Optimizer>();
 
 /**
@@ -39,7 +42,7 @@ export function distributeOptimizer<Optimizer extends tf.Optimizer>(
   distributed.add(optimizer);
   const compute = optimizer.computeGradients.bind(optimizer);
   let isMirrored = false;
-  optimizer.computeGradients = (f, varList) => {
+  const mirrorThenCompute: typeof compute = (f, varList) => {
     if (!isMirrored) {
       isMirrored = true;
       const variables = varList ?? Object.values(tf.engine().registeredVariables);
@@ -47,6 +50,8 @@ export function distributeOptimizer<Optimizer extends tf.Optimizer>(
     }
     return compute(f, varList);
   };
+  // A backend that records steps may leave it out in replays: mirroring has been done by then.
+  optimizer.computeGradients = Object.assign(mirrorThenCompute, { [TRACEABLE]: true });
   const apply = optimizer.applyGradients.bind(optimizer);
   optimizer.applyGradients = (gradients: Gradients): void => {
     reducer.beginStep();

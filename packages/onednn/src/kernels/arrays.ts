@@ -51,6 +51,7 @@ const slice = kernel<{ x: TensorInfo }, { begin: number | number[]; size: number
     if (util.sizeFromShape(size) === 0 || isFreeView(backend, x, begin, size)) return null;
     return part(backend, x, begin, size);
   },
+  { isFallbackQuick: true },
 );
 
 interface StridedSliceAttrs {

@@ -12,17 +12,7 @@ import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import type { NativeLayout } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import {
-  allFinite,
-  binaryTrust,
-  elementwiseView,
-  isNumeric,
-  optional,
-  outputOf,
-  SMALL,
-  valuesOf,
-  viewOf,
-} from './elementwise.js';
+import { allFinite, binaryTrust, elementwiseView, isNumeric, optional, SMALL, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import {
   type BinaryLoop,
@@ -266,13 +256,15 @@ const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }, o
     const fits = util.arraysEqual(condition.shape, t.shape) && util.arraysEqual(t.shape, e.shape);
     if (!isNumeric(t) || t.dtype !== e.dtype || !fits || util.sizeFromShape(t.shape) === 0) return null;
     const y = backend.allocate(t.shape, t.dtype);
-    const output = outputOf(backend, y);
-    const [holds, yes, no] = [condition, t, e].map((tensor) => valuesOf(backend, tensor)) as [
+    const output = viewOf(backend, y);
+    const [holds, yes, no] = [condition, t, e].map((tensor) => viewOf(backend, tensor)) as [
       Uint8Array,
       Float32Array,
       Float32Array,
     ];
-    for (let i = 0; i < output.length; i++) output[i] = (holds[i] === 1 ? yes[i] : no[i]) as number;
+    backend.runtime.host(() => {
+      for (let i = 0; i < output.length; i++) output[i] = (holds[i] === 1 ? yes[i] : no[i]) as number;
+    });
     return y;
   },
 );

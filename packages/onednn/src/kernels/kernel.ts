@@ -28,11 +28,17 @@ export interface KernelCall<I = NamedTensorInfoMap, A = NamedAttrMap> {
 export interface Kernel {
   readonly name: string;
   run(call: KernelCall): TensorInfo | TensorInfo[] | null;
+  /** Whether what is left to `cpu` is left because that is quicker, so that nobody need be warned. */
+  readonly isFallbackQuick?: boolean;
 }
 
 /** Types a kernel's inputs and attributes where it is written; TensorFlow.js' registry is untyped. */
-export function kernel<I, A>(name: string, run: (call: KernelCall<I, A>) => TensorInfo | TensorInfo[] | null): Kernel {
-  return { name, run: run as unknown as Kernel['run'] };
+export function kernel<I, A>(
+  name: string,
+  run: (call: KernelCall<I, A>) => TensorInfo | TensorInfo[] | null,
+  options: Pick<Kernel, 'isFallbackQuick'> = {},
+): Kernel {
+  return { name, run: run as unknown as Kernel['run'], ...options };
 }
 
 /** A kernel with its fallback: what is registered. */
@@ -47,7 +53,7 @@ export function registerKernels(
   decorate: (complete: ReadonlyMap<string, CompleteKernel>) => ReadonlyMap<string, CompleteKernel> = (same) => same,
 ): void {
   const complete = new Map<string, CompleteKernel>();
-  for (const { name, run } of kernels) {
+  for (const { name, run, isFallbackQuick } of kernels) {
     const fallback = getKernel(name, 'cpu') as KernelConfig | undefined;
     complete.set(name, (call) => {
       const result = run(call);
@@ -56,7 +62,7 @@ export function registerKernels(
         const shapes = Object.entries(call.inputs).map(([key, t]) => `${key} ${t?.dtype}[${t?.shape}]`);
         throw new Error(`Kernel '${name}' of backend 'onednn' does not take ${shapes.join(', ')}.`);
       }
-      warnIfLarge(name, call);
+      if (!isFallbackQuick) warnIfLarge(name, call);
       return fallback.kernelFunc(call as unknown as Parameters<KernelFunc>[0]);
     });
   }

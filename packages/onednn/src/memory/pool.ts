@@ -131,8 +131,15 @@ export class MemoryPool {
   }
 
   /** Memory is everybody's again; what was acquired since {@link enter} still belongs to the arena. */
-  leave(): void {
+  leave(): Arena {
+    const arena = this.#arena;
     this.#arena = this.#common;
+    return arena;
+  }
+
+  /** Goes back to where {@link leave} left. */
+  return(arena: Arena): void {
+    this.#arena = arena;
   }
 
   /** Forgets an arena: its free memory goes to the garbage collector, and so does what is released later. */

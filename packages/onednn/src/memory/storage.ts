@@ -21,6 +21,8 @@ export interface StorageHost {
   readonly recorder: Recorder | null;
   /** Runs a loop over memory that stays where it is, and tells the recorder. */
   host(run: () => void): void;
+  /** Runs what is no part of the step that is being recorded. */
+  outside(run: () => void): void;
 }
 
 /** Where the elements lie, and where they would lie in the tensor's own row-major order. Both describe the same tensor. */
@@ -150,7 +152,9 @@ export class TensorStorage {
     const pending = this.#pending;
     this.#pending = null;
     try {
-      pending.compute();
+      // What was put off before a recording began is not what the recording should repeat.
+      if (this.owner.recorder !== null && this.owner.recorder !== this.#recorder) this.owner.outside(pending.compute);
+      else pending.compute();
     } catch (error) {
       // Out of memory: whoever frees some may ask again.
       this.#pending = pending;

@@ -1,0 +1,293 @@
+/**
+ * `model.fit` with a recorded step: what `tf.function` is to Keras' train_step. The model's own train function computes loss,
+ * metrics and gradients in a program (program.ts); the optimizer applies the gradients after it, in every step, so learning
+ * rates, slots and distributed optimizers are untouched.
+ *
+ * Keras traces any model and offers `run_eagerly` against surprises. TensorFlow.js promises that a user's code runs in every
+ * step, so here a model is traced only if all of it is TensorFlow.js' own (built-in.ts), or if {@link setRunEagerly} says so.
+ */
+import {
+  backend as currentBackend,
+  dispose,
+  engine,
+  Optimizer,
+  type Scalar,
+  scalar,
+  type Tensor,
+  type TensorInfo,
+  tensor,
+  tidy,
+  type Variable,
+} from '@tensorflow/tfjs-core';
+import { LayersModel } from '@tensorflow/tfjs-layers';
+import type { OneDnnBackend } from './backend.js';
+import { ownCodeOf, rememberBuiltIns, type TrainableModel } from './built-in.js';
+import type { StepProgram } from './program.js';
+
+type Data = (Tensor | null | undefined)[];
+type TrainFunction = (data: Data) => Tensor[];
+type Values = Float32Array | Int32Array | Uint8Array;
+
+/** Members of LayersModel that are used here; most are protected there. */
+interface Model extends TrainableModel {
+  optimizer_: Pick<Optimizer, 'minimize' | 'computeGradients' | 'applyGradients'>;
+  readonly lossFunctions: unknown;
+  readonly collectedTrainableWeights: readonly { read(): Tensor }[];
+  makeTrainFunction(): TrainFunction;
+  dispose(): unknown;
+}
+
+/**
+ * A property of a function that computes gradients in an optimizer's place: it may be left out while a step is replayed,
+ * because whatever it does besides, it has done by then. Distributed optimizers, which mirror the weights before the first
+ * step, say so.
+ */
+const TRACEABLE = Symbol.for('lockstep.traceable');
+
+/** Steps with a batch of one shape, one after another, before it is worth a recording: not for the rest of an epoch. */
+const IN_A_ROW = 2;
+/** Models that have a recording at a time; each holds the memory of a step. */
+const MAX_MODELS = 4;
+
+const eagerly = new WeakMap<object, boolean>();
+const programs = new Map<Model, FitProgram>();
+
+/**
+ * Keras' `run_eagerly`. true: every step of `model.fit`, `fitDataset` and `trainOnBatch` is run by TensorFlow.js. false: steps
+ * may be recorded although the model has layers, losses or metrics of the user's own, whose code then runs while a step is
+ * traced and not afterwards. Without it, models are recorded that consist of TensorFlow.js' own classes and functions only.
+ */
+export function setRunEagerly(model: LayersModel, isEager: boolean): void {
+  for (const traced of withInner(model)) {
+    eagerly.set(traced, isEager);
+    forget(traced as unknown as Model);
+  }
+}
+
+/** A Sequential trains the functional model that it has inside, which is made when it is built. */
+function withInner(model: LayersModel): object[] {
+  const { model: inner } = model as unknown as { model?: object };
+  return inner instanceof LayersModel ? [model, inner] : [model];
+}
+
+/** Gives LayersModel its recorded step, once per thread. */
+export function patchTraining(): void {
+  rememberBuiltIns();
+  const prototype = LayersModel.prototype as unknown as Model & { [PATCHED]?: boolean };
+  if (prototype[PATCHED]) return;
+  Object.defineProperty(prototype, PATCHED, { value: true });
+  const { makeTrainFunction, dispose: disposeModel } = prototype;
+  prototype.makeTrainFunction = function (this: Model) {
+    const plain = makeTrainFunction.call(this);
+    programs.get(this)?.refresh();
+    return (data) => programFor(this)?.run(plain, data) ?? plain(data);
+  };
+  prototype.dispose = function (this: Model) {
+    forget(this);
+    return disposeModel.call(this);
+  };
+}
+
+const PATCHED = Symbol.for('lockstep.onednn.training');
+
+function forget(model: Model): void {
+  programs.get(model)?.dispose();
+  programs.delete(model);
+}
+
+/** The model's program, made if its step can be one. */
+function programFor(model: Model): FitProgram | null {
+  const backend = currentBackend() as OneDnnBackend;
+  let program = programs.get(model);
+  if (program && !program.fits(backend)) {
+    forget(model);
+    program = undefined;
+  }
+  if (!program) {
+    if (!backend.runtime?.recording) return null;
+    program = new FitProgram(model, backend);
+    const [oldest] = programs.keys();
+    if (programs.size >= MAX_MODELS && oldest) forget(oldest);
+    programs.set(model, program);
+  }
+  return program;
+}
+
+/** Data that stays while tensors of it come and go, so that `tf.memory()` counts none in between. */
+interface Input {
+  readonly values: Values;
+  readonly info: TensorInfo;
+}
+
+/** A batch of one shape. */
+interface Traced {
+  readonly key: string;
+  /** As the train function takes them: null where there are no sample weights. */
+  readonly inputs: readonly (Input | null)[];
+  /** By the variable's name, in row-major order. */
+  readonly gradients: Map<string, Float32Array>;
+  readonly program: StepProgram;
+}
+
+class FitProgram {
+  readonly #lossFunctions: unknown;
+  readonly #weights: unknown;
+  /** Why the model's steps stay with TensorFlow.js; null if they need not. */
+  readonly #refusal: string | null;
+  #configuration: string | null = null;
+  #traced: Traced | null = null;
+  #lastKey = '';
+  #inARow = 0;
+  #results: number[] = [];
+
+  constructor(
+    private readonly model: Model,
+    private readonly backend: OneDnnBackend,
+  ) {
+    this.#lossFunctions = model.lossFunctions;
+    this.#weights = model.collectedTrainableWeights;
+    const isEager = eagerly.get(model);
+    this.#refusal = isEager ? 'it runs eagerly' : isEager === undefined ? ownCodeOf(model) : null;
+    if (this.#refusal !== null) backend.runtime.onProgram(`model '${model.name}' is not recorded: ${this.#refusal}`);
+    this.refresh();
+  }
+
+  /** False after `compile`, and in another backend: then there must be another program. */
+  fits(backend: unknown): boolean {
+    const { lossFunctions, collectedTrainableWeights } = this.model;
+    return (
+      backend === this.backend && lossFunctions === this.#lossFunctions && collectedTrainableWeights === this.#weights
+    );
+  }
+
+  /** A training begins: what was changed in the layers since the last one is seen now. */
+  refresh(): void {
+    if (this.#refusal !== null) return;
+    const configuration = JSON.stringify(this.model.layers.map((layer) => layer.getConfig()));
+    if (this.#configuration !== null && configuration !== this.#configuration) this.#forget();
+    this.#configuration = configuration;
+  }
+
+  /** @returns loss and metrics, scalars that the caller disposes. */
+  run(plain: TrainFunction, data: Data): Tensor[] {
+    if (this.#refusal !== null || !this.#isTraceable()) return plain(data);
+    const traced = this.#traceFor(data);
+    if (traced === null || traced.program.state === 'not recordable') {
+      let results: Tensor[] = [];
+      this.backend.runtime.runStep(() => {
+        results = plain(data);
+      });
+      return results;
+    }
+    for (const [i, input] of traced.inputs.entries()) {
+      if (input) this.backend.readInto((data[i] as Tensor).dataId, input.values as Float32Array);
+    }
+    traced.program.run(() => this.#compute(plain, traced));
+    this.#apply(traced);
+    return this.#results.map((value) => scalar(value));
+  }
+
+  dispose(): void {
+    this.#forget();
+  }
+
+  /** Whether the optimizer is one whose gradients are the loss's and nothing else. */
+  #isTraceable(): boolean {
+    const { optimizer_: optimizer } = this.model;
+    const { prototype } = Optimizer;
+    const compute = optimizer.computeGradients as object & { [TRACEABLE]?: boolean };
+    return (
+      optimizer.minimize === prototype.minimize &&
+      (compute === prototype.computeGradients || compute[TRACEABLE] === true)
+    );
+  }
+
+  #traceFor(data: Data): Traced | null {
+    if (data.some((entry) => entry?.dtype === 'string' || entry?.dtype === 'complex64')) return null;
+    const key = data.map((entry) => (entry == null ? 'none' : `${entry.dtype} ${entry.shape}`)).join('; ');
+    this.#inARow = key === this.#lastKey ? this.#inARow + 1 : 1;
+    this.#lastKey = key;
+    if (this.#traced?.key === key) return this.#traced;
+    if (this.#inARow < IN_A_ROW) return null;
+    this.#forget();
+    this.#traced = {
+      key,
+      inputs: data.map((like) => (like == null ? null : this.#makeInput(like))),
+      gradients: new Map(),
+      program: this.backend.program(),
+    };
+    return this.#traced;
+  }
+
+  #makeInput({ size, shape, dtype }: Tensor): Input {
+    const Kind = dtype === 'float32' ? Float32Array : dtype === 'int32' ? Int32Array : Uint8Array;
+    const values = new Kind(size);
+    const made = tensor(values, shape, dtype);
+    const { dataId } = made;
+    this.backend.incRef(dataId);
+    made.dispose();
+    return { values, info: { dataId, shape, dtype } };
+  }
+
+  /** The step but for the update: leaves loss and metrics in `#results`, and gradients in `traced`. */
+  #compute(plain: TrainFunction, { inputs, gradients }: Traced): void {
+    const { model, backend } = this;
+    const { optimizer_: optimizer } = model;
+    const minimize = (f: () => Scalar, _returnCost: boolean, variables: Variable[]): Scalar => {
+      const { value, grads } = optimizer.computeGradients(f, variables);
+      for (const [name, gradient] of Object.entries(grads)) {
+        if (gradient == null) continue;
+        // The same array every time: a recording has its address.
+        const values = gradients.get(name) ?? new Float32Array(gradient.size);
+        gradients.set(name, values);
+        backend.readInto(gradient.dataId, values);
+      }
+      dispose(grads);
+      return value;
+    };
+    tidy(() => {
+      const batch = inputs.map((input) => {
+        if (!input) return null;
+        const { dataId, shape, dtype } = input.info;
+        backend.incRef(dataId);
+        return engine().makeTensorFromDataId(dataId, shape, dtype, backend);
+      });
+      model.optimizer_ = { minimize } as unknown as Optimizer;
+      try {
+        const results = plain(batch);
+        backend.observe(results, (...values: Float32Array[]) => {
+          this.#results = values.map(([value]) => value as number);
+        });
+        // Metrics are kept, for somebody who gets numbers instead.
+        dispose(results);
+      } finally {
+        model.optimizer_ = optimizer;
+      }
+    });
+  }
+
+  /** What Optimizer.minimize does with the gradients. */
+  #apply({ gradients }: Traced): void {
+    const { optimizer_: optimizer, collectedTrainableWeights } = this.model;
+    tidy(() => {
+      const named = collectedTrainableWeights.map((weight) => {
+        const { name, shape } = weight.read() as Variable;
+        const values = gradients.get(name);
+        return { name, tensor: values ? tensor(values, shape) : null };
+      });
+      optimizer.applyGradients(named as { name: string; tensor: Tensor }[]);
+    });
+  }
+
+  #forget(): void {
+    if (!this.#traced) return;
+    this.#traced.program.dispose();
+    for (const input of this.#traced.inputs) {
+      if (!input) continue;
+      const { dataId } = input.info;
+      if (this.backend.disposeData(dataId)) engine().removeDataId(dataId, this.backend);
+    }
+    this.#traced = null;
+    this.#inARow = 0;
+  }
+}
