@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { OneDnnBackend } from './backend.js';
+import { recordable } from './kernels/fallback.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
 import { run, sample, toTensor } from './testing.js';
 
@@ -262,10 +263,45 @@ describe('a step that cannot be replayed', () => {
     );
   });
 
-  it('uses a kernel of TensorFlow.js', () => {
+  it('uses a kernel of TensorFlow.js whose result has a size that the data decide, or no numbers', () => {
+    for (const step of [
+      () => tf.unique(tf.reshape(tf.round(weights), [64])),
+      () => tf.real(tf.mul(tf.complex(tf.mul(weights, 2), weights), tf.scalar(2))),
+    ]) {
+      assert.match(
+        refusalOf(() => void step()),
+        /for a kernel of TensorFlow\.js/,
+      );
+    }
+  });
+
+  it('uses a kernel of TensorFlow.js that gives something else every time', () => {
+    const random: tf.KernelFunc = ({ inputs: { x }, backend: any }) => {
+      const { shape, dtype, dataId } = x as tf.TensorInfo;
+      const values = ((any as OneDnnBackend).data.get(dataId) as { values: Float32Array }).values;
+      return {
+        dataId: (any as OneDnnBackend).write(
+          values.map(() => Math.random()),
+          shape,
+          dtype,
+        ),
+        shape,
+        dtype,
+      };
+    };
+    tf.registerKernel({ kernelName: 'Random', backendName: BACKEND_NAME, kernelFunc: recordable('Random', random) });
     assert.match(
-      refusalOf(() => void tf.cumsum(tf.mul(weights, weights))),
-      /for a kernel of TensorFlow\.js/,
+      refusalOf(() => void run('Random', { x: weights })),
+      /a second run computed something else/,
+    );
+    tf.unregisterKernel('Random', BACKEND_NAME);
+  });
+
+  it('uses a kernel of TensorFlow.js with an attribute that changes', () => {
+    let count = 0;
+    assert.match(
+      refusalOf(() => void tf.multinomial(weights as tf.Tensor2D, 3, ++count)),
+      /did not compute the same/,
     );
   });
 

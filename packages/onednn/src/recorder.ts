@@ -32,8 +32,8 @@ export class Recorder {
     if (this.keeps) this.#operations.push(primitive.bind(addresses));
   }
 
-  /** A loop over memory that stays where it is. It has run. `constants` are the numbers that it was made with. */
-  host(run: () => void, constants: readonly number[]): void {
+  /** A loop over memory that stays where it is. It has run. `constants` are what it was made with. */
+  host(run: () => void, constants: readonly (number | string)[]): void {
     this.#trace.push(constants.join());
     if (this.keeps) this.#operations.push(run);
   }
@@ -50,8 +50,34 @@ export class Recorder {
   /** Whether a decision came out otherwise in a replay: the next step must be recorded anew. */
   hasChangedItsMind = false;
 
+  /** While a kernel of TensorFlow.js runs: whether it has read anything. */
+  #foreign: { hasRead: boolean } | null = null;
+
+  /** Whether a kernel of TensorFlow.js runs, which reads and makes values as it likes. */
+  get isForeign(): boolean {
+    return this.#foreign !== null;
+  }
+
+  /** Runs a kernel of TensorFlow.js that the caller records as a whole. `hasRead` says whether the result depends on data. */
+  foreign<T>(run: () => T): { readonly result: T; readonly hasRead: boolean } {
+    const foreign = { hasRead: false };
+    this.#foreign = foreign;
+    try {
+      return { result: run(), ...foreign };
+    } finally {
+      this.#foreign = null;
+    }
+  }
+
+  /** Values were handed to code that knows nothing of recordings. */
+  read(): void {
+    if (this.#foreign) this.#foreign.hasRead = true;
+    else this.refuse('values were read for a kernel of TensorFlow.js');
+  }
+
   /** Values that the host made, which a replay finds where they are. */
   constant(values: unknown): void {
+    if (this.#foreign) return;
     if (ArrayBuffer.isView(values) || Array.isArray(values)) this.#constants.push(values as ArrayLike<number>);
   }
 

@@ -4,7 +4,7 @@
 import '@tensorflow/tfjs-backend-cpu';
 // In Node, TensorFlow.js' gradients are registered by the layers package alone (core's own list is not loadable there).
 import '@tensorflow/tfjs-layers';
-import { copyRegisteredKernels, findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
+import { findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { patchTraining } from './fit-program.js';
 import { registerGradients } from './gradients.js';
@@ -15,7 +15,7 @@ import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
 import { flatKernels } from './kernels/flat.js';
 import { fuse } from './kernels/fusion.js';
-import { BACKEND_NAME, type Kernel, observeFallbacks, registerKernels } from './kernels/kernel.js';
+import { BACKEND_NAME, type Kernel, observeFallbacks, registerFallbacks, registerKernels } from './kernels/kernel.js';
 import { l2PenaltyKernels } from './kernels/l2-penalty.js';
 import { layerNormKernels } from './kernels/layer-norm.js';
 import { matmulKernels } from './kernels/matmul.js';
@@ -52,14 +52,14 @@ export const kernelNames: readonly string[] = kernels.map(({ name }) => name);
 /** Registers the backend and its kernels, once per thread. Nothing is loaded before the backend is used. */
 export function register(): void {
   if (findBackendFactory(BACKEND_NAME)) return;
-  copyRegisteredKernels('cpu', BACKEND_NAME);
+  const ours = new Set(kernelNames);
+  registerFallbacks(ours);
   registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
   patchTraining();
   patchOptimizers();
   patchRecurrentLayers();
-  const ours = new Set(kernelNames);
   registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
 }
 

@@ -141,9 +141,9 @@ export class Runtime implements StorageHost {
 
   /**
    * Runs a loop over memory that stays where it is; a replay runs it again.
-   * @param constants numbers that the loop was made with: a step that makes it with others cannot be replayed.
+   * @param constants what the loop was made with: a step that makes it with others cannot be replayed.
    */
-  host(run: () => void, ...constants: number[]): void {
+  host(run: () => void, ...constants: (number | string)[]): void {
     run();
     this.recorder?.host(run, constants);
   }

@@ -188,9 +188,10 @@ function join(backend: OneDnnBackend, tensors: readonly TensorInfo[], shape: num
     for (const tensor of tensors) {
       const [examples, size] = blocksOfExamples(tensor.shape);
       const source = backend.storage(tensor).native(examples * size);
-      for (let n = 0; n < examples; n++) {
-        target.set(source.subarray(n * size, (n + 1) * size), n * rows[1] + start);
-      }
+      const to = start;
+      runtime.host(() => {
+        for (let n = 0; n < examples; n++) target.set(source.subarray(n * size, (n + 1) * size), n * rows[1] + to);
+      });
       start += size;
     }
     return y;
@@ -259,9 +260,12 @@ function splitBlocks(backend: OneDnnBackend, x: TensorInfo, shapes: readonly num
     const y = backend.allocate(shape, 'float32', layout);
     const size = blocksOfExamples(shape)[1];
     const target = backend.unresolved(y).native(examples * size);
-    for (let n = 0; n < examples; n++) {
-      target.set(source.subarray(n * whole + start, n * whole + start + size), n * size);
-    }
+    const from = start;
+    runtime.host(() => {
+      for (let n = 0; n < examples; n++) {
+        target.set(source.subarray(n * whole + from, n * whole + from + size), n * size);
+      }
+    });
     start += size;
     return y;
   });

@@ -257,11 +257,9 @@ const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }, o
     if (!isNumeric(t) || t.dtype !== e.dtype || !fits || util.sizeFromShape(t.shape) === 0) return null;
     const y = backend.allocate(t.shape, t.dtype);
     const output = viewOf(backend, y);
-    const [holds, yes, no] = [condition, t, e].map((tensor) => viewOf(backend, tensor)) as [
-      Uint8Array,
-      Float32Array,
-      Float32Array,
-    ];
+    const holds = viewOf(backend, condition);
+    const yes = viewOf(backend, t);
+    const no = viewOf(backend, e);
     backend.runtime.host(() => {
       for (let i = 0; i < output.length; i++) output[i] = (holds[i] === 1 ? yes[i] : no[i]) as number;
     });

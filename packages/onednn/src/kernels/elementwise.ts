@@ -49,19 +49,9 @@ export function isNumeric({ dtype }: TensorInfo): boolean {
   return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
 }
 
-/** The same for a loop that runs in {@link Runtime.host}, which may run again. */
+/** Plain values of a tensor, for a loop that runs in {@link Runtime.host}, where it may run again. */
 export function viewOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValues {
   return backend.storage(tensor).view() as TypedValues;
-}
-
-/** Plain values of a tensor, for reading until the kernel returns. */
-export function valuesOf(backend: OneDnnBackend, tensor: TensorInfo): Values {
-  return backend.storage(tensor).peek() as Values;
-}
-
-/** The memory of a tensor that a kernel has just allocated. */
-export function outputOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValues {
-  return backend.unresolved(tensor).peek() as TypedValues;
 }
 
 /**

@@ -10,7 +10,7 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { outputOf, valuesOf } from './elementwise.js';
+import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { apply, type CellAttrs, hardSigmoid, matrix, product, SIGMOID, slope, TANH } from './recurrent.js';
 
@@ -23,7 +23,7 @@ function withTemporary(
   use: (address: number, values: Float32Array) => void,
 ): void {
   const temporary = backend.allocate(shape);
-  use(backend.storage(temporary).address, outputOf(backend, temporary) as Float32Array);
+  use(backend.storage(temporary).address, viewOf(backend, temporary) as Float32Array);
   backend.disposeData(temporary.dataId as object);
 }
 
@@ -39,11 +39,11 @@ const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, CellAt
     const isHard = recurrentActivation === 'hardSigmoid';
     const next = backend.allocate([n, units]);
     const gates = backend.allocate([isHard ? 5 : 3, n, units]);
-    const input = valuesOf(backend, x) as Float32Array;
-    const old = valuesOf(backend, h) as Float32Array;
+    const input = viewOf(backend, x) as Float32Array;
+    const old = viewOf(backend, h) as Float32Array;
     const recurrent = backend.storage(weights);
     recurrent.makePlain();
-    const g = outputOf(backend, gates) as Float32Array;
+    const g = viewOf(backend, gates) as Float32Array;
     const { address } = backend.storage(gates);
 
     withTemporary(backend, [n, 2 * units], (at, inner) => {
@@ -53,41 +53,51 @@ const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, CellAt
         recurrent.address,
         at,
       );
-      for (let row = 0; row < n; row++) {
-        for (let unit = 0; unit < units; unit++) {
-          const k = row * units + unit;
-          const update = Math.fround((input[row * wide + unit] as number) + (inner[2 * row * units + unit] as number));
-          const reset = Math.fround(
-            (input[row * wide + units + unit] as number) + (inner[(2 * row + 1) * units + unit] as number),
-          );
-          g[k] = isHard ? hardSigmoid(update) : update;
-          g[size + k] = isHard ? hardSigmoid(reset) : reset;
-          if (isHard) {
-            g[3 * size + k] = update;
-            g[4 * size + k] = reset;
+      runtime.host(() => {
+        for (let row = 0; row < n; row++) {
+          for (let unit = 0; unit < units; unit++) {
+            const k = row * units + unit;
+            const update = Math.fround(
+              (input[row * wide + unit] as number) + (inner[2 * row * units + unit] as number),
+            );
+            const reset = Math.fround(
+              (input[row * wide + units + unit] as number) + (inner[(2 * row + 1) * units + unit] as number),
+            );
+            g[k] = isHard ? hardSigmoid(update) : update;
+            g[size + k] = isHard ? hardSigmoid(reset) : reset;
+            if (isHard) {
+              g[3 * size + k] = update;
+              g[4 * size + k] = reset;
+            }
           }
         }
-      }
+      }, Number(isHard));
     });
     if (!isHard) apply(runtime, SIGMOID, g.subarray(0, 2 * size), address);
 
     withTemporary(backend, [n, units], (at, resetOld) => {
-      for (let k = 0; k < size; k++) resetOld[k] = (g[size + k] as number) * (old[k] as number);
+      runtime.host(() => {
+        for (let k = 0; k < size; k++) resetOld[k] = (g[size + k] as number) * (old[k] as number);
+      });
       const [left, right] = [matrix(runtime, [n, units]), matrix(runtime, [units, units], wide)];
       product(runtime, left, right, left).run(at, recurrent.address + BYTES * 2 * units, address + BYTES * 2 * size);
     });
     const candidate = g.subarray(2 * size, 3 * size);
-    for (let row = 0; row < n; row++) {
-      for (let unit = 0; unit < units; unit++) {
-        (candidate[row * units + unit] as number) += input[row * wide + 2 * units + unit] as number;
+    runtime.host(() => {
+      for (let row = 0; row < n; row++) {
+        for (let unit = 0; unit < units; unit++) {
+          (candidate[row * units + unit] as number) += input[row * wide + 2 * units + unit] as number;
+        }
       }
-    }
+    });
     apply(runtime, TANH, candidate, address + BYTES * 2 * size);
-    const output = outputOf(backend, next);
-    for (let k = 0; k < size; k++) {
-      const z = g[k] as number;
-      output[k] = z * (old[k] as number) + (1 - z) * (candidate[k] as number);
-    }
+    const output = viewOf(backend, next);
+    runtime.host(() => {
+      for (let k = 0; k < size; k++) {
+        const z = g[k] as number;
+        output[k] = z * (old[k] as number) + (1 - z) * (candidate[k] as number);
+      }
+    });
     return [next, gates];
   },
 );
@@ -105,12 +115,12 @@ const cellGrad = kernel<{ dh: TensorInfo; h: TensorInfo; kernel: TensorInfo; gat
     const dx = backend.allocate([n, wide]);
     const dOld = backend.allocate([n, units]);
     const dWeights = backend.allocate([units, wide]);
-    const read = (tensor: TensorInfo) => valuesOf(backend, tensor) as Float32Array;
+    const read = (tensor: TensorInfo) => viewOf(backend, tensor) as Float32Array;
     const [up, old, g] = [read(dh), read(h), read(gates)];
     const recurrent = backend.storage(weights);
     recurrent.makePlain();
-    const gx = outputOf(backend, dx) as Float32Array;
-    const go = outputOf(backend, dOld) as Float32Array;
+    const gx = viewOf(backend, dx) as Float32Array;
+    const go = viewOf(backend, dOld) as Float32Array;
     const [atX, atOld, atWeights, atH] = [dx, dOld, dWeights, h].map((tensor) => backend.storage(tensor).address) as [
       number,
       number,
@@ -123,34 +133,38 @@ const cellGrad = kernel<{ dh: TensorInfo; h: TensorInfo; kernel: TensorInfo; gat
     const [dxGates, dxCandidate] = [matrix(runtime, [n, 2 * units], wide), matrix(runtime, [n, units], wide)];
 
     withTemporary(backend, [n, units], (atReset, resetOld) => {
-      for (let row = 0; row < n; row++) {
-        for (let unit = 0; unit < units; unit++) {
-          const k = row * units + unit;
-          const z = g[k] as number;
-          const candidate = g[2 * size + k] as number;
-          const dy = up[k] as number;
-          const before = isHard ? (g[3 * size + k] as number) : 0;
-          gx[row * wide + unit] = dy * ((old[k] as number) - candidate) * slope(isHard, before, z);
-          gx[row * wide + 2 * units + unit] = dy * (1 - z) * (1 - candidate * candidate);
-          go[k] = dy * z;
-          resetOld[k] = (g[size + k] as number) * (old[k] as number);
+      runtime.host(() => {
+        for (let row = 0; row < n; row++) {
+          for (let unit = 0; unit < units; unit++) {
+            const k = row * units + unit;
+            const z = g[k] as number;
+            const candidate = g[2 * size + k] as number;
+            const dy = up[k] as number;
+            const before = isHard ? (g[3 * size + k] as number) : 0;
+            gx[row * wide + unit] = dy * ((old[k] as number) - candidate) * slope(isHard, before, z);
+            gx[row * wide + 2 * units + unit] = dy * (1 - z) * (1 - candidate * candidate);
+            go[k] = dy * z;
+            resetOld[k] = (g[size + k] as number) * (old[k] as number);
+          }
         }
-      }
+      }, Number(isHard));
       const weightsCandidate = matrix(runtime, [units, units], wide);
       product(runtime, turned, dxCandidate, weightsCandidate).run(atReset, atX + third, atWeights + third);
       // The same memory, now for the gradient of r∘h.
       const weightsTurned = matrix(runtime, [units, units], wide, true);
       product(runtime, dxCandidate, weightsTurned, narrow).run(atX + third, recurrent.address + third, atReset);
-      for (let row = 0; row < n; row++) {
-        for (let unit = 0; unit < units; unit++) {
-          const k = row * units + unit;
-          const r = g[size + k] as number;
-          const before = isHard ? (g[4 * size + k] as number) : 0;
-          const dy = resetOld[k] as number;
-          gx[row * wide + units + unit] = dy * (old[k] as number) * slope(isHard, before, r);
-          (go[k] as number) += dy * r;
+      runtime.host(() => {
+        for (let row = 0; row < n; row++) {
+          for (let unit = 0; unit < units; unit++) {
+            const k = row * units + unit;
+            const r = g[size + k] as number;
+            const before = isHard ? (g[4 * size + k] as number) : 0;
+            const dy = resetOld[k] as number;
+            gx[row * wide + units + unit] = dy * (old[k] as number) * slope(isHard, before, r);
+            (go[k] as number) += dy * r;
+          }
         }
-      }
+      }, Number(isHard));
     });
     const gatesTurned = matrix(runtime, [units, 2 * units], wide, true);
     product(runtime, dxGates, gatesTurned, narrow, true).run(atX, recurrent.address, atOld);

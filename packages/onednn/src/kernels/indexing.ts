@@ -5,12 +5,22 @@
  * gradient of an embedding of ten thousand words takes ten thousand passes. Here it is one.
  */
 import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { isNumeric, outputOf, valuesOf, viewOf } from './elementwise.js';
+import { isNumeric, viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues } from './loops.js';
 
 /** Elements from which copying a slice by `set` is faster than a loop. */
 const BLOCK = 48;
+
+/** @throws Error in TensorFlow.js' words for the first index that is out of range. */
+function checkIndices(at: TypedValues, count: number, limit: number): void {
+  for (let i = 0; i < count; i++) {
+    const index = at[i] as number;
+    if (!(index >= 0 && index < limit)) {
+      throw new Error(`GatherV2: the index value ${index} is not in [0, ${limit - 1}]`);
+    }
+  }
+}
 
 const gather = kernel<{ x: TensorInfo; indices: TensorInfo }, { axis: number; batchDims?: number }>(
   'GatherV2',
@@ -18,29 +28,31 @@ const gather = kernel<{ x: TensorInfo; indices: TensorInfo }, { axis: number; ba
     const count = util.sizeFromShape(indices.shape);
     if (!isNumeric(x) || util.sizeFromShape(x.shape) === 0 || count === 0) return null;
     const [axis] = util.parseAxisParam(attrs.axis, x.shape) as [number];
-    const at = valuesOf(backend, indices);
     const limit = x.shape[axis] as number;
-    // `cpu` has the error message for an index out of range.
-    for (let i = 0; i < count; i++) if (!((at[i] as number) >= 0 && (at[i] as number) < limit)) return null;
     const { batchSize, outerSize, dimSize, sliceSize, outputShape } =
       backend_util.segment_util.collectGatherOpShapeInfo(x as never, indices as never, axis, attrs.batchDims ?? 0);
     const y = backend.allocate(outputShape, x.dtype);
-    const source = valuesOf(backend, x);
-    const target = outputOf(backend, y);
+    const at = viewOf(backend, indices);
+    const source = viewOf(backend, x);
+    const target = viewOf(backend, y);
     const perBatch = count / batchSize;
     const isBlock = sliceSize >= BLOCK && !Array.isArray(source);
-    let to = 0;
-    for (let batch = 0; batch < batchSize; batch++) {
-      for (let outer = 0; outer < outerSize; outer++) {
-        const base = (batch * outerSize + outer) * dimSize;
-        for (let i = 0; i < perBatch; i++) {
-          const from = (base + (at[batch * perBatch + i] as number)) * sliceSize;
-          if (isBlock) target.set((source as TypedValues).subarray(from, from + sliceSize), to);
-          else for (let k = 0; k < sliceSize; k++) target[to + k] = source[from + k] as number;
-          to += sliceSize;
+    const collect = () => {
+      checkIndices(at, count, limit);
+      let to = 0;
+      for (let batch = 0; batch < batchSize; batch++) {
+        for (let outer = 0; outer < outerSize; outer++) {
+          const base = (batch * outerSize + outer) * dimSize;
+          for (let i = 0; i < perBatch; i++) {
+            const from = (base + (at[batch * perBatch + i] as number)) * sliceSize;
+            if (isBlock) target.set(source.subarray(from, from + sliceSize), to);
+            else for (let k = 0; k < sliceSize; k++) target[to + k] = source[from + k] as number;
+            to += sliceSize;
+          }
         }
       }
-    }
+    };
+    backend.runtime.host(collect, axis, batchSize);
     return y;
   },
 );

@@ -15,6 +15,7 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
+import { recordable } from './fallback.js';
 
 export const BACKEND_NAME = 'onednn';
 
@@ -54,7 +55,8 @@ export function registerKernels(
 ): void {
   const complete = new Map<string, CompleteKernel>();
   for (const { name, run, isFallbackQuick } of kernels) {
-    const fallback = getKernel(name, 'cpu') as KernelConfig | undefined;
+    const config = getKernel(name, 'cpu') as KernelConfig | undefined;
+    const fallback = config && recordable(name, config.kernelFunc);
     complete.set(name, (call) => {
       const result = run(call);
       if (result !== null) return result;
@@ -63,7 +65,7 @@ export function registerKernels(
         throw new Error(`Kernel '${name}' of backend 'onednn' does not take ${shapes.join(', ')}.`);
       }
       if (!isFallbackQuick) warnIfLarge(name, call);
-      return fallback.kernelFunc(call as unknown as Parameters<KernelFunc>[0]);
+      return fallback(call as unknown as Parameters<KernelFunc>[0]);
     });
   }
   for (const [name, run] of decorate(complete)) {
@@ -77,6 +79,22 @@ export function registerKernels(
     }) as unknown as KernelFunc;
     if (getKernel(name, BACKEND_NAME)) unregisterKernel(name, BACKEND_NAME);
     registerKernel({ kernelName: name, backendName: BACKEND_NAME, kernelFunc });
+  }
+}
+
+/** Puts `cpu`'s kernels that are not `ours` into the backend. */
+export function registerFallbacks(ours: ReadonlySet<string>): void {
+  eachFallback(ours, recordable);
+}
+
+function eachFallback(
+  ours: ReadonlySet<string>,
+  wrap: (kernelName: string, kernelFunc: KernelFunc) => KernelFunc,
+): void {
+  for (const { kernelName, kernelFunc, ...hooks } of getKernelsForBackend('cpu')) {
+    if (ours.has(kernelName)) continue;
+    if (getKernel(kernelName, BACKEND_NAME)) unregisterKernel(kernelName, BACKEND_NAME);
+    registerKernel({ ...hooks, kernelName, backendName: BACKEND_NAME, kernelFunc: wrap(kernelName, kernelFunc) });
   }
 }
 
@@ -102,21 +120,16 @@ export function observeFallbacks(
   ours: ReadonlySet<string>,
   tell: (name: string, shapes: string, ms: number) => void,
 ): void {
-  for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu')) {
-    if (ours.has(kernelName)) continue;
-    unregisterKernel(kernelName, BACKEND_NAME);
-    registerKernel({
-      kernelName,
-      backendName: BACKEND_NAME,
-      kernelFunc: (call) => {
-        const start = performance.now();
-        const result = kernelFunc(call);
-        const shapes = Object.values(call.inputs).map((t) => `[${t?.shape}]`);
-        tell(kernelName, shapes.join(' '), performance.now() - start);
-        return result;
-      },
-    });
-  }
+  eachFallback(ours, (name, kernelFunc) => {
+    const timed: KernelFunc = (call) => {
+      const start = performance.now();
+      const result = kernelFunc(call);
+      const shapes = Object.values(call.inputs).map((t) => `[${t?.shape}]`);
+      tell(name, shapes.join(' '), performance.now() - start);
+      return result;
+    };
+    return recordable(name, timed);
+  });
 }
 
 /** True if every tensor is f32 and has elements: what oneDNN kernels take. */

@@ -6,7 +6,7 @@
  * sigmoids first, so that each kind of function runs over memory in one piece.
  */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { outputOf, valuesOf } from './elementwise.js';
+import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { apply, type CellAttrs, hardSigmoid, SIGMOID, slope, TANH } from './recurrent.js';
 
@@ -22,36 +22,42 @@ const cell = kernel<{ z: TensorInfo; c: TensorInfo }, CellAttrs>(
     const h = backend.allocate(c.shape);
     const tanhNext = backend.allocate(c.shape);
     const gates = backend.allocate([4, n, units]);
-    const input = valuesOf(backend, z) as Float32Array;
-    const old = valuesOf(backend, c) as Float32Array;
-    const g = outputOf(backend, gates) as Float32Array;
+    const input = viewOf(backend, z) as Float32Array;
+    const old = viewOf(backend, c) as Float32Array;
+    const g = viewOf(backend, gates) as Float32Array;
     const isHard = recurrentActivation === 'hardSigmoid';
-    for (let row = 0; row < n; row++) {
-      const to = row * units;
-      const from = 4 * to;
-      for (let k = 0; k < units; k++) {
-        const i = input[from + k] as number;
-        const f = input[from + units + k] as number;
-        const o = input[from + 3 * units + k] as number;
-        g[to + k] = isHard ? hardSigmoid(i) : i;
-        g[size + to + k] = isHard ? hardSigmoid(f) : f;
-        g[2 * size + to + k] = isHard ? hardSigmoid(o) : o;
-        g[3 * size + to + k] = input[from + 2 * units + k] as number;
+    runtime.host(() => {
+      for (let row = 0; row < n; row++) {
+        const to = row * units;
+        const from = 4 * to;
+        for (let k = 0; k < units; k++) {
+          const i = input[from + k] as number;
+          const f = input[from + units + k] as number;
+          const o = input[from + 3 * units + k] as number;
+          g[to + k] = isHard ? hardSigmoid(i) : i;
+          g[size + to + k] = isHard ? hardSigmoid(f) : f;
+          g[2 * size + to + k] = isHard ? hardSigmoid(o) : o;
+          g[3 * size + to + k] = input[from + 2 * units + k] as number;
+        }
       }
-    }
+    }, Number(isHard));
     const { address } = backend.storage(gates);
     if (!isHard) apply(runtime, SIGMOID, g.subarray(0, 3 * size), address);
     apply(runtime, TANH, g.subarray(3 * size), address + 12 * size);
-    const carry = outputOf(backend, next) as Float32Array;
-    const tanh = outputOf(backend, tanhNext) as Float32Array;
-    for (let k = 0; k < size; k++) {
-      const value = (g[size + k] as number) * (old[k] as number) + (g[k] as number) * (g[3 * size + k] as number);
-      carry[k] = value;
-      tanh[k] = value;
-    }
+    const carry = viewOf(backend, next) as Float32Array;
+    const tanh = viewOf(backend, tanhNext) as Float32Array;
+    runtime.host(() => {
+      for (let k = 0; k < size; k++) {
+        const value = (g[size + k] as number) * (old[k] as number) + (g[k] as number) * (g[3 * size + k] as number);
+        carry[k] = value;
+        tanh[k] = value;
+      }
+    });
     apply(runtime, TANH, tanh, backend.storage(tanhNext).address);
-    const output = outputOf(backend, h);
-    for (let k = 0; k < size; k++) output[k] = (g[2 * size + k] as number) * (tanh[k] as number);
+    const output = viewOf(backend, h);
+    runtime.host(() => {
+      for (let k = 0; k < size; k++) output[k] = (g[2 * size + k] as number) * (tanh[k] as number);
+    });
     return [h, next, gates, tanhNext];
   },
 );
@@ -65,31 +71,34 @@ const cellGrad = kernel<
   if (!isFloat(dh, dc, z, c, gates, tanh)) return null;
   const [n, units] = c.shape as [number, number];
   const size = util.sizeFromShape(c.shape);
+  const { runtime } = backend;
   const dz = backend.allocate(z.shape);
   const dOld = backend.allocate(c.shape);
-  const read = (tensor: TensorInfo) => valuesOf(backend, tensor) as Float32Array;
+  const read = (tensor: TensorInfo) => viewOf(backend, tensor) as Float32Array;
   const [gh, gc, x, old, g, t] = [read(dh), read(dc), read(z), read(c), read(gates), read(tanh)];
-  const gz = outputOf(backend, dz);
-  const go = outputOf(backend, dOld);
+  const gz = viewOf(backend, dz);
+  const go = viewOf(backend, dOld);
   const isHard = recurrentActivation === 'hardSigmoid';
-  for (let row = 0; row < n; row++) {
-    for (let unit = 0; unit < units; unit++) {
-      const k = row * units + unit;
-      const at = 4 * row * units + unit;
-      const i = g[k] as number;
-      const f = g[size + k] as number;
-      const o = g[2 * size + k] as number;
-      const candidate = g[3 * size + k] as number;
-      const th = t[k] as number;
-      const up = gh[k] as number;
-      const carry = (gc[k] as number) + up * o * (1 - th * th);
-      gz[at] = carry * candidate * slope(isHard, x[at] as number, i);
-      gz[at + units] = carry * (old[k] as number) * slope(isHard, x[at + units] as number, f);
-      gz[at + 2 * units] = carry * i * (1 - candidate * candidate);
-      gz[at + 3 * units] = up * th * slope(isHard, x[at + 3 * units] as number, o);
-      go[k] = carry * f;
+  runtime.host(() => {
+    for (let row = 0; row < n; row++) {
+      for (let unit = 0; unit < units; unit++) {
+        const k = row * units + unit;
+        const at = 4 * row * units + unit;
+        const i = g[k] as number;
+        const f = g[size + k] as number;
+        const o = g[2 * size + k] as number;
+        const candidate = g[3 * size + k] as number;
+        const th = t[k] as number;
+        const up = gh[k] as number;
+        const carry = (gc[k] as number) + up * o * (1 - th * th);
+        gz[at] = carry * candidate * slope(isHard, x[at] as number, i);
+        gz[at + units] = carry * (old[k] as number) * slope(isHard, x[at + units] as number, f);
+        gz[at + 2 * units] = carry * i * (1 - candidate * candidate);
+        gz[at + 3 * units] = up * th * slope(isHard, x[at + 3 * units] as number, o);
+        go[k] = carry * f;
+      }
     }
-  }
+  }, Number(isHard));
   return [dz, dOld];
 });
 

@@ -69,9 +69,10 @@ function withScalars<const V extends readonly number[], T>(
 ): T {
   const buffer = runtime.pool.acquire(64 * values.length);
   const view = new Float32Array(buffer.memory, buffer.byteOffset, 16 * values.length);
-  values.forEach((value, i) => {
-    view[16 * i] = value;
-  });
+  const write = () => {
+    for (let i = 0; i < values.length; i++) view[16 * i] = values[i] as number;
+  };
+  runtime.host(write, ...values);
   try {
     return use(...(values.map((_, i) => buffer.address + 64 * i) as unknown as { [K in keyof V]: number }));
   } finally {
@@ -108,13 +109,13 @@ function stepKernel<S extends Slots, A>(
       const addresses = Object.fromEntries(slots.map((slot) => [slot, backend.storage(inputs[slot]).address]));
       if (primitives(addresses as Record<S, number>, attrs, backend.runtime, size)) return [];
     }
-    loop(values as Record<S, Float32Array>, attrs);
+    backend.runtime.host(() => loop(values as Record<S, Float32Array>, attrs), JSON.stringify(attrs));
     return [];
   });
 }
 
 function plain(backend: OneDnnBackend, tensor: TensorInfo): Float32Array {
-  return backend.storage(tensor).peek() as Float32Array;
+  return backend.storage(tensor).view() as Float32Array;
 }
 
 /** w ← w + c·g, c = −rate. */

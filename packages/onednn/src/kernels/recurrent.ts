@@ -36,7 +36,7 @@ export function apply(
   const isExact = layout !== null && eltwiseTrust(runtime, alg, NONE, operation, NONE) === 'exact';
   const primitive = isExact ? eltwisePrimitive(runtime, alg, 0, 0, layout, 'recurrent_gates') : null;
   if (primitive) primitive.run(address, address);
-  else loops.get(alg)?.(values, values, 0, 0);
+  else runtime.host(() => loops.get(alg)?.(values, values, 0, 0), alg);
 }
 
 export function hardSigmoid(x: number): number {

@@ -283,7 +283,10 @@ function sumBlocked(
   const sums = new Float32Array(examples * channels);
   const view = { outer: examples * blocks, reduced: space, inner: block };
   if (space > 1 && !sumNative(runtime, storage.address, view, 1, sums)) return null;
-  if (space === 1) sums.set(storage.native(size));
+  if (space === 1) {
+    const values = storage.native(size);
+    runtime.host(() => sums.set(values));
+  }
   const y = backend.allocate(outShape);
   const output = viewOf(backend, y);
   const target = new Float64Array(output.length);

@@ -5,7 +5,7 @@
  * came from; `cpu`'s of nearest neighbours searches a window of dy for every pixel.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { outputOf, valuesOf } from './elementwise.js';
+import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 
 interface ResizeAttrs {
@@ -79,32 +79,35 @@ const bilinear = kernel<{ images: TensorInfo }, ResizeAttrs>(
     const rows = lerpOf(inHeight, height, attrs);
     const columns = lerpOf(inWidth, width, attrs);
     const y = backend.allocate([batch, height, width, channels]);
-    const x = valuesOf(backend, images) as Float32Array;
-    const target = outputOf(backend, y) as Float32Array;
-    let to = 0;
-    for (let b = 0; b < batch; b++) {
-      for (let r = 0; r < height; r++) {
-        const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
-        const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
-        const down = rows.fraction[r] as number;
-        for (let c = 0; c < width; c++) {
-          const left = columns.low[c] as number;
-          const right = columns.high[c] as number;
-          const across = columns.fraction[c] as number;
-          const topLeft = (top + left) * channels;
-          const topRight = (top + right) * channels;
-          const bottomLeft = (bottom + left) * channels;
-          const bottomRight = (bottom + right) * channels;
-          for (let d = 0; d < channels; d++) {
-            const a = x[topLeft + d] as number;
-            const e = x[bottomLeft + d] as number;
-            const upper = a + ((x[topRight + d] as number) - a) * across;
-            const lower = e + ((x[bottomRight + d] as number) - e) * across;
-            target[to++] = upper + (lower - upper) * down;
+    const x = viewOf(backend, images) as Float32Array;
+    const target = viewOf(backend, y) as Float32Array;
+    const fill = () => {
+      let to = 0;
+      for (let b = 0; b < batch; b++) {
+        for (let r = 0; r < height; r++) {
+          const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
+          const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
+          const down = rows.fraction[r] as number;
+          for (let c = 0; c < width; c++) {
+            const left = columns.low[c] as number;
+            const right = columns.high[c] as number;
+            const across = columns.fraction[c] as number;
+            const topLeft = (top + left) * channels;
+            const topRight = (top + right) * channels;
+            const bottomLeft = (bottom + left) * channels;
+            const bottomRight = (bottom + right) * channels;
+            for (let d = 0; d < channels; d++) {
+              const a = x[topLeft + d] as number;
+              const e = x[bottomLeft + d] as number;
+              const upper = a + ((x[topRight + d] as number) - a) * across;
+              const lower = e + ((x[bottomRight + d] as number) - e) * across;
+              target[to++] = upper + (lower - upper) * down;
+            }
           }
         }
       }
-    }
+    };
+    backend.runtime.host(fill, Number(attrs.alignCorners), Number(attrs.halfPixelCenters));
     return y;
   },
 );
@@ -119,36 +122,40 @@ const bilinearGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorne
     const rows = lerpOf(inHeight, height, { alignCorners, halfPixelCenters: false });
     const columns = lerpOf(inWidth, width, { alignCorners, halfPixelCenters: false });
     const dx = backend.allocate(images.shape);
-    const gradient = valuesOf(backend, dy) as Float32Array;
-    const target = outputOf(backend, dx).fill(0);
-    let from = 0;
-    for (let b = 0; b < batch; b++) {
-      for (let r = 0; r < height; r++) {
-        const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
-        const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
-        const down = rows.fraction[r] as number;
-        for (let c = 0; c < width; c++) {
-          const left = columns.low[c] as number;
-          const right = columns.high[c] as number;
-          const across = columns.fraction[c] as number;
-          const topLeft = (top + left) * channels;
-          const topRight = (top + right) * channels;
-          const bottomLeft = (bottom + left) * channels;
-          const bottomRight = (bottom + right) * channels;
-          const w00 = (1 - down) * (1 - across);
-          const w01 = (1 - down) * across;
-          const w10 = down * (1 - across);
-          const w11 = down * across;
-          for (let d = 0; d < channels; d++) {
-            const g = gradient[from++] as number;
-            target[topLeft + d] = (target[topLeft + d] as number) + g * w00;
-            target[topRight + d] = (target[topRight + d] as number) + g * w01;
-            target[bottomLeft + d] = (target[bottomLeft + d] as number) + g * w10;
-            target[bottomRight + d] = (target[bottomRight + d] as number) + g * w11;
+    const gradient = viewOf(backend, dy) as Float32Array;
+    const target = viewOf(backend, dx);
+    const fill = () => {
+      target.fill(0);
+      let from = 0;
+      for (let b = 0; b < batch; b++) {
+        for (let r = 0; r < height; r++) {
+          const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
+          const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
+          const down = rows.fraction[r] as number;
+          for (let c = 0; c < width; c++) {
+            const left = columns.low[c] as number;
+            const right = columns.high[c] as number;
+            const across = columns.fraction[c] as number;
+            const topLeft = (top + left) * channels;
+            const topRight = (top + right) * channels;
+            const bottomLeft = (bottom + left) * channels;
+            const bottomRight = (bottom + right) * channels;
+            const w00 = (1 - down) * (1 - across);
+            const w01 = (1 - down) * across;
+            const w10 = down * (1 - across);
+            const w11 = down * across;
+            for (let d = 0; d < channels; d++) {
+              const g = gradient[from++] as number;
+              target[topLeft + d] = (target[topLeft + d] as number) + g * w00;
+              target[topRight + d] = (target[topRight + d] as number) + g * w01;
+              target[bottomLeft + d] = (target[bottomLeft + d] as number) + g * w10;
+              target[bottomRight + d] = (target[bottomRight + d] as number) + g * w11;
+            }
           }
         }
       }
-    }
+    };
+    backend.runtime.host(fill, Number(alignCorners));
     return dx;
   },
 );
@@ -171,25 +178,28 @@ const nearest = kernel<{ images: TensorInfo }, ResizeAttrs>(
     const rows = nearestOf(inHeight, height, attrs);
     const columns = nearestOf(inWidth, width, attrs);
     const y = backend.allocate([batch, height, width, channels]);
-    const x = valuesOf(backend, images) as Float32Array;
-    const target = outputOf(backend, y) as Float32Array;
+    const x = viewOf(backend, images) as Float32Array;
+    const target = viewOf(backend, y) as Float32Array;
     const rowSize = width * channels;
-    let to = 0;
-    for (let b = 0; b < batch; b++) {
-      for (let r = 0; r < height; r++) {
-        // A row that shows the same as the one before is its copy.
-        if (r > 0 && rows[r] === rows[r - 1]) {
-          target.copyWithin(to, to - rowSize, to);
-          to += rowSize;
-          continue;
-        }
-        const row = (b * inHeight + (rows[r] as number)) * inWidth;
-        for (let c = 0; c < width; c++) {
-          const from = (row + (columns[c] as number)) * channels;
-          for (let d = 0; d < channels; d++) target[to++] = x[from + d] as number;
+    const fill = () => {
+      let to = 0;
+      for (let b = 0; b < batch; b++) {
+        for (let r = 0; r < height; r++) {
+          // A row that shows the same as the one before is its copy.
+          if (r > 0 && rows[r] === rows[r - 1]) {
+            target.copyWithin(to, to - rowSize, to);
+            to += rowSize;
+            continue;
+          }
+          const row = (b * inHeight + (rows[r] as number)) * inWidth;
+          for (let c = 0; c < width; c++) {
+            const from = (row + (columns[c] as number)) * channels;
+            for (let d = 0; d < channels; d++) target[to++] = x[from + d] as number;
+          }
         }
       }
-    }
+    };
+    backend.runtime.host(fill, Number(attrs.alignCorners), Number(attrs.halfPixelCenters));
     return y;
   },
 );
@@ -203,18 +213,23 @@ const nearestGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorner
     const rows = nearestOf(inHeight, height, { alignCorners, halfPixelCenters: false });
     const columns = nearestOf(inWidth, width, { alignCorners, halfPixelCenters: false });
     const dx = backend.allocate(images.shape);
-    const gradient = valuesOf(backend, dy) as Float32Array;
-    const target = outputOf(backend, dx).fill(0);
-    let from = 0;
-    for (let b = 0; b < batch; b++) {
-      for (let r = 0; r < height; r++) {
-        const row = (b * inHeight + (rows[r] as number)) * inWidth;
-        for (let c = 0; c < width; c++) {
-          const to = (row + (columns[c] as number)) * channels;
-          for (let d = 0; d < channels; d++) target[to + d] = (target[to + d] as number) + (gradient[from++] as number);
+    const gradient = viewOf(backend, dy) as Float32Array;
+    const target = viewOf(backend, dx);
+    const fill = () => {
+      target.fill(0);
+      let from = 0;
+      for (let b = 0; b < batch; b++) {
+        for (let r = 0; r < height; r++) {
+          const row = (b * inHeight + (rows[r] as number)) * inWidth;
+          for (let c = 0; c < width; c++) {
+            const to = (row + (columns[c] as number)) * channels;
+            for (let d = 0; d < channels; d++)
+              target[to + d] = (target[to + d] as number) + (gradient[from++] as number);
+          }
         }
       }
-    }
+    };
+    backend.runtime.host(fill, Number(alignCorners));
     return dx;
   },
 );

@@ -3,7 +3,7 @@
  * weights included: next h = tanh(x + h·U), where x [n, u] is the input's share, bias included, and U is [u, u].
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { outputOf, valuesOf } from './elementwise.js';
+import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { apply, matrix, product, TANH } from './recurrent.js';
 
@@ -15,8 +15,8 @@ const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, object
     const [n, units] = h.shape as [number, number];
     const { runtime } = backend;
     const next = backend.allocate([n, units]);
-    const values = outputOf(backend, next) as Float32Array;
-    values.set(valuesOf(backend, x) as Float32Array);
+    const [values, input] = [viewOf(backend, next) as Float32Array, viewOf(backend, x)];
+    runtime.host(() => values.set(input));
     const [old, recurrent] = [backend.storage(h), backend.storage(weights)];
     old.makePlain();
     recurrent.makePlain();
@@ -38,12 +38,13 @@ const cellGrad = kernel<{ dy: TensorInfo; y: TensorInfo; h: TensorInfo; kernel: 
     const dx = backend.allocate([n, units]);
     const dOld = backend.allocate([n, units]);
     const dWeights = backend.allocate([units, units]);
-    const [up, result] = [valuesOf(backend, dy), valuesOf(backend, y)];
-    const gx = outputOf(backend, dx);
-    for (let k = 0; k < n * units; k++) {
-      const t = result[k] as number;
-      gx[k] = (up[k] as number) * (1 - t * t);
-    }
+    const [up, result, gx] = [viewOf(backend, dy), viewOf(backend, y), viewOf(backend, dx)];
+    runtime.host(() => {
+      for (let k = 0; k < n * units; k++) {
+        const t = result[k] as number;
+        gx[k] = (up[k] as number) * (1 - t * t);
+      }
+    });
     const [old, recurrent] = [backend.storage(h), backend.storage(weights)];
     old.makePlain();
     recurrent.makePlain();

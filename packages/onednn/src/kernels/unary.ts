@@ -195,7 +195,8 @@ function inLoop(
   }
   const { plain, current } = elementwiseView(backend, x);
   const y = backend.allocate(x.shape, 'float32', { plain, current });
-  loop(elementsInPlace(storage, size) as Float32Array, backend.unresolved(y).native(size), p, q);
+  const [values, output] = [elementsInPlace(storage, size) as Float32Array, backend.unresolved(y).native(size)];
+  backend.runtime.host(() => loop(values, output, p, q), p, q);
   return y;
 }
 

@@ -81,7 +81,7 @@ export class TensorStorage {
   /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
   get values(): backend_util.BackendValues {
     this.resolve();
-    this.owner.recorder?.refuse('values were read for a kernel of TensorFlow.js');
+    this.owner.recorder?.read();
     const values = this.view();
     this.#handedOut = true;
     return values;
@@ -110,12 +110,17 @@ export class TensorStorage {
     return this.#values;
   }
 
-  /** `length` f32 elements in the order in which they lie, whatever the layout, for code that is done when it returns. */
+  /** As {@link view}, but `length` f32 elements in the order in which they lie, whatever the layout. */
   native(length: number): Float32Array {
-    this.owner.recorder?.refuse('values were read');
     if (this.layout === null) return this.view() as Float32Array;
+    if (this.owner.recorder !== null) void this.address;
     const { memory, byteOffset } = this.#buffer as PooledBuffer;
     return new Float32Array(memory, byteOffset, length);
+  }
+
+  /** Whether plain values lie in the array that the dtype has; some kernels of TensorFlow.js only relabel others. */
+  get isTyped(): boolean {
+    return this.#values === null || typed(this.#values, this.dtype) === (this.#values as unknown);
   }
 
   /** Address of the first element, whatever the layout. */
