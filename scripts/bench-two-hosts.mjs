@@ -45,8 +45,10 @@ const up = spawnSync(script, ['up', name, own.rate], { encoding: 'utf8' });
 try {
   if (up.status !== 0) throw new Error(`There can be no two hosts here: ${up.stderr.trim()}`);
   console.log(`\`lockstep bench resnet ${model.join(' ')}\` on two hosts joined by ${own.rate}:\n`);
-  console.log('| gradients | step, ms | backward | reduce | images/s | one host | efficiency |');
-  console.log('|---|---|---|---|---|---|---|');
+  console.log(
+    '| gradients | step, ms | backward | reduce | images/s | one host | of twice that | both apart | of that |',
+  );
+  console.log('|---|---|---|---|---|---|---|---|---|');
   for (const { name: title, flags: more } of ROWS) {
     const mpirun = ['mpirun', '--allow-run-as-root', '--bind-to', 'none', '--mca', 'plm_rsh_agent', agent];
     const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
@@ -75,6 +77,8 @@ try {
       r.images_per_second.toFixed(2),
       (r.images_per_second / (2 * r.scaling_efficiency)).toFixed(2),
       r.scaling_efficiency.toFixed(3),
+      r.apart_images_per_second.toFixed(2),
+      r.fraction_of_apart.toFixed(3),
     ];
     console.log(`| ${cells.join(' | ')} |`);
   }

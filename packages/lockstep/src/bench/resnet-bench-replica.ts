@@ -20,6 +20,8 @@ export interface BenchArguments {
   /** CIFAR-10 records, or null for made-up images of any size. */
   readonly records: Uint8Array | null;
   readonly recordCount: number;
+  /** Whether to time the convolutions alone as well. Default true. */
+  readonly bound?: boolean;
 }
 
 export type Phase = 'input' | 'forward' | 'backward' | 'reduce' | 'update';
@@ -72,7 +74,8 @@ export default async function replica(context: ReplicaContext, args: BenchArgume
   for (let i = 0; i < args.steps; i++) step();
   const after = { resident: process.memoryUsage.rss(), allocations: allocations() };
   const timed = { stepMs: [...stepMs], phaseMs: structuredClone(phaseMs) };
-  const bound = backend instanceof OneDnnBackend ? convolutionBound(backend.runtime, step) : null;
+  const bound =
+    args.bound !== false && backend instanceof OneDnnBackend ? convolutionBound(backend.runtime, step) : null;
   await input.close();
   return {
     ...timed,

@@ -20,6 +20,7 @@ import type { BenchArguments, BenchResult, Phase } from './resnet-bench-replica.
 import { type Summary, summarize } from './statistics.js';
 
 const PHASES: readonly Phase[] = ['input', 'forward', 'backward', 'reduce', 'update'];
+const MODULE = new URL('./resnet-bench-replica.js', import.meta.url);
 const RECORDS = 2048;
 
 /** One measurement: `--json` prints it. */
@@ -41,7 +42,12 @@ export interface ResnetBenchReport {
   readonly fraction_of_conv_bound: number | null;
   readonly resident_mb: readonly [number, number];
   readonly new_buffers: number | null;
+  /** Images per second of all replicas, by those of as many times one replica that had the machine to itself. */
   readonly scaling_efficiency?: number;
+  /** The same replicas at the same time, none waiting for another: what this machine can do at most. */
+  readonly apart_images_per_second?: number;
+  /** Images per second of all replicas, by those apart: what working together costs, without what sharing a machine costs. */
+  readonly fraction_of_apart?: number;
 }
 
 export function main(argv: readonly string[]): Promise<number> {
@@ -163,10 +169,11 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
   workers?.fromChief(null);
   const results = workers ? await runOn(workers, threads, args) : await run(replicas, threads, numPacks ?? 1, args);
   const own = summarizeRun(results, args, workers?.numWorkers ?? 1);
+  const total = replicas * (workers?.numWorkers ?? 1);
+  const apart = total === 1 ? null : (await runApart(replicas, threadsOfOne, args)) * (workers?.numWorkers ?? 1);
   workers?.close();
   // And once more behind: what else the machine does changes meanwhile.
   await measureAlone();
-  const total = replicas * (workers?.numWorkers ?? 1);
   return {
     dataset,
     resnet_size: size,
@@ -180,6 +187,10 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     ...(isAloneMeasured
       ? { scaling_efficiency: (own.images_per_second * alone.length) / (total * alone.reduce((a, b) => a + b, 0)) }
       : {}),
+    ...(apart !== null && {
+      apart_images_per_second: apart,
+      fraction_of_apart: own.images_per_second / apart,
+    }),
   };
 }
 
@@ -200,9 +211,19 @@ function run(replicas: number, threads: number | null, numPacks: number, args: B
   return runOn(strategy, threads, args);
 }
 
+/** Replicas that share the machine and nothing else. @returns their images per second, summed over this process. */
+async function runApart(replicas: number, threads: number | null, args: BenchArguments): Promise<number> {
+  const options = { ...(threads !== null && { threadsPerReplica: threads }), bindThreads: false };
+  const runs = Array.from({ length: replicas }, () =>
+    new OneDeviceStrategy('cpu:0').run<BenchResult>(MODULE, { ...args, bound: false }, options),
+  );
+  const results = await Promise.all(runs);
+  return results.reduce((sum, result) => sum + summarizeRun(result, args).images_per_second, 0);
+}
+
 function runOn(strategy: Strategy, threads: number | null, args: BenchArguments): Promise<BenchResult[]> {
   const options = threads === null ? {} : { threadsPerReplica: threads };
-  return strategy.run<BenchResult>(new URL('./resnet-bench-replica.js', import.meta.url), args, options);
+  return strategy.run<BenchResult>(MODULE, args, options);
 }
 
 /** The processes that mpirun started, as workers; null for one process. */
@@ -278,6 +299,11 @@ function format(report: ResnetBenchReport): string {
   if (report.scaling_efficiency !== undefined) {
     lines.push(
       `  scaling       ${(report.scaling_efficiency * report.num_cpus * report.num_workers).toFixed(2)} times one replica (efficiency ${(100 * report.scaling_efficiency).toFixed(0)} %)`,
+    );
+  }
+  if (report.apart_images_per_second !== undefined) {
+    lines.push(
+      `  apart         ${report.apart_images_per_second.toFixed(1)} images/s of the same replicas if none waits for another; together they make ${(100 * (report.fraction_of_apart as number)).toFixed(0)} % of it`,
     );
   }
   return `${lines.join('\n')}\n`;
