@@ -272,11 +272,18 @@ describe('model.fit, recorded', () => {
     assert.equal(backend.runtime.programs.size, 0);
   });
 
-  it('holds the memory of a few models only', async () => {
-    const models = Array.from({ length: 7 }, () => compiled(() => tf.train.sgd(0.1))());
-    for (const model of models) for (let i = 0; i < 7; i++) await model.trainOnBatch(x, y);
-    assert.equal(recordings(), 7);
-    assert.ok(backend.runtime.programs.size <= 4, `${backend.runtime.programs.size} recordings`);
+  it('holds the memory of a few models only, those that are trained', async () => {
+    const train = async (model: LayersModel) => (await model.trainOnBatch(x, y)) as number;
+    const models = Array.from({ length: 6 }, () => compiled(() => tf.train.sgd(0.1))());
+    const losses = models.map((): number[] => []);
+    for (let i = 0; i < 8; i++) {
+      for (const [which, model] of models.entries()) losses[which]?.push(await train(model));
+    }
+    assert.equal(recordings(), 4, 'models in turns: the first four');
+    for (const own of losses) assert.deepEqual(own, losses[0], 'all alike, recorded or not');
+    for (let i = 0; i < 120; i++) await train(models[5] as LayersModel);
+    assert.equal(recordings(), 5);
+    assert.equal(backend.runtime.programs.size, 4, 'the one that was trained took the place of one that was not');
     for (const model of models) model.dispose();
     assert.equal(backend.runtime.programs.size, 0);
   });

@@ -46,11 +46,16 @@ const TRACEABLE = Symbol.for('lockstep.traceable');
 
 /** Steps with a batch of one shape, one after another, before it is worth a recording: not for the rest of an epoch. */
 const IN_A_ROW = 2;
-/** Models that have a recording at a time; each holds the memory of a step. */
-const MAX_MODELS = 4;
+/** Models that are traced at a time; each holds the memory of a step. */
+const MAX_TRACED = 4;
+/** A traced model gives way to another only if it has not been trained for so many steps of any model. */
+const RECENT = 100;
 
 const eagerly = new WeakMap<object, boolean>();
-const programs = new Map<Model, FitProgram>();
+const programs = new WeakMap<Model, FitProgram>();
+/** Those that are traced, the one that was longest unused first. */
+const traced = new Set<FitProgram>();
+let steps = 0;
 
 /**
  * Keras' `run_eagerly`. true: every step of `model.fit`, `fitDataset` and `trainOnBatch` is run by TensorFlow.js. false: steps
@@ -58,9 +63,9 @@ const programs = new Map<Model, FitProgram>();
  * traced and not afterwards. Without it, models are recorded that consist of TensorFlow.js' own classes and functions only.
  */
 export function setRunEagerly(model: LayersModel, isEager: boolean): void {
-  for (const traced of withInner(model)) {
-    eagerly.set(traced, isEager);
-    forget(traced as unknown as Model);
+  for (const trained of withInner(model)) {
+    eagerly.set(trained, isEager);
+    forget(trained as unknown as Model);
   }
 }
 
@@ -106,11 +111,18 @@ function programFor(model: Model): FitProgram | null {
   if (!program) {
     if (!backend.runtime?.recording) return null;
     program = new FitProgram(model, backend);
-    const [oldest] = programs.keys();
-    if (programs.size >= MAX_MODELS && oldest) forget(oldest);
     programs.set(model, program);
   }
   return program;
+}
+
+/** @returns whether another model may be traced. */
+function makeRoom(): boolean {
+  if (traced.size < MAX_TRACED) return true;
+  const [oldest] = traced;
+  if (!oldest?.isIdle) return false;
+  oldest.dispose();
+  return true;
 }
 
 /** Data that stays while tensors of it come and go, so that `tf.memory()` counts none in between. */
@@ -138,6 +150,7 @@ class FitProgram {
   #traced: Traced | null = null;
   #lastKey = '';
   #inARow = 0;
+  #lastStep = 0;
   #results: number[] = [];
 
   constructor(
@@ -171,19 +184,20 @@ class FitProgram {
   /** @returns loss and metrics, scalars that the caller disposes. */
   run(plain: TrainFunction, data: Data): Tensor[] {
     if (this.#refusal !== null || !this.#isTraceable()) return plain(data);
-    const traced = this.#traceFor(data);
-    if (traced === null || traced.program.state === 'not recordable') {
+    steps++;
+    const own = this.#traceFor(data);
+    if (own === null || own.program.state === 'not recordable') {
       let results: Tensor[] = [];
       this.backend.runtime.runStep(() => {
         results = plain(data);
       });
       return results;
     }
-    for (const [i, input] of traced.inputs.entries()) {
+    for (const [i, input] of own.inputs.entries()) {
       if (input) this.backend.readInto((data[i] as Tensor).dataId, input.values as Float32Array);
     }
-    traced.program.run(() => this.#compute(plain, traced));
-    this.#apply(traced);
+    own.program.run(() => this.#compute(plain, own));
+    this.#apply(own);
     return this.#results.map((value) => scalar(value));
   }
 
@@ -207,9 +221,14 @@ class FitProgram {
     const key = data.map((entry) => (entry == null ? 'none' : `${entry.dtype} ${entry.shape}`)).join('; ');
     this.#inARow = key === this.#lastKey ? this.#inARow + 1 : 1;
     this.#lastKey = key;
-    if (this.#traced?.key === key) return this.#traced;
+    if (this.#traced?.key === key) {
+      this.#use();
+      return this.#traced;
+    }
     if (this.#inARow < IN_A_ROW) return null;
     this.#forget();
+    if (!makeRoom()) return null;
+    this.#use();
     this.#traced = {
       key,
       inputs: data.map((like) => (like == null ? null : this.#makeInput(like))),
@@ -217,6 +236,17 @@ class FitProgram {
       program: this.backend.program(),
     };
     return this.#traced;
+  }
+
+  #use(): void {
+    this.#lastStep = steps;
+    traced.delete(this);
+    traced.add(this);
+  }
+
+  /** Whether no step of it was among the last ones. */
+  get isIdle(): boolean {
+    return steps - this.#lastStep > RECENT;
   }
 
   #makeInput({ size, shape, dtype }: Tensor): Input {
@@ -289,5 +319,6 @@ class FitProgram {
     }
     this.#traced = null;
     this.#inARow = 0;
+    traced.delete(this);
   }
 }
