@@ -6,6 +6,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-layers';
 import { findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
+import { patchDropout } from './dropout-layers.js';
 import { patchTraining } from './fit-program.js';
 import { registerGradients } from './gradients.js';
 import { createInsight, verbosityOf } from './insight.js';
@@ -60,6 +61,7 @@ export function register(): void {
   patchTraining();
   patchOptimizers();
   patchRecurrentLayers();
+  patchDropout();
   registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
 }
 

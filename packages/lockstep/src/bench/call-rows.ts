@@ -102,6 +102,24 @@ function crossEntropy(): KernelRow {
   };
 }
 
+/** A dropout layer's value in training. */
+function dropout(): KernelRow {
+  const side = (shape: number[]) => ({
+    what: `[${shape}]`,
+    prepare: () => {
+      const one = layers.dropout({ rate: 0.5 }) as Layer;
+      const x = numbers(shape);
+      return () => one.apply(x, { training: true });
+    },
+  });
+  return {
+    name: 'tf.layers.dropout, in training (DropoutMask)',
+    family: 'regularizers',
+    small: side(channels),
+    large: side([4096, 64]),
+  };
+}
+
 const channels = [32, 10];
 const image = [8, 32, 32, 32];
 
@@ -138,6 +156,7 @@ export const CALL_ROWS: readonly KernelRow[] = [
     [channels],
     [[3, 3, 64, 64]],
   ),
+  dropout(),
   normalization(
     'tf.layers.batchNormalization, training (FusedBatchNormV3, FusedBatchNormGradV3, MovingAverage)',
     () => layers.batchNormalization() as Layer,

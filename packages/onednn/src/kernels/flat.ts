@@ -2,6 +2,7 @@
 import { arrayKernels } from './arrays.js';
 import { binaryKernels } from './binary.js';
 import { castKernels } from './cast.js';
+import { dropoutKernels } from './dropout-mask.js';
 import { gruKernels } from './gru-cell.js';
 import { indexingKernels } from './indexing.js';
 import type { Kernel } from './kernel.js';
@@ -15,6 +16,7 @@ import { unaryKernels } from './unary.js';
 
 export const flatKernels: readonly Kernel[] = [
   ...castKernels,
+  ...dropoutKernels,
   ...unaryKernels,
   ...binaryKernels,
   ...arrayKernels,
