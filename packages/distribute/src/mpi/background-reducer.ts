@@ -8,9 +8,11 @@ import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_thread
 import { type Buffer, CommunicatorError } from '../communicator/communicator.js';
 import type { AllReduceJob } from './all-reduce/start.js';
 import {
+  BEATS,
   type CommunicationData,
   type Failure,
   FIRST_SLOT,
+  HAS_ENDED,
   IS_AWAITED,
   ORDERS,
   type Order,
@@ -19,6 +21,8 @@ import {
 import type { MpiGroupHandle } from './mpi-group.js';
 
 const SLOTS = 1024;
+/** Silence between two looks counts as no more: a process that was stopped has seen nothing, and so has its thread. */
+const LOOK_MS = 100;
 
 /** See the file's head. */
 export class BackgroundReducer {
@@ -27,8 +31,13 @@ export class BackgroundReducer {
   readonly #port;
   readonly #thread: Worker;
   readonly #failures = new Map<number, string>();
+  readonly #silenceMs: number;
+  #beats = 0;
+  #silentMs = 0;
+  #lastLook = 0;
 
-  constructor({ rank, size, collectives, board }: MpiGroupHandle) {
+  constructor({ rank, size, collectives, board, silenceMs }: MpiGroupHandle) {
+    this.#silenceMs = silenceMs;
     const channel = new MessageChannel();
     const data: CommunicationData = { rank, size, comm: collectives, board, words: this.#words, port: channel.port2 };
     this.#port = channel.port1;
@@ -54,10 +63,13 @@ export class BackgroundReducer {
     return slot;
   }
 
-  /** True once: the slot is free then. @throws CommunicatorError if the all-reduce failed. */
+  /** True once: the slot is free then. @throws CommunicatorError if the all-reduce failed, or the thread is gone. */
   isDone(slot: number): boolean {
     const state = Atomics.load(this.#words, FIRST_SLOT + slot);
-    if (state === SlotState.underWay) return false;
+    if (state === SlotState.underWay) {
+      this.#checkThread();
+      return false;
+    }
     if (state === SlotState.failed) throw new CommunicatorError(this.#failureOf(slot));
     this.#free.push(slot);
     return true;
@@ -74,6 +86,23 @@ export class BackgroundReducer {
   /** Ends the thread. What is under way stays where it is. */
   close(): void {
     void this.#thread.terminate();
+  }
+
+  #checkThread(): void {
+    if (Atomics.load(this.#words, HAS_ENDED) === 1) {
+      throw new CommunicatorError(`The communication thread ended: ${this.#failureOf(-1)}`);
+    }
+    const now = performance.now();
+    const beats = Atomics.load(this.#words, BEATS);
+    this.#silentMs = beats === this.#beats ? this.#silentMs + Math.min(LOOK_MS, now - this.#lastLook) : 0;
+    this.#lastLook = now;
+    this.#beats = beats;
+    if (this.#silentMs <= this.#silenceMs) return;
+    const what = beats === 0 ? 'did not start' : 'stopped';
+    throw new CommunicatorError(
+      `The communication thread ${what}: nothing was heard of it for ${Math.round(this.#silentMs / 1000)} s.\n` +
+        'help: look for an error of a worker thread above, and for memory that ran out.',
+    );
   }
 
   #failureOf(slot: number): string {

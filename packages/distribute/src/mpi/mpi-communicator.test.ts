@@ -67,6 +67,26 @@ describe('a rank is lost', { skip }, () => {
     assert.ok(result.seconds < 20, result.describe());
   });
 
+  it('its communication thread fails to start: it says why, and the others name it', async () => {
+    const preload = new URL('./testing-thread-fault.js', import.meta.url).href;
+    for (const [how, reason] of [
+      ['none', /all steps done/],
+      ['library', /The communication thread ended: .*\/there\/is\/no\/libmpi\.so/s],
+      ['exit', /The communication thread did not start: nothing was heard of it for \d+ s\.\nhelp: /],
+    ] as const) {
+      const environment = { NODE_OPTIONS: `--import=${preload}`, LOCKSTEP_TEST_THREAD_FAULT: how };
+      const result = await mpirun(3, program, { args: ['thread'], environment, limitSeconds: 60 });
+      assert.equal(result.status === 0, how === 'none', result.describe());
+      assert.match(result.outputs[1] as string, reason, result.describe());
+      if (how === 'none') continue;
+      for (const survivor of [0, 2]) {
+        assert.match(result.outputs[survivor] as string, /Rank 1 .*The communication thread/, result.describe());
+      }
+      // Long before anybody gives up waiting.
+      assert.ok(result.seconds < 25, result.describe());
+    }
+  });
+
   it('its own error is heard, and the others name it', async () => {
     const result = await fault('throw');
     assert.notEqual(result.status, 0);

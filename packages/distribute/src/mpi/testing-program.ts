@@ -246,6 +246,16 @@ const parts: Record<string, () => void> = {
     console.log('all steps done');
   },
 
+  /** Something in the background, while the thread that carries it may be failing (testing-thread-fault.ts). */
+  thread() {
+    const communicator = open({ silenceSeconds: 4, timeoutSeconds: 30 });
+    communicator.setStep(1);
+    const buffer = new Float32Array(new SharedArrayBuffer(4 * 200_000));
+    communicator.allReduceAsync(buffer, 'sum', { background: true }).wait();
+    communicator.close();
+    console.log('all steps done');
+  },
+
   /** Rank 2 is lost, and may be. Rank 1 leaves, and rank 0 still waits for something of its own when rank 1's process is gone. */
   leave() {
     const group = MpiGroup.open({ tolerated: [2], silenceSeconds: 10 });

@@ -1,0 +1,74 @@
+/**
+ * What the communication thread does: carries all-reduces on while the thread that issued them computes.
+ *
+ * A thread that computes is inside native calls for tens of milliseconds, and a message that arrives meanwhile would wait as
+ * long before its answer leaves. This thread looks every few milliseconds and sleeps in between, so that the network is busy
+ * all the time and the core it shares with the computing thread hardly notices. It numbers nothing, judges no silence and
+ * explains no errors: the thread that waits does (background-reducer.ts).
+ */
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { type RunState, Runs } from './all-reduce/runs.js';
+import { startAllReduce } from './all-reduce/start.js';
+import {
+  BEATS,
+  type CommunicationData,
+  type Failure,
+  FIRST_SLOT,
+  IS_AWAITED,
+  ORDERS,
+  type Order,
+  SlotState,
+} from './communication-protocol.js';
+import { OpenMpi } from './open-mpi.js';
+import { Scratch } from './scratch.js';
+import { Phase, StatusBoard } from './status-board.js';
+
+/** Looks so often before it sleeps, when something moved. */
+const SPINS = 4;
+const NAP_MS = 2;
+/** Naps get as long while nothing moves: the other ranks are not there yet. */
+const LONGEST_NAP_MS = 8;
+const NAP_WHEN_AWAITED_MS = 0.1;
+/** How often an idle thread looks whether the group has ended. */
+const IDLE_MS = 250;
+
+/** Returns when the group has ended. */
+export function communicate({ rank, size, comm, board: boardBuffer, words, port }: CommunicationData): void {
+  const board = new StatusBoard(boardBuffer);
+  const mpi = new OpenMpi();
+  const scratch = new Scratch();
+  const runs = new Runs(mpi);
+  const states = new Map<number, RunState>();
+
+  const settle = () => {
+    for (const [slot, { isDone, failure }] of states) {
+      if (!isDone && !failure) continue;
+      states.delete(slot);
+      if (failure) port.postMessage({ slot, text: (failure as Error).message } satisfies Failure);
+      Atomics.store(words, FIRST_SLOT + slot, isDone ? SlotState.done : SlotState.failed);
+      Atomics.notify(words, FIRST_SLOT + slot);
+    }
+  };
+
+  let spins = 0;
+  let nap = NAP_MS;
+  while (board.phase === Phase.running && !board.isAborted) {
+    Atomics.add(words, BEATS, 1);
+    const seen = Atomics.load(words, ORDERS);
+    let hasMoved = false;
+    for (let found = receiveMessageOnPort(port); found; found = receiveMessageOnPort(port)) {
+      const { slot, buffer, tag, ...job } = found.message as Order;
+      states.set(slot, runs.add(startAllReduce({ mpi, comm, rank, size, scratch, tag }, buffer, job)));
+      hasMoved = true;
+    }
+    if (runs.advance()) hasMoved = true;
+    if (hasMoved) settle();
+    spins = hasMoved ? 0 : spins + 1;
+    if (hasMoved) nap = NAP_MS;
+    if (runs.size === 0) Atomics.wait(words, ORDERS, seen, IDLE_MS);
+    else if (spins >= SPINS) {
+      Atomics.wait(words, ORDERS, seen, Atomics.load(words, IS_AWAITED) === 1 ? NAP_WHEN_AWAITED_MS : nap);
+      nap = Math.min(LONGEST_NAP_MS, nap * 1.5);
+    }
+  }
+}
