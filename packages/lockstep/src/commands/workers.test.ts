@@ -137,6 +137,21 @@ describe('lockstep cifar10 under mpirun', { skip: whyNoMpirun() }, () => {
     assert.ok(worst <= 1e-4, String(worst));
   });
 
+  it('a dynamic loss scale goes on where the checkpoint left it, on every worker', async () => {
+    const scaleOf = (step: number) => {
+      const { current_loss_scale: value, good_steps: goodSteps } = checkpoint('scaled', step).metadata;
+      return [value, goodSteps];
+    };
+    for (const [steps, expected] of [
+      [3, ['32768', '3']],
+      [7, ['32768', '7']],
+    ] as const) {
+      const result = await mpirun(2, flags('scaled', steps, '--batch_size=8', '--loss_scale=dynamic'));
+      assert.equal(result.status, 0, result.describe());
+      assert.deepEqual(scaleOf(steps), expected);
+    }
+  });
+
   it('names the ranks whose flags differ', async () => {
     const command = `exec ${process.execPath} ${BIN} ${flags('differ', 4).join(' ')} --weight_decay=0.$OMPI_COMM_WORLD_RANK`;
     const result = await start('mpirun', [...mpirunArguments(2), 'sh', '-c', command]).result;
