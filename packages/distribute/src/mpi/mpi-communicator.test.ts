@@ -34,7 +34,7 @@ async function fault(how: string, limitSeconds = 30) {
 }
 
 describe('a rank is lost', { skip }, () => {
-  for (const how of ['kill', 'middle']) {
+  for (const how of ['kill', 'middle', 'background']) {
     it(`killed (${how}): every survivor names it, the collective and the step`, async () => {
       const result = await fault(how);
       assert.notEqual(result.status, 0, result.describe());

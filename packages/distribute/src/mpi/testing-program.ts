@@ -220,7 +220,9 @@ const parts: Record<string, () => void> = {
     // A machine that is busy starts three processes slowly, and lets one wait; that must not be taken for the fault.
     const startSeconds = how === 'start-stop' ? 3 : 30;
     const communicator = open({ silenceSeconds: 4, timeoutSeconds: 8, warningSeconds: 1, startSeconds });
-    const buffer = new Float32Array(200_000);
+    // What the communication thread carries lasts long enough for a rank to end in its middle.
+    const background = how === 'background';
+    const buffer = new Float32Array(new SharedArrayBuffer(4 * (background ? 4_000_000 : 200_000)));
     const nap = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
     for (let step = 1; step <= 400; step++) {
       communicator.setStep(step);
@@ -235,12 +237,13 @@ const parts: Record<string, () => void> = {
         if (how === 'other') communicator.broadcast(buffer, 0);
         if (how === 'close') communicator.close();
         // In the middle: its first part has been sent, and it ends before it has summed anything.
-        if (how === 'middle') {
-          communicator.allReduceAsync(buffer);
+        if (how === 'middle' || background) {
+          communicator.allReduceAsync(buffer, 'sum', { background });
+          if (background) nap(5);
           process.kill(process.pid, 'SIGKILL');
         }
       }
-      communicator.allReduce(buffer);
+      communicator.allReduceAsync(buffer, 'sum', { background }).wait();
     }
     communicator.close();
     console.log('all steps done');
