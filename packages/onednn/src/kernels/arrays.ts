@@ -9,9 +9,10 @@ import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfj
 import type { OneDnnBackend } from '../backend.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import { rowMajorStrides } from '../runtime.js';
-import { isNumeric, viewOf } from './elementwise.js';
+import { isNumeric, SMALL, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
-import { copyTensor, partView, rowMajorView } from './strided.js';
+import type { TypedValues } from './loops.js';
+import { BLOCK, copyTensor, partView, rowMajorView } from './strided.js';
 
 /** True for a tensor that these kernels take: numbers or booleans, and not empty. */
 function suits(tensor: TensorInfo): boolean {
@@ -158,6 +159,7 @@ const reverse = kernel<{ x: TensorInfo }, { dims: number | number[] }>(
 function areBlocked(backend: OneDnnBackend, tensors: readonly TensorInfo[], channels: readonly number[]): boolean {
   const { runtime } = backend;
   return (
+    backend.storage(tensors[0] as TensorInfo).layout !== null &&
     channels.every((count) => fillsBlocks(runtime, count)) &&
     tensors.every((tensor) => {
       const rank = tensor.shape.length;
@@ -171,6 +173,22 @@ function areBlocked(backend: OneDnnBackend, tensors: readonly TensorInfo[], chan
 function blocksOfExamples(shape: readonly number[]): [number, number] {
   const [examples] = shape as [number];
   return [examples, util.sizeFromShape([...shape]) / examples];
+}
+
+/** Puts one row of every source behind the other, again and again; a row of the target has `width` elements. */
+function joinRows(sources: readonly TypedValues[], target: TypedValues, rows: number, width: number): void {
+  let start = 0;
+  for (const source of sources) {
+    const n = source.length / rows;
+    if (rows === 1) target.set(source, start);
+    else for (let row = 0; row < rows; row++) copyRow(source, row * n, target, row * width + start, n);
+    start += n;
+  }
+}
+
+function copyRow(source: TypedValues, from: number, target: TypedValues, to: number, n: number): void {
+  if (n >= BLOCK) target.set(source.subarray(from, from + n), to);
+  else for (let i = 0; i < n; i++) target[to + i] = source[from + i] as number;
 }
 
 /** Joins tensors along `axis`. */
@@ -197,6 +215,14 @@ function join(backend: OneDnnBackend, tensors: readonly TensorInfo[], shape: num
     return y;
   }
   const y = backend.allocate(shape, first.dtype);
+  const size = util.sizeFromShape(shape);
+  if (size < SMALL) {
+    const sources = tensors.map((tensor) => viewOf(backend, tensor));
+    const target = viewOf(backend, y);
+    const rows = util.sizeFromShape(shape.slice(0, axis));
+    backend.runtime.host(() => joinRows(sources, target, rows, size / rows), axis);
+    return y;
+  }
   const begin = shape.map(() => 0);
   for (const tensor of tensors) {
     const to = partView(shape, begin);

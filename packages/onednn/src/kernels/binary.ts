@@ -20,9 +20,18 @@ import {
   type BroadcastPlan,
   binaryLoop,
   broadcastPlan,
+  specializePerKind,
   type TypedValues,
-  type Values,
 } from './loops.js';
+
+type ChooseLoop = (holds: TypedValues, a: TypedValues, b: TypedValues, y: TypedValues) => void;
+
+function chooseTemplate(): ChooseLoop {
+  return (holds, a, b, y) => {
+    const n = y.length;
+    for (let i = 0; i < n; i++) y[i] = (holds[i] === 1 ? a[i] : b[i]) as number;
+  };
+}
 
 interface BinarySpec {
   readonly name: string;
@@ -82,7 +91,7 @@ function binaryKernel(spec: BinarySpec): Kernel {
       const y = primitive(backend, a, b, shape, size, isSameShape, spec);
       if (y) return y;
     }
-    const plan = isSameShape ? { dims: [size], aStrides: [1], bStrides: [1] } : broadcastPlan(a.shape, b.shape, shape);
+    const plan = isSameShape ? null : broadcastPlan(a.shape, b.shape, shape);
     return inLoop(backend, a, b, shape, plan, loop, spec.dtype ?? a.dtype);
   });
 }
@@ -92,12 +101,14 @@ function inLoop(
   a: TensorInfo,
   b: TensorInfo,
   shape: number[],
-  plan: BroadcastPlan,
+  plan: BroadcastPlan | null,
   loop: BinaryLoop,
   dtype: DataType,
 ): TensorInfo {
   const y = backend.allocate(shape, dtype);
-  const [left, right, output] = [a, b, y].map((tensor) => viewOf(backend, tensor)) as [Values, Values, TypedValues];
+  const left = viewOf(backend, a);
+  const right = viewOf(backend, b);
+  const output = viewOf(backend, y);
   backend.runtime.host(() => loop(left, right, output, plan));
   return y;
 }
@@ -249,6 +260,16 @@ function inRows(task: Task, a: TensorInfo, b: TensorInfo, shape: number[]): Atte
   return { compiled, layouts: { plain, current: plain }, view: plain, bLayout };
 }
 
+const chooseLoop = specializePerKind(chooseTemplate, null);
+const chooseFloats = chooseLoop('f32');
+
+/** y = a where the condition is 1, else b. */
+function choose(holds: TypedValues, a: TypedValues, b: TypedValues, y: TypedValues): void {
+  const areFloats = y instanceof Float32Array && holds instanceof Uint8Array;
+  const loop = areFloats ? chooseFloats : chooseLoop(holds.constructor.name + y.constructor.name);
+  loop(holds, a, b, y);
+}
+
 /** condition, t, e of one shape → t where the condition holds, else e. */
 const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }, object>(
   'Select',
@@ -260,9 +281,7 @@ const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }, o
     const holds = viewOf(backend, condition);
     const yes = viewOf(backend, t);
     const no = viewOf(backend, e);
-    backend.runtime.host(() => {
-      for (let i = 0; i < output.length; i++) output[i] = (holds[i] === 1 ? yes[i] : no[i]) as number;
-    });
+    backend.runtime.host(() => choose(holds, yes, no, output));
     return y;
   },
 );

@@ -27,6 +27,57 @@ function withTemporary(
   backend.disposeData(temporary.dataId as object);
 }
 
+/** The inputs of z and r, each in one piece; hardSigmoid is applied. */
+function arrange(
+  input: Float32Array,
+  inner: Float32Array,
+  g: Float32Array,
+  n: number,
+  units: number,
+  isHard: boolean,
+): void {
+  const size = n * units;
+  const wide = 3 * units;
+  for (let row = 0; row < n; row++) {
+    for (let unit = 0; unit < units; unit++) {
+      const k = row * units + unit;
+      const update = Math.fround((input[row * wide + unit] as number) + (inner[2 * row * units + unit] as number));
+      const reset = Math.fround(
+        (input[row * wide + units + unit] as number) + (inner[(2 * row + 1) * units + unit] as number),
+      );
+      g[k] = isHard ? hardSigmoid(update) : update;
+      g[size + k] = isHard ? hardSigmoid(reset) : reset;
+      if (isHard) {
+        g[3 * size + k] = update;
+        g[4 * size + k] = reset;
+      }
+    }
+  }
+}
+
+/** r∘h. */
+function reset(g: Float32Array, old: Float32Array, resetOld: Float32Array, size: number): void {
+  for (let k = 0; k < size; k++) resetOld[k] = (g[size + k] as number) * (old[k] as number);
+}
+
+/** Adds the input's share to the candidate's. */
+function addInput(candidate: Float32Array, input: Float32Array, n: number, units: number): void {
+  const wide = 3 * units;
+  for (let row = 0; row < n; row++) {
+    for (let unit = 0; unit < units; unit++) {
+      (candidate[row * units + unit] as number) += input[row * wide + 2 * units + unit] as number;
+    }
+  }
+}
+
+/** The next h: z∘h + (1 − z)∘candidate. */
+function blend(g: Float32Array, old: Float32Array, candidate: Float32Array, output: Float32Array, size: number): void {
+  for (let k = 0; k < size; k++) {
+    const z = g[k] as number;
+    output[k] = z * (old[k] as number) + (1 - z) * (candidate[k] as number);
+  }
+}
+
 /** x [n, 3u], h [n, u], recurrent weights [u, 3u] → next h, and the gates for the gradient. */
 const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, CellAttrs>(
   'GRUBlockCell',
@@ -53,54 +104,77 @@ const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, CellAt
         recurrent.address,
         at,
       );
-      runtime.host(() => {
-        for (let row = 0; row < n; row++) {
-          for (let unit = 0; unit < units; unit++) {
-            const k = row * units + unit;
-            const update = Math.fround(
-              (input[row * wide + unit] as number) + (inner[2 * row * units + unit] as number),
-            );
-            const reset = Math.fround(
-              (input[row * wide + units + unit] as number) + (inner[(2 * row + 1) * units + unit] as number),
-            );
-            g[k] = isHard ? hardSigmoid(update) : update;
-            g[size + k] = isHard ? hardSigmoid(reset) : reset;
-            if (isHard) {
-              g[3 * size + k] = update;
-              g[4 * size + k] = reset;
-            }
-          }
-        }
-      }, Number(isHard));
+      runtime.host(() => arrange(input, inner, g, n, units, isHard), Number(isHard));
     });
     if (!isHard) apply(runtime, SIGMOID, g.subarray(0, 2 * size), address);
 
     withTemporary(backend, [n, units], (at, resetOld) => {
-      runtime.host(() => {
-        for (let k = 0; k < size; k++) resetOld[k] = (g[size + k] as number) * (old[k] as number);
-      });
+      runtime.host(() => reset(g, old, resetOld, size));
       const [left, right] = [matrix(runtime, [n, units]), matrix(runtime, [units, units], wide)];
       product(runtime, left, right, left).run(at, recurrent.address + BYTES * 2 * units, address + BYTES * 2 * size);
     });
     const candidate = g.subarray(2 * size, 3 * size);
-    runtime.host(() => {
-      for (let row = 0; row < n; row++) {
-        for (let unit = 0; unit < units; unit++) {
-          (candidate[row * units + unit] as number) += input[row * wide + 2 * units + unit] as number;
-        }
-      }
-    });
+    runtime.host(() => addInput(candidate, input, n, units));
     apply(runtime, TANH, candidate, address + BYTES * 2 * size);
-    const output = viewOf(backend, next);
-    runtime.host(() => {
-      for (let k = 0; k < size; k++) {
-        const z = g[k] as number;
-        output[k] = z * (old[k] as number) + (1 - z) * (candidate[k] as number);
-      }
-    });
+    const output = viewOf(backend, next) as Float32Array;
+    runtime.host(() => blend(g, old, candidate, output, size));
     return [next, gates];
   },
 );
+
+/** Gradients that do not pass the reset gate, and r∘h. */
+function goBack(
+  up: Float32Array,
+  old: Float32Array,
+  g: Float32Array,
+  gx: Float32Array,
+  go: Float32Array,
+  resetOld: Float32Array,
+  n: number,
+  units: number,
+  isHard: boolean,
+): void {
+  const size = n * units;
+  const wide = 3 * units;
+  for (let row = 0; row < n; row++) {
+    for (let unit = 0; unit < units; unit++) {
+      const k = row * units + unit;
+      const z = g[k] as number;
+      const candidate = g[2 * size + k] as number;
+      const dy = up[k] as number;
+      const before = isHard ? (g[3 * size + k] as number) : 0;
+      gx[row * wide + unit] = dy * ((old[k] as number) - candidate) * slope(isHard, before, z);
+      gx[row * wide + 2 * units + unit] = dy * (1 - z) * (1 - candidate * candidate);
+      go[k] = dy * z;
+      resetOld[k] = (g[size + k] as number) * (old[k] as number);
+    }
+  }
+}
+
+/** Gradients of r's input and of h, from that of r∘h, which `resetOld` holds by now. */
+function goBackThroughReset(
+  resetOld: Float32Array,
+  old: Float32Array,
+  g: Float32Array,
+  gx: Float32Array,
+  go: Float32Array,
+  n: number,
+  units: number,
+  isHard: boolean,
+): void {
+  const size = n * units;
+  const wide = 3 * units;
+  for (let row = 0; row < n; row++) {
+    for (let unit = 0; unit < units; unit++) {
+      const k = row * units + unit;
+      const r = g[size + k] as number;
+      const before = isHard ? (g[4 * size + k] as number) : 0;
+      const dy = resetOld[k] as number;
+      gx[row * wide + units + unit] = dy * (old[k] as number) * slope(isHard, before, r);
+      (go[k] as number) += dy * r;
+    }
+  }
+}
 
 /** Gradient of the next h → those of x, of h and of the recurrent weights. */
 const cellGrad = kernel<{ dh: TensorInfo; h: TensorInfo; kernel: TensorInfo; gates: TensorInfo }, CellAttrs>(
@@ -108,7 +182,6 @@ const cellGrad = kernel<{ dh: TensorInfo; h: TensorInfo; kernel: TensorInfo; gat
   ({ inputs: { dh, h, kernel: weights, gates }, attrs: { recurrentActivation }, backend }) => {
     if (!isFloat(dh, h, weights, gates)) return null;
     const [n, units] = h.shape as [number, number];
-    const size = n * units;
     const wide = 3 * units;
     const { runtime } = backend;
     const isHard = recurrentActivation === 'hardSigmoid';
@@ -133,38 +206,13 @@ const cellGrad = kernel<{ dh: TensorInfo; h: TensorInfo; kernel: TensorInfo; gat
     const [dxGates, dxCandidate] = [matrix(runtime, [n, 2 * units], wide), matrix(runtime, [n, units], wide)];
 
     withTemporary(backend, [n, units], (atReset, resetOld) => {
-      runtime.host(() => {
-        for (let row = 0; row < n; row++) {
-          for (let unit = 0; unit < units; unit++) {
-            const k = row * units + unit;
-            const z = g[k] as number;
-            const candidate = g[2 * size + k] as number;
-            const dy = up[k] as number;
-            const before = isHard ? (g[3 * size + k] as number) : 0;
-            gx[row * wide + unit] = dy * ((old[k] as number) - candidate) * slope(isHard, before, z);
-            gx[row * wide + 2 * units + unit] = dy * (1 - z) * (1 - candidate * candidate);
-            go[k] = dy * z;
-            resetOld[k] = (g[size + k] as number) * (old[k] as number);
-          }
-        }
-      }, Number(isHard));
+      runtime.host(() => goBack(up, old, g, gx, go, resetOld, n, units, isHard), Number(isHard));
       const weightsCandidate = matrix(runtime, [units, units], wide);
       product(runtime, turned, dxCandidate, weightsCandidate).run(atReset, atX + third, atWeights + third);
       // The same memory, now for the gradient of r∘h.
       const weightsTurned = matrix(runtime, [units, units], wide, true);
       product(runtime, dxCandidate, weightsTurned, narrow).run(atX + third, recurrent.address + third, atReset);
-      runtime.host(() => {
-        for (let row = 0; row < n; row++) {
-          for (let unit = 0; unit < units; unit++) {
-            const k = row * units + unit;
-            const r = g[size + k] as number;
-            const before = isHard ? (g[4 * size + k] as number) : 0;
-            const dy = resetOld[k] as number;
-            gx[row * wide + units + unit] = dy * (old[k] as number) * slope(isHard, before, r);
-            (go[k] as number) += dy * r;
-          }
-        }
-      }, Number(isHard));
+      runtime.host(() => goBackThroughReset(resetOld, old, g, gx, go, n, units, isHard), Number(isHard));
     });
     const gatesTurned = matrix(runtime, [units, 2 * units], wide, true);
     product(runtime, dxGates, gatesTurned, narrow, true).run(atX, recurrent.address, atOld);

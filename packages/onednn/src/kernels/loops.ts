@@ -25,26 +25,48 @@ export interface BroadcastPlan {
   readonly bStrides: readonly number[];
 }
 
-/** y = operation(a, b) with broadcasting. */
-export type BinaryLoop = (a: Values, b: Values, y: TypedValues, plan: BroadcastPlan) => void;
+/** y = operation(a, b) with broadcasting; without a plan all three have the same shape. */
+export type BinaryLoop = (a: Values, b: Values, y: TypedValues, plan: BroadcastPlan | null) => void;
 
+type FlatLoop = (a: Values, b: Values, y: TypedValues) => void;
+type BroadcastLoop = (a: Values, b: Values, y: TypedValues, plan: BroadcastPlan) => void;
+
+// V8 unrolls no loops: four elements a turn take less than half of the time.
 function unaryTemplate(operation: UnaryOperation): UnaryLoop {
   return (x, y, p, q) => {
     const n = y.length;
-    for (let i = 0; i < n; i++) y[i] = operation(x[i] as number, p, q);
+    const fours = n - (n % 4);
+    for (let i = 0; i < fours; i += 4) {
+      y[i] = operation(x[i] as number, p, q);
+      y[i + 1] = operation(x[i + 1] as number, p, q);
+      y[i + 2] = operation(x[i + 2] as number, p, q);
+      y[i + 3] = operation(x[i + 3] as number, p, q);
+    }
+    for (let i = fours; i < n; i++) y[i] = operation(x[i] as number, p, q);
   };
 }
 
-function binaryTemplate(operation: BinaryOperation): BinaryLoop {
+/** Apart from the loop with broadcasting because V8 compiles a short function sooner. */
+function flatTemplate(operation: BinaryOperation): FlatLoop {
+  return (a, b, y) => {
+    const n = y.length;
+    const fours = n - (n % 4);
+    for (let i = 0; i < fours; i += 4) {
+      y[i] = operation(a[i] as number, b[i] as number);
+      y[i + 1] = operation(a[i + 1] as number, b[i + 1] as number);
+      y[i + 2] = operation(a[i + 2] as number, b[i + 2] as number);
+      y[i + 3] = operation(a[i + 3] as number, b[i + 3] as number);
+    }
+    for (let i = fours; i < n; i++) y[i] = operation(a[i] as number, b[i] as number);
+  };
+}
+
+function broadcastTemplate(operation: BinaryOperation): BroadcastLoop {
   return (a, b, y, { dims, aStrides, bStrides }) => {
     const last = dims.length - 1;
     const n = dims[last] as number;
     const aStep = aStrides[last] as number;
     const bStep = bStrides[last] as number;
-    if (last === 0 && aStep === 1 && bStep === 1) {
-      for (let i = 0; i < n; i++) y[i] = operation(a[i] as number, b[i] as number);
-      return;
-    }
     const counters = new Int32Array(last);
     let ao = 0;
     let bo = 0;
@@ -103,10 +125,14 @@ export function unaryLoop(operation: UnaryOperation): UnaryLoop {
 }
 
 export function binaryLoop(operation: BinaryOperation): BinaryLoop {
-  const loops = specializePerKind(binaryTemplate, operation);
-  const floats = loops('f32');
-  return (a, b, y, plan) =>
-    (isF32(a) && isF32(b) && isF32(y) ? floats : loops(kindOf(a) + kindOf(b) + kindOf(y)))(a, b, y, plan);
+  const flat = specializePerKind(flatTemplate, operation);
+  const broadcast = specializePerKind(broadcastTemplate, operation);
+  const [flatFloats, broadcastFloats] = [flat('f32'), broadcast('f32')];
+  return (a, b, y, plan) => {
+    const areFloats = isF32(a) && isF32(b) && isF32(y);
+    if (plan === null) (areFloats ? flatFloats : flat(kindOf(a) + kindOf(b) + kindOf(y)))(a, b, y);
+    else (areFloats ? broadcastFloats : broadcast(kindOf(a) + kindOf(b) + kindOf(y)))(a, b, y, plan);
+  };
 }
 
 /** How `a` and `b` walk through their common shape. Shapes must be broadcastable. */

@@ -102,8 +102,10 @@ function argTemplate(wins: (candidate: number, best: number) => boolean): Reduce
         const base = o * reduced * inner + i;
         let best = x[base] as number;
         let index = 0;
+        let at = base;
         for (let r = 1; r < reduced; r++) {
-          const value = x[base + r * inner] as number;
+          at += inner;
+          const value = x[at] as number;
           if (wins(value, best)) {
             best = value;
             index = r;

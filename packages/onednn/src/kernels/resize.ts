@@ -70,6 +70,42 @@ function makeLerp(input: number, output: number, { alignCorners, halfPixelCenter
 
 type Shape4D = [number, number, number, number];
 
+/** Every pixel from the four around it. */
+function blendFour(
+  x: Float32Array,
+  target: Float32Array,
+  rows: Lerp,
+  columns: Lerp,
+  [batch, inHeight, inWidth, channels]: Shape4D,
+): void {
+  const height = rows.low.length;
+  const width = columns.low.length;
+  let to = 0;
+  for (let b = 0; b < batch; b++) {
+    for (let r = 0; r < height; r++) {
+      const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
+      const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
+      const down = rows.fraction[r] as number;
+      for (let c = 0; c < width; c++) {
+        const left = columns.low[c] as number;
+        const right = columns.high[c] as number;
+        const across = columns.fraction[c] as number;
+        const topLeft = (top + left) * channels;
+        const topRight = (top + right) * channels;
+        const bottomLeft = (bottom + left) * channels;
+        const bottomRight = (bottom + right) * channels;
+        for (let d = 0; d < channels; d++) {
+          const a = x[topLeft + d] as number;
+          const e = x[bottomLeft + d] as number;
+          const upper = a + ((x[topRight + d] as number) - a) * across;
+          const lower = e + ((x[bottomRight + d] as number) - e) * across;
+          target[to++] = upper + (lower - upper) * down;
+        }
+      }
+    }
+  }
+}
+
 const bilinear = kernel<{ images: TensorInfo }, ResizeAttrs>(
   'ResizeBilinear',
   ({ inputs: { images }, attrs, backend }) => {
@@ -81,81 +117,71 @@ const bilinear = kernel<{ images: TensorInfo }, ResizeAttrs>(
     const y = backend.allocate([batch, height, width, channels]);
     const x = viewOf(backend, images) as Float32Array;
     const target = viewOf(backend, y) as Float32Array;
-    const fill = () => {
-      let to = 0;
-      for (let b = 0; b < batch; b++) {
-        for (let r = 0; r < height; r++) {
-          const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
-          const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
-          const down = rows.fraction[r] as number;
-          for (let c = 0; c < width; c++) {
-            const left = columns.low[c] as number;
-            const right = columns.high[c] as number;
-            const across = columns.fraction[c] as number;
-            const topLeft = (top + left) * channels;
-            const topRight = (top + right) * channels;
-            const bottomLeft = (bottom + left) * channels;
-            const bottomRight = (bottom + right) * channels;
-            for (let d = 0; d < channels; d++) {
-              const a = x[topLeft + d] as number;
-              const e = x[bottomLeft + d] as number;
-              const upper = a + ((x[topRight + d] as number) - a) * across;
-              const lower = e + ((x[bottomRight + d] as number) - e) * across;
-              target[to++] = upper + (lower - upper) * down;
-            }
-          }
-        }
-      }
-    };
-    backend.runtime.host(fill, Number(attrs.alignCorners), Number(attrs.halfPixelCenters));
+    backend.runtime.host(
+      () => blendFour(x, target, rows, columns, images.shape as Shape4D),
+      Number(attrs.alignCorners),
+      Number(attrs.halfPixelCenters),
+    );
     return y;
   },
 );
+
+/** Adds every gradient to the four pixels that it came from. */
+function spread(
+  gradient: Float32Array,
+  target: Float32Array,
+  rows: Lerp,
+  columns: Lerp,
+  [batch, inHeight, inWidth, channels]: Shape4D,
+): void {
+  const height = rows.low.length;
+  const { low: lefts, high: rights, fraction: fractions } = columns;
+  const width = lefts.length;
+  target.fill(0);
+  let from = 0;
+  for (let b = 0; b < batch; b++) {
+    for (let r = 0; r < height; r++) {
+      const top = (b * inHeight + (rows.low[r] as number)) * inWidth * channels;
+      const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth * channels;
+      const down = rows.fraction[r] as number;
+      for (let c = 0; c < width; c++) {
+        const left = (lefts[c] as number) * channels;
+        const right = (rights[c] as number) * channels;
+        const across = fractions[c] as number;
+        const topLeft = top + left;
+        const topRight = top + right;
+        const bottomLeft = bottom + left;
+        const bottomRight = bottom + right;
+        const w00 = (1 - down) * (1 - across);
+        const w01 = (1 - down) * across;
+        const w10 = down * (1 - across);
+        const w11 = down * across;
+        for (let d = 0; d < channels; d++) {
+          const g = gradient[from++] as number;
+          target[topLeft + d] = (target[topLeft + d] as number) + g * w00;
+          target[topRight + d] = (target[topRight + d] as number) + g * w01;
+          target[bottomLeft + d] = (target[bottomLeft + d] as number) + g * w10;
+          target[bottomRight + d] = (target[bottomRight + d] as number) + g * w11;
+        }
+      }
+    }
+  }
+}
 
 const bilinearGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorners: boolean }>(
   'ResizeBilinearGrad',
   ({ inputs: { images, dy }, attrs: { alignCorners }, backend }) => {
     if (!isFloat(images, dy)) return null;
-    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const [, inHeight, inWidth] = images.shape as Shape4D;
     const [, height, width] = dy.shape as Shape4D;
     // TensorFlow.js' gradient knows no half-pixel centres.
     const rows = lerpOf(inHeight, height, { alignCorners, halfPixelCenters: false });
     const columns = lerpOf(inWidth, width, { alignCorners, halfPixelCenters: false });
     const dx = backend.allocate(images.shape);
     const gradient = viewOf(backend, dy) as Float32Array;
-    const target = viewOf(backend, dx);
-    const fill = () => {
-      target.fill(0);
-      let from = 0;
-      for (let b = 0; b < batch; b++) {
-        for (let r = 0; r < height; r++) {
-          const top = (b * inHeight + (rows.low[r] as number)) * inWidth;
-          const bottom = (b * inHeight + (rows.high[r] as number)) * inWidth;
-          const down = rows.fraction[r] as number;
-          for (let c = 0; c < width; c++) {
-            const left = columns.low[c] as number;
-            const right = columns.high[c] as number;
-            const across = columns.fraction[c] as number;
-            const topLeft = (top + left) * channels;
-            const topRight = (top + right) * channels;
-            const bottomLeft = (bottom + left) * channels;
-            const bottomRight = (bottom + right) * channels;
-            const w00 = (1 - down) * (1 - across);
-            const w01 = (1 - down) * across;
-            const w10 = down * (1 - across);
-            const w11 = down * across;
-            for (let d = 0; d < channels; d++) {
-              const g = gradient[from++] as number;
-              target[topLeft + d] = (target[topLeft + d] as number) + g * w00;
-              target[topRight + d] = (target[topRight + d] as number) + g * w01;
-              target[bottomLeft + d] = (target[bottomLeft + d] as number) + g * w10;
-              target[bottomRight + d] = (target[bottomRight + d] as number) + g * w11;
-            }
-          }
-        }
-      }
-    };
-    backend.runtime.host(fill, Number(alignCorners));
+    const target = viewOf(backend, dx) as Float32Array;
+    const shape = images.shape as Shape4D;
+    backend.runtime.host(() => spread(gradient, target, rows, columns, shape), Number(alignCorners));
     return dx;
   },
 );
@@ -169,6 +195,35 @@ function makeNearest(input: number, output: number, { alignCorners, halfPixelCen
   });
 }
 
+/** Every pixel from the one that it shows. */
+function pick(
+  x: Float32Array,
+  target: Float32Array,
+  rows: Int32Array,
+  columns: Int32Array,
+  [batch, inHeight, inWidth, channels]: Shape4D,
+): void {
+  const height = rows.length;
+  const width = columns.length;
+  const rowSize = width * channels;
+  let to = 0;
+  for (let b = 0; b < batch; b++) {
+    for (let r = 0; r < height; r++) {
+      // A row that shows the same as the one before is its copy.
+      if (r > 0 && rows[r] === rows[r - 1]) {
+        target.copyWithin(to, to - rowSize, to);
+        to += rowSize;
+        continue;
+      }
+      const row = (b * inHeight + (rows[r] as number)) * inWidth;
+      for (let c = 0; c < width; c++) {
+        const from = (row + (columns[c] as number)) * channels;
+        for (let d = 0; d < channels; d++) target[to++] = x[from + d] as number;
+      }
+    }
+  }
+}
+
 const nearest = kernel<{ images: TensorInfo }, ResizeAttrs>(
   'ResizeNearestNeighbor',
   ({ inputs: { images }, attrs, backend }) => {
@@ -180,56 +235,50 @@ const nearest = kernel<{ images: TensorInfo }, ResizeAttrs>(
     const y = backend.allocate([batch, height, width, channels]);
     const x = viewOf(backend, images) as Float32Array;
     const target = viewOf(backend, y) as Float32Array;
-    const rowSize = width * channels;
-    const fill = () => {
-      let to = 0;
-      for (let b = 0; b < batch; b++) {
-        for (let r = 0; r < height; r++) {
-          // A row that shows the same as the one before is its copy.
-          if (r > 0 && rows[r] === rows[r - 1]) {
-            target.copyWithin(to, to - rowSize, to);
-            to += rowSize;
-            continue;
-          }
-          const row = (b * inHeight + (rows[r] as number)) * inWidth;
-          for (let c = 0; c < width; c++) {
-            const from = (row + (columns[c] as number)) * channels;
-            for (let d = 0; d < channels; d++) target[to++] = x[from + d] as number;
-          }
-        }
-      }
-    };
-    backend.runtime.host(fill, Number(attrs.alignCorners), Number(attrs.halfPixelCenters));
+    backend.runtime.host(
+      () => pick(x, target, rows, columns, images.shape as Shape4D),
+      Number(attrs.alignCorners),
+      Number(attrs.halfPixelCenters),
+    );
     return y;
   },
 );
+
+/** Adds every gradient to the pixel that was shown. */
+function addUp(
+  gradient: Float32Array,
+  target: Float32Array,
+  rows: Int32Array,
+  columns: Int32Array,
+  [batch, inHeight, inWidth, channels]: Shape4D,
+): void {
+  const height = rows.length;
+  const width = columns.length;
+  target.fill(0);
+  let from = 0;
+  for (let b = 0; b < batch; b++) {
+    for (let r = 0; r < height; r++) {
+      const row = (b * inHeight + (rows[r] as number)) * inWidth;
+      for (let c = 0; c < width; c++) {
+        const to = (row + (columns[c] as number)) * channels;
+        for (let d = 0; d < channels; d++) target[to + d] = (target[to + d] as number) + (gradient[from++] as number);
+      }
+    }
+  }
+}
 
 const nearestGrad = kernel<{ images: TensorInfo; dy: TensorInfo }, { alignCorners: boolean }>(
   'ResizeNearestNeighborGrad',
   ({ inputs: { images, dy }, attrs: { alignCorners }, backend }) => {
     if (!isFloat(images, dy)) return null;
-    const [batch, inHeight, inWidth, channels] = images.shape as Shape4D;
+    const [, inHeight, inWidth] = images.shape as Shape4D;
     const [, height, width] = dy.shape as Shape4D;
     const rows = nearestOf(inHeight, height, { alignCorners, halfPixelCenters: false });
     const columns = nearestOf(inWidth, width, { alignCorners, halfPixelCenters: false });
     const dx = backend.allocate(images.shape);
     const gradient = viewOf(backend, dy) as Float32Array;
-    const target = viewOf(backend, dx);
-    const fill = () => {
-      target.fill(0);
-      let from = 0;
-      for (let b = 0; b < batch; b++) {
-        for (let r = 0; r < height; r++) {
-          const row = (b * inHeight + (rows[r] as number)) * inWidth;
-          for (let c = 0; c < width; c++) {
-            const to = (row + (columns[c] as number)) * channels;
-            for (let d = 0; d < channels; d++)
-              target[to + d] = (target[to + d] as number) + (gradient[from++] as number);
-          }
-        }
-      }
-    };
-    backend.runtime.host(fill, Number(alignCorners));
+    const target = viewOf(backend, dx) as Float32Array;
+    backend.runtime.host(() => addUp(gradient, target, rows, columns, images.shape as Shape4D), Number(alignCorners));
     return dx;
   },
 );

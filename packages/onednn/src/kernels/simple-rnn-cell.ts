@@ -5,6 +5,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
+import type { TypedValues } from './loops.js';
 import { apply, matrix, product, TANH } from './recurrent.js';
 
 /** x [n, u], h [n, u], recurrent weights [u, u] → next h. */
@@ -28,6 +29,14 @@ const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, object
   },
 );
 
+/** Gradient of x. */
+function goBack(up: TypedValues, result: TypedValues, gx: TypedValues, size: number): void {
+  for (let k = 0; k < size; k++) {
+    const t = result[k] as number;
+    gx[k] = (up[k] as number) * (1 - t * t);
+  }
+}
+
 /** Gradient of the next h → those of x, of h and of the recurrent weights. */
 const cellGrad = kernel<{ dy: TensorInfo; y: TensorInfo; h: TensorInfo; kernel: TensorInfo }, object>(
   'SimpleRNNBlockCellGrad',
@@ -39,12 +48,7 @@ const cellGrad = kernel<{ dy: TensorInfo; y: TensorInfo; h: TensorInfo; kernel: 
     const dOld = backend.allocate([n, units]);
     const dWeights = backend.allocate([units, units]);
     const [up, result, gx] = [viewOf(backend, dy), viewOf(backend, y), viewOf(backend, dx)];
-    runtime.host(() => {
-      for (let k = 0; k < n * units; k++) {
-        const t = result[k] as number;
-        gx[k] = (up[k] as number) * (1 - t * t);
-      }
-    });
+    runtime.host(() => goBack(up, result, gx, n * units));
     const [old, recurrent] = [backend.storage(h), backend.storage(weights)];
     old.makePlain();
     recurrent.makePlain();

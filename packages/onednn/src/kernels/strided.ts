@@ -54,7 +54,7 @@ export function merged({ dims, from, to }: Copy): Copy {
 }
 
 /** Elements from which copying a block by `set` is faster than a loop. */
-const BLOCK = 48;
+export const BLOCK = 48;
 
 type CopyLoop = (source: Values, target: TypedValues, copy: Copy, block: number) => void;
 
@@ -130,16 +130,19 @@ export function copyTensor(backend: OneDnnBackend, source: TensorInfo, target: T
 function reorder(runtime: Runtime, { dims, from, to }: Copy, type: DataTypeName) {
   if (!isNested(dims, from.strides) || !isNested(dims, to.strides)) return null;
   return optional(runtime, `copy ${type} ${dims} ${from.strides} ${to.strides}`, () => {
-    const source = runtime.dnnl.descriptor(dims, type, { strides: from.strides });
-    const target = runtime.dnnl.descriptor(dims, type, { strides: to.strides });
-    const descriptor = runtime.dnnl.reorder(source, target);
-    if (!descriptor) return null;
-    if (!descriptor.implementation.startsWith('jit')) {
-      descriptor.destroy();
-      return null;
+    // For rows that lie apart oneDNN has generated code only if the columns are named first.
+    for (const order of [dims.map((_, axis) => axis), dims.map((_, axis) => dims.length - 1 - axis)]) {
+      const ordered = (values: readonly number[]) => order.map((axis) => values[axis] as number);
+      const source = runtime.dnnl.descriptor(ordered(dims), type, { strides: ordered(from.strides) });
+      const target = runtime.dnnl.descriptor(ordered(dims), type, { strides: ordered(to.strides) });
+      const descriptor = runtime.dnnl.reorder(source, target);
+      if (descriptor?.implementation.startsWith('jit')) {
+        const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
+        return runtime.primitive(descriptor, args, `copy [${dims}]`);
+      }
+      descriptor?.destroy();
     }
-    const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
-    return runtime.primitive(descriptor, args, `copy [${dims}]`);
+    return null;
   });
 }
 

@@ -18,7 +18,7 @@ import {
   viewOf,
 } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
-import { binaryLoop, type TypedValues, type UnaryLoop, type UnaryOperation, unaryLoop, type Values } from './loops.js';
+import { binaryLoop, type UnaryLoop, type UnaryOperation, unaryLoop } from './loops.js';
 
 interface UnarySpec {
   readonly name: string;
@@ -189,7 +189,8 @@ function inLoop(
   const inPlace = dtype === 'float32' && storage.layout !== null ? elementsInPlace(storage, size) : null;
   if (inPlace === null) {
     const y = backend.allocate(x.shape, dtype);
-    const [values, output] = [viewOf(backend, x), viewOf(backend, y)];
+    const values = viewOf(backend, x);
+    const output = viewOf(backend, y);
     backend.runtime.host(() => loop(values, output, p, q), p, q);
     return y;
   }
@@ -205,15 +206,11 @@ function gradientKernel(name: string, operation: (dy: number, y: number) => numb
   const loop = binaryLoop(operation);
   return kernel<{ dy: TensorInfo; y: TensorInfo }, object>(name, ({ inputs: { dy, y }, backend }) => {
     if (!isFloat(dy, y) || !util.arraysEqual(dy.shape, y.shape)) return null;
-    const size = util.sizeFromShape(y.shape);
     const dx = backend.allocate(y.shape);
-    const flat = { dims: [size], aStrides: [1], bStrides: [1] };
-    const [gradient, values, output] = [dy, y, dx].map((tensor) => viewOf(backend, tensor)) as [
-      Values,
-      Values,
-      TypedValues,
-    ];
-    backend.runtime.host(() => loop(gradient, values, output, flat));
+    const gradient = viewOf(backend, dy);
+    const values = viewOf(backend, y);
+    const output = viewOf(backend, dx);
+    backend.runtime.host(() => loop(gradient, values, output, null));
     return dx;
   });
 }
