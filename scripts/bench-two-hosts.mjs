@@ -4,7 +4,7 @@
 //   node scripts/bench-two-hosts.mjs [--rate=1gbit] [--only=NAME] [flags of `lockstep bench resnet`]
 //
 // Without flags: ResNet-50, 16 images per worker. Each row is one run of `lockstep bench resnet` under mpirun, which measures
-// one worker alone first, in the same run.
+// one worker alone, and both without messages, in the same run.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,7 +75,7 @@ try {
       r.phase_ms.backward.toFixed(0),
       r.phase_ms.reduce.toFixed(0),
       r.images_per_second.toFixed(2),
-      (r.images_per_second / (2 * r.scaling_efficiency)).toFixed(2),
+      r.alone_images_per_second.toFixed(2),
       r.scaling_efficiency.toFixed(3),
       r.apart_images_per_second.toFixed(2),
       r.fraction_of_apart.toFixed(3),

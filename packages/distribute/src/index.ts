@@ -14,6 +14,7 @@ export * from './parameter-server/index.js';
 export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
 export type { RunOptions } from './replica/run-replicas.js';
+export { soloContext } from './replica/solo-context.js';
 export { observe } from './replica/tensor-values.js';
 export * from './simd/index.js';
 export { ReduceOp, VariableAggregation, VariableSynchronization } from './strategy/enums.js';

@@ -270,6 +270,15 @@ function conductCases(strategy: Strategy, n: number): void {
     }
   });
 
+  test('a solo context trains and reduces in each replica by itself', async () => {
+    const results = await strategy.run(scenes, { scene: 'solo' });
+    // Weight 1 less 0.25 times the factor, for each step.
+    assert.deepEqual(
+      results,
+      Array.from({ length: n }, (_, i) => (i === 0 ? [1, 0.25, 1] : [1, 1 - 0.25 * (i + 1), i + 1])),
+    );
+  });
+
   test('merge: everybody’s values, in order, on every replica', async () => {
     const order = Array.from({ length: n }, (_, replica) => replica);
     assert.deepEqual(await strategy.run(scenes, { scene: 'merge' }), Array(n).fill(order));

@@ -10,6 +10,7 @@ import * as tfl from '@tensorflow/tfjs-layers';
 import { threadCpus } from '../devices/affinity.js';
 import type { LossScaleOption } from '../optimizer/loss-scale.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
+import { soloContext } from '../replica/solo-context.js';
 
 export interface SceneArgs {
   readonly scene: string;
@@ -115,6 +116,19 @@ const SCENES: Record<string, Scene> = {
     const sizes = args.sizes as number[];
     const tensors = sizes.map((size, i) => tf.tensor1d(numbers(size, 10 * i + context.replicaIdInSyncGroup)));
     return context.allReduce(args.op as 'SUM' | 'MEAN', tensors).map((tensor) => Array.from(tensor.dataSync()));
+  },
+
+  /** Each replica by itself, the first one longer: nobody waits for it, and nothing is summed. */
+  solo: (context) => {
+    const own = soloContext(context);
+    const factor = context.replicaIdInSyncGroup + 1;
+    const weight = tf.variable(tf.scalar(1));
+    const trainer = own.trainer([weight], { optimizer: { kind: 'sgd' } });
+    const steps = factor === 1 ? 3 : 1;
+    for (let i = 0; i < steps; i++) trainer.step(() => tf.mul(weight, factor) as tf.Scalar, 0.25);
+    own.communicator.barrier();
+    const [sum] = own.allReduce('SUM', [tf.scalar(factor)]) as [tf.Tensor];
+    return [own.numReplicasInSync, weight.dataSync()[0], sum.dataSync()[0]];
   },
 
   /** Steps with a gradient that only the last replica has, and that overflows f32 when it is multiplied by 4096 or more. */

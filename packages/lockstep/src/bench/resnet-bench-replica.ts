@@ -2,7 +2,7 @@
  * What a replica of `lockstep bench resnet` runs: training steps of the official ResNet on made-up images that go through the
  * real input pipeline, timed one by one; then the step's convolutions alone.
  */
-import type { ReplicaContext } from '@lockstep/distribute';
+import { type ReplicaContext, soloContext } from '@lockstep/distribute';
 import { InputPipeline } from '@lockstep/official/data/input-pipeline';
 import { SyntheticInput } from '@lockstep/official/data/synthetic';
 import { sparseSoftmaxCrossEntropy } from '@lockstep/official/resnet/fused-ops';
@@ -14,20 +14,29 @@ export interface BenchArguments {
   readonly plan: ResNetPlan;
   /** Images of each replica. */
   readonly batchSize: number;
+  /** Steps that are timed, of each round. */
   readonly steps: number;
+  /** Default 1. */
+  readonly rounds?: number;
+  /** Whether each round has, besides the steps together, as many that nobody waits for: of all at once, and of one alone. */
+  readonly compares?: boolean;
   readonly warmup: number;
   readonly dtype: 'f32' | 'bf16';
   /** CIFAR-10 records, or null for made-up images of any size. */
   readonly records: Uint8Array | null;
   readonly recordCount: number;
-  /** Whether to time the convolutions alone as well. Default true. */
-  readonly bound?: boolean;
 }
 
 export type Phase = 'input' | 'forward' | 'backward' | 'reduce' | 'update';
 
 export interface BenchResult {
   readonly stepMs: readonly number[];
+  /** Of each round: steps together; of this replica without the others; the same while the others rest, of the first one only. */
+  readonly rounds: readonly {
+    readonly together: readonly number[];
+    readonly apart: readonly number[];
+    readonly alone: readonly number[];
+  }[];
   readonly phaseMs: Readonly<Record<Phase, readonly number[]>>;
   readonly convBoundMs: number | null;
   readonly convolutions: number;
@@ -40,50 +49,91 @@ export interface BenchResult {
 export default async function replica(context: ReplicaContext, args: BenchArguments): Promise<BenchResult> {
   const backend = tf.backend();
   if (backend instanceof OneDnnBackend) backend.precision = args.dtype;
-  const model = new Model(args.plan, 1);
-  const trainer = context.trainer(model.variables, {
-    optimizer: { kind: 'momentum', momentum: 0.9 },
-    weightDecay: { rate: 2e-4, applies: () => true },
-  });
-  const input = openInput(context, args);
-  const { imageShape } = args.plan;
-  const phaseMs: Record<Phase, number[]> = { input: [], forward: [], backward: [], reduce: [], update: [] };
-  const stepMs: number[] = [];
-  const loss = (images: tf.Tensor, labels: tf.Tensor) =>
-    tf.mean(sparseSoftmaxCrossEntropy(model.call(images as tf.Tensor4D, true), labels as tf.Tensor1D)) as tf.Scalar;
-  const step = (): void => {
-    const begin = performance.now();
-    const batch = input.next();
-    if (!batch) throw new Error('The input ended before the benchmark.');
-    const inputMs = performance.now() - begin;
-    const { phases } = trainer.step(loss, 0.01, [
-      { values: batch.images, shape: [batch.size, ...imageShape] },
-      { values: batch.labels, shape: [batch.size] },
-    ]);
-    input.release();
-    stepMs.push(performance.now() - begin);
-    phaseMs.input.push(inputMs);
-    for (const name of ['forward', 'backward', 'reduce', 'update'] as const) phaseMs[name].push(phases[name]);
-  };
+  const together = new Training(context, args);
+  const own = args.compares ? new Training(soloContext(context), args) : null;
+  const barrier = () => context.communicator.barrier();
   const allocations = () =>
     backend instanceof OneDnnBackend ? backend.runtime.pool.statistics().largeAllocations : null;
-  for (let i = 0; i < args.warmup; i++) step();
-  stepMs.length = 0;
-  for (const samples of Object.values(phaseMs)) samples.length = 0;
+
+  together.run(args.warmup);
+  own?.run(args.warmup);
+  together.clear();
   const before = { resident: process.memoryUsage.rss(), allocations: allocations() };
-  for (let i = 0; i < args.steps; i++) step();
+  const rounds = Array.from({ length: args.rounds ?? 1 }, () => {
+    barrier();
+    const times = { together: together.run(args.steps), apart: [] as number[], alone: [] as number[] };
+    if (!own) return times;
+    barrier();
+    times.apart = own.run(args.steps);
+    barrier();
+    const isFirst = context.inputPipelineId === 0 && context.replicaIdInSyncGroup === 0;
+    if (isFirst) times.alone = own.run(args.steps);
+    barrier();
+    return times;
+  });
   const after = { resident: process.memoryUsage.rss(), allocations: allocations() };
-  const timed = { stepMs: [...stepMs], phaseMs: structuredClone(phaseMs) };
-  const bound =
-    args.bound !== false && backend instanceof OneDnnBackend ? convolutionBound(backend.runtime, step) : null;
-  await input.close();
+  const timed = { stepMs: [...together.stepMs], phaseMs: structuredClone(together.phaseMs) };
+  const bound = backend instanceof OneDnnBackend ? convolutionBound(backend.runtime, () => together.run(1)) : null;
+  await together.close();
+  await own?.close();
   return {
     ...timed,
+    rounds,
     convBoundMs: bound?.milliseconds ?? null,
     convolutions: bound?.count ?? 0,
     residentBytes: [before.resident, after.resident],
     newBuffers: before.allocations === null ? null : (after.allocations as number) - before.allocations,
   };
+}
+
+/** A network in training, with its input. */
+class Training {
+  readonly stepMs: number[] = [];
+  readonly phaseMs: Record<Phase, number[]> = { input: [], forward: [], backward: [], reduce: [], update: [] };
+  readonly #step: () => void;
+  readonly #input: ReturnType<typeof openInput>;
+
+  constructor(context: ReplicaContext, args: BenchArguments) {
+    const model = new Model(args.plan, 1);
+    const trainer = context.trainer(model.variables, {
+      optimizer: { kind: 'momentum', momentum: 0.9 },
+      weightDecay: { rate: 2e-4, applies: () => true },
+    });
+    const input = openInput(context, args);
+    this.#input = input;
+    const { imageShape } = args.plan;
+    const loss = (images: tf.Tensor, labels: tf.Tensor) =>
+      tf.mean(sparseSoftmaxCrossEntropy(model.call(images as tf.Tensor4D, true), labels as tf.Tensor1D)) as tf.Scalar;
+    this.#step = () => {
+      const begin = performance.now();
+      const batch = input.next();
+      if (!batch) throw new Error('The input ended before the benchmark.');
+      const inputMs = performance.now() - begin;
+      const { phases } = trainer.step(loss, 0.01, [
+        { values: batch.images, shape: [batch.size, ...imageShape] },
+        { values: batch.labels, shape: [batch.size] },
+      ]);
+      input.release();
+      this.stepMs.push(performance.now() - begin);
+      this.phaseMs.input.push(inputMs);
+      for (const name of ['forward', 'backward', 'reduce', 'update'] as const) this.phaseMs[name].push(phases[name]);
+    };
+  }
+
+  /** @returns the steps' times. */
+  run(steps: number): number[] {
+    for (let i = 0; i < steps; i++) this.#step();
+    return steps > 0 ? this.stepMs.slice(-steps) : [];
+  }
+
+  clear(): void {
+    this.stepMs.length = 0;
+    for (const samples of Object.values(this.phaseMs)) samples.length = 0;
+  }
+
+  async close(): Promise<void> {
+    await this.#input.close();
+  }
 }
 
 function openInput({ replicaIdInSyncGroup, numReplicasInSync }: ReplicaContext, args: BenchArguments) {

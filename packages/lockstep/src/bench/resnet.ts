@@ -1,7 +1,8 @@
 /**
  * `lockstep bench resnet`: how fast a training step is, where its time goes, and how near it comes to the convolution bound.
- * With several replicas one replica with as many threads is measured before and after, in the same run, for the scaling
- * efficiency.
+ * With several replicas each round measures, one after the other and on the same cores, all of them together, all at once without
+ * waiting for each other, and one while the others rest. What working together costs is told apart from what sharing a machine
+ * costs (memory bandwidth, clock rate), and a disturbance from outside touches one round only.
  */
 import {
   launchedProcess,
@@ -42,7 +43,9 @@ export interface ResnetBenchReport {
   readonly fraction_of_conv_bound: number | null;
   readonly resident_mb: readonly [number, number];
   readonly new_buffers: number | null;
-  /** Images per second of all replicas, by those of as many times one replica that had the machine to itself. */
+  /** One replica, while the others rest. */
+  readonly alone_images_per_second?: number;
+  /** Images per second of all replicas, by as many times those of one alone; the median over rounds, as the next. */
   readonly scaling_efficiency?: number;
   /** The same replicas at the same time, none waiting for another: what this machine can do at most. */
   readonly apart_images_per_second?: number;
@@ -132,8 +135,21 @@ function defineFlags(): FlagValues {
     key,
     help: 'OpenMP threads of each replica; 0: cores divided by replicas.',
   });
-  flags.DEFINE_integer({ name: 'steps', default: 10, lowerBound: 1, key, help: 'Steps that are timed.' });
+  flags.DEFINE_integer({
+    name: 'steps',
+    default: 10,
+    lowerBound: 1,
+    key,
+    help: 'Steps that are timed, of each round.',
+  });
   flags.DEFINE_integer({ name: 'warmup', default: 3, lowerBound: 0, key, help: 'Steps before that.' });
+  flags.DEFINE_integer({
+    name: 'rounds',
+    default: 3,
+    lowerBound: 1,
+    key,
+    help: 'Of several replicas: turns of steps together, apart, and alone.',
+  });
   flags.DEFINE_enum({ name: 'backend', default: 'onednn', enumValues: ['onednn', 'cpu'], key, help: 'What computes.' });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
   return flags;
@@ -147,8 +163,11 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
   const plan: ResNetPlan = dataset === 'cifar10' ? cifar10Plan(size, version) : imagenetPlan(size, version);
   const replicas = value('num_cpus') as number;
   const threads = (value('intra_op_parallelism_threads') as number) || null;
+  const compares = replicas * (launchedProcess()?.size ?? 1) > 1;
   const args: BenchArguments = {
     plan,
+    compares,
+    rounds: compares ? (value('rounds') as number) : 1,
     batchSize: value('batch_size') as number,
     steps: value('steps') as number,
     warmup: value('warmup') as number,
@@ -158,22 +177,9 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
   };
   const numPacks = value('num_packs') as number | null;
   const workers = openWorkers(flags, replicas, numPacks);
-  const threadsOfOne = threads ?? (replicas > 1 ? await threadsPerReplica(replicas) : null);
-  // One replica first; other processes wait for the chief to be through with it.
-  const isAloneMeasured = (replicas > 1 || workers !== null) && (workers?.isChief ?? true);
-  const alone: number[] = [];
-  const measureAlone = async () => {
-    if (isAloneMeasured) alone.push(summarizeRun(await run(1, threadsOfOne, 1, args), args).images_per_second);
-  };
-  await measureAlone();
-  workers?.fromChief(null);
   const results = workers ? await runOn(workers, threads, args) : await run(replicas, threads, numPacks ?? 1, args);
   const own = summarizeRun(results, args, workers?.numWorkers ?? 1);
-  const total = replicas * (workers?.numWorkers ?? 1);
-  const apart = total === 1 ? null : (await runApart(replicas, threadsOfOne, args)) * (workers?.numWorkers ?? 1);
   workers?.close();
-  // And once more behind: what else the machine does changes meanwhile.
-  await measureAlone();
   return {
     dataset,
     resnet_size: size,
@@ -184,19 +190,33 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     num_workers: workers?.numWorkers ?? 1,
     threads,
     ...own,
-    ...(isAloneMeasured
-      ? { scaling_efficiency: (own.images_per_second * alone.length) / (total * alone.reduce((a, b) => a + b, 0)) }
-      : {}),
-    ...(apart !== null && {
-      apart_images_per_second: apart,
-      fraction_of_apart: own.images_per_second / apart,
-    }),
+    ...(args.compares && (workers?.isChief ?? true) && compare(results, args, workers?.numWorkers ?? 1)),
   };
 }
 
-async function threadsPerReplica(replicas: number): Promise<number> {
-  const { listDevices } = await import('@lockstep/distribute');
-  return (listDevices({ numCpus: replicas })[0] as { threads: number }).threads;
+/** @param workers Processes that are alike, of which this one has the results of its own replicas. */
+function compare(results: readonly BenchResult[], { batchSize }: BenchArguments, workers: number) {
+  const [first] = results as [BenchResult];
+  const rate = (samples: readonly number[]) => (1000 * batchSize) / summarize(samples).median;
+  const total = workers * results.length;
+  const rounds = first.rounds.map(({ alone }, i) => {
+    const of = (kind: 'together' | 'apart') => results.map(({ rounds }) => rounds[i]?.[kind] as readonly number[]);
+    const together = total * rate(slowest(of('together')));
+    const apart = workers * of('apart').reduce((sum, samples) => sum + rate(samples), 0);
+    return { together, apart, alone: rate(alone) };
+  });
+  const median = (values: number[]) => summarize(values).median;
+  return {
+    alone_images_per_second: median(rounds.map(({ alone }) => alone)),
+    scaling_efficiency: median(rounds.map(({ together, alone }) => together / (total * alone))),
+    apart_images_per_second: median(rounds.map(({ apart }) => apart)),
+    fraction_of_apart: median(rounds.map(({ together, apart }) => together / apart)),
+  };
+}
+
+/** Replicas step together, so the slowest one's time is the step's. */
+function slowest(samples: readonly (readonly number[])[]): number[] {
+  return (samples[0] as number[]).map((_, i) => Math.max(...samples.map((times) => times[i] as number)));
 }
 
 function run(replicas: number, threads: number | null, numPacks: number, args: BenchArguments): Promise<BenchResult[]> {
@@ -209,16 +229,6 @@ function run(replicas: number, threads: number | null, numPacks: number, args: B
           log: () => {},
         });
   return runOn(strategy, threads, args);
-}
-
-/** Replicas that share the machine and nothing else. @returns their images per second, summed over this process. */
-async function runApart(replicas: number, threads: number | null, args: BenchArguments): Promise<number> {
-  const options = { ...(threads !== null && { threadsPerReplica: threads }), bindThreads: false };
-  const runs = Array.from({ length: replicas }, () =>
-    new OneDeviceStrategy('cpu:0').run<BenchResult>(MODULE, { ...args, bound: false }, options),
-  );
-  const results = await Promise.all(runs);
-  return results.reduce((sum, result) => sum + summarizeRun(result, args).images_per_second, 0);
 }
 
 function runOn(strategy: Strategy, threads: number | null, args: BenchArguments): Promise<BenchResult[]> {
@@ -240,9 +250,8 @@ function openWorkers(flags: FlagValues, replicas: number, numPacks: number | nul
 
 /** @param workers Processes whose steps take as long, because they are in step. */
 function summarizeRun(results: readonly BenchResult[], { batchSize }: BenchArguments, workers = 1) {
-  // Replicas step together, so the slowest one's time is the step's.
   const [first] = results as [BenchResult];
-  const stepMs = first.stepMs.map((_, i) => Math.max(...results.map((result) => result.stepMs[i] as number)));
+  const stepMs = slowest(results.map((result) => result.stepMs));
   const { median, min, max }: Summary = summarize(stepMs);
   const images = batchSize * results.length * workers;
   const bounds = results.map(({ convBoundMs }) => convBoundMs).filter((bound) => bound !== null);
@@ -298,12 +307,12 @@ function format(report: ResnetBenchReport): string {
   );
   if (report.scaling_efficiency !== undefined) {
     lines.push(
-      `  scaling       ${(report.scaling_efficiency * report.num_cpus * report.num_workers).toFixed(2)} times one replica (efficiency ${(100 * report.scaling_efficiency).toFixed(0)} %)`,
+      `  scaling       ${(report.scaling_efficiency * report.num_cpus * report.num_workers).toFixed(2)} times one replica alone, ${report.alone_images_per_second?.toFixed(1)} images/s (efficiency ${(100 * report.scaling_efficiency).toFixed(0)} %)`,
     );
   }
   if (report.apart_images_per_second !== undefined) {
     lines.push(
-      `  apart         ${report.apart_images_per_second.toFixed(1)} images/s of the same replicas if none waits for another; together they make ${(100 * (report.fraction_of_apart as number)).toFixed(0)} % of it`,
+      `  apart         ${report.apart_images_per_second.toFixed(1)} images/s of the same replicas if none waits for another, of which they make ${(100 * (report.fraction_of_apart as number)).toFixed(1)} % together`,
     );
   }
   return `${lines.join('\n')}\n`;
