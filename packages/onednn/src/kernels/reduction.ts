@@ -157,6 +157,9 @@ function arranged(
   return { tensor, release: () => backend.disposeData(tensor.dataId) };
 }
 
+/** Elements one behind the other that a loop reduces as fast as oneDNN, which begins each time anew. */
+const SHORT = 24;
+
 /** Elements that are added in f32 before f64 takes over: rounding stays near that of a single addition. */
 const PIECE = 1024;
 
@@ -311,7 +314,7 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
   const plan = planOf(x.shape, axes, attrs.keepDims);
   const scale = isMean ? 1 / plan.reduced : 1;
   const size = util.sizeFromShape(x.shape);
-  const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced > 1;
+  const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced >= (plan.inner === 1 ? SHORT : 2);
   if (isLarge) {
     const y = sumBlocked(backend, x, axes, scale, plan.outShape);
     if (y && areFinite(backend, viewOf(backend, y))) return y;
@@ -392,7 +395,7 @@ function extremum(alg: number) {
   return (backend: OneDnnBackend, x: TensorInfo, plan: Plan): TensorInfo | null => {
     const { runtime } = backend;
     const { outer, reduced, inner } = plan;
-    if (x.dtype !== 'float32' || inner !== 1 || reduced < 8 || outer * reduced < SMALL) return null;
+    if (x.dtype !== 'float32' || inner !== 1 || reduced < SHORT || outer * reduced < SMALL) return null;
     const storage = backend.storage(x);
     storage.makePlain();
     const primitive = optional(runtime, `extremum ${alg} ${outer} ${reduced}`, () => {
