@@ -188,6 +188,10 @@ describe('the launcher', () => {
     });
     const slurm = { PMIX_RANK: '1', SLURM_NTASKS: '2', SLURM_LOCALID: '0', SLURM_NTASKS_PER_NODE: '1' };
     assert.deepEqual(launchedProcess(slurm), { launcher: 'srun', rank: 1, size: 2, localRank: 0, localSize: 1 });
+    // `srun -n 8` in a job that asked for nothing else, or for something else.
+    const step = { ...slurm, SLURM_STEP_TASKS_PER_NODE: '3,2(x2),1' };
+    const localSizes = [0, 1, 2, 3].map((node) => launchedProcess({ ...step, SLURM_NODEID: String(node) })?.localSize);
+    assert.deepEqual(localSizes, [3, 2, 2, 1]);
   });
 
   it('hosts are read, and refused with the part that is none', () => {

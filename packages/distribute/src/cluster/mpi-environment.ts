@@ -28,15 +28,28 @@ export function launchedProcess(environment: NodeJS.ProcessEnv = process.env): L
     };
   }
   // A batch script has SLURM_PROCID too; only what srun started over PMIx can start MPI.
-  const { PMIX_RANK, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE } = environment;
+  const { PMIX_RANK, SLURM_NTASKS, SLURM_LOCALID } = environment;
   if (PMIX_RANK !== undefined && SLURM_NTASKS !== undefined) {
     return {
       launcher: 'srun',
       rank: Number(PMIX_RANK),
       size: Number(SLURM_NTASKS),
       localRank: Number(SLURM_LOCALID ?? 0),
-      localSize: Number.parseInt(SLURM_NTASKS_PER_NODE ?? '1', 10),
+      localSize: tasksOfNode(environment),
     };
   }
   return null;
+}
+
+/** Tasks of this step on this node. (SLURM_NTASKS_PER_NODE is what was asked of the job, if anything was.) */
+function tasksOfNode({ SLURM_STEP_TASKS_PER_NODE, SLURM_NODEID, SLURM_NTASKS_PER_NODE }: NodeJS.ProcessEnv): number {
+  // '2(x3),1': 2 on each of three nodes, 1 on the fourth.
+  let nodes = Number(SLURM_NODEID ?? 0);
+  for (const part of SLURM_STEP_TASKS_PER_NODE?.split(',') ?? []) {
+    const [, tasks, times = '1'] = /^(\d+)(?:\(x(\d+)\))?$/.exec(part) ?? [];
+    if (tasks === undefined) break;
+    if (nodes < Number(times)) return Number(tasks);
+    nodes -= Number(times);
+  }
+  return Number.parseInt(SLURM_NTASKS_PER_NODE ?? '1', 10);
 }
