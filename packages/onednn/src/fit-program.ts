@@ -151,6 +151,8 @@ class FitProgram {
   #lastKey = '';
   #inARow = 0;
   #lastStep = 0;
+  /** Whether the step was found to be not recordable. */
+  #isHopeless = false;
   #results: number[] = [];
 
   constructor(
@@ -177,7 +179,10 @@ class FitProgram {
   refresh(): void {
     if (this.#refusal !== null) return;
     const configuration = JSON.stringify(this.model.layers.map((layer) => layer.getConfig()));
-    if (this.#configuration !== null && configuration !== this.#configuration) this.#forget();
+    if (this.#configuration !== null && configuration !== this.#configuration) {
+      this.#forget();
+      this.#isHopeless = false;
+    }
     this.#configuration = configuration;
   }
 
@@ -186,7 +191,7 @@ class FitProgram {
     if (this.#refusal !== null || !this.#isTraceable()) return plain(data);
     steps++;
     const own = this.#traceFor(data);
-    if (own === null || own.program.state === 'not recordable') {
+    if (own === null) {
       let results: Tensor[] = [];
       this.backend.runtime.runStep(() => {
         results = plain(data);
@@ -198,6 +203,11 @@ class FitProgram {
     }
     own.program.run(() => this.#compute(plain, own));
     this.#apply(own);
+    if (own.program.state === 'not recordable') {
+      // Another shape of batch would not help, and what was set aside for it serves others.
+      this.#forget();
+      this.#isHopeless = true;
+    }
     return this.#results.map((value) => scalar(value));
   }
 
@@ -217,6 +227,7 @@ class FitProgram {
   }
 
   #traceFor(data: Data): Traced | null {
+    if (this.#isHopeless) return null;
     if (data.some((entry) => entry?.dtype === 'string' || entry?.dtype === 'complex64')) return null;
     const key = data.map((entry) => (entry == null ? 'none' : `${entry.dtype} ${entry.shape}`)).join('; ');
     this.#inARow = key === this.#lastKey ? this.#inARow + 1 : 1;

@@ -200,6 +200,16 @@ describe('a recorded step', () => {
       return tf.scalar(0);
     });
     assert.ok(kernelNames.includes('Conv2DBackpropFilter'));
+    const { calls } = network;
+    tf.env().set('DEBUG', true);
+    try {
+      program.run(network.step);
+    } finally {
+      tf.env().set('DEBUG', false);
+    }
+    assert.equal(network.calls, calls + 1, 'tf.enableDebugMode() looks at every kernel too');
+    program.run(network.step);
+    assert.equal(network.calls, calls + 1);
     assert.equal(program.state, 'recorded');
     program.dispose();
     network.dispose();

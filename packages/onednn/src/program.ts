@@ -9,7 +9,7 @@
  * primitives and the same constants, so random numbers and counters stay with TensorFlow.js; and code that reads data in
  * between makes it refuse (see recorder.ts). A recording whose inputs were replaced is made anew.
  */
-import { engine, type Variable } from '@tensorflow/tfjs-core';
+import { engine, env, type Variable } from '@tensorflow/tfjs-core';
 import { type Arena, OutOfMemoryError } from './memory/pool.js';
 import type { TensorStorage } from './memory/storage.js';
 import { Recorder, type Recording } from './recorder.js';
@@ -75,8 +75,8 @@ export class StepProgram {
    * `step` must read its data from tensors that stay, and leave its results where {@link OneDnnBackend.observe} puts them.
    */
   run(step: () => void): void {
-    // Inside another program's recording the step is part of that one; a profile wants to see kernels.
-    const isObserved = this.runtime.recorder !== null || engine().state.profiling;
+    // Inside another program's recording the step is part of that one; a profile and the debug mode want to see kernels.
+    const isObserved = this.runtime.recorder !== null || engine().state.profiling || env().getBool('DEBUG');
     if (this.#recording && !isObserved) {
       if (this.#isValid(this.#recording)) {
         this.#replays++;
