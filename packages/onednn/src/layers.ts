@@ -20,6 +20,7 @@ import {
 import { layers, regularizers } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
 import { LARGEST } from './kernels/l2-penalty.js';
+import { moveAverage } from './kernels/moving-average.js';
 import { makeExclusive } from './optimizers.js';
 
 /** What of the layer this file uses. */
@@ -153,8 +154,5 @@ function move(average: LayerState['movingMean'], batch: Tensor, momentum: number
 function moveInPlace(average: LayerState['movingMean'], batch: Float32Array, momentum: number): void {
   const variable = makeExclusive(average.read() as Variable);
   const values = (currentBackend() as OneDnnBackend).storage(variable).view() as Float32Array;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
-    values[i] = value - (value - (batch[i] as number)) * (1 - momentum);
-  }
+  moveAverage(values, batch, values, momentum);
 }

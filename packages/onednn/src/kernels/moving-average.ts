@@ -5,6 +5,14 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { isFloat, kernel } from './kernel.js';
 
+/** target[i] ← from[i]·momentum + batch[i]·(1 − momentum); `target` may be `from`. */
+export function moveAverage(from: Float32Array, batch: Float32Array, target: Float32Array, momentum: number): void {
+  for (let i = 0; i < target.length; i++) {
+    const value = from[i] as number;
+    target[i] = value - (value - (batch[i] as number)) * (1 - momentum);
+  }
+}
+
 /** average, batch of one shape → average·momentum + batch·(1 − momentum). */
 const movingAverage = kernel<{ average: TensorInfo; batch: TensorInfo }, { momentum: number }>(
   'MovingAverage',
@@ -19,12 +27,7 @@ const movingAverage = kernel<{ average: TensorInfo; batch: TensorInfo }, { momen
       const [from, values] = [old.view() as Float32Array, mean.view() as Float32Array];
       storage.place(from.length, null);
       const target = storage.view() as Float32Array;
-      backend.runtime.host(() => {
-        for (let i = 0; i < target.length; i++) {
-          const value = from[i] as number;
-          target[i] = value - (value - (values[i] as number)) * (1 - momentum);
-        }
-      }, momentum);
+      backend.runtime.host(() => moveAverage(from, values, target, momentum), momentum);
     });
     return result;
   },
