@@ -81,3 +81,9 @@ export async function assertSameAsCpu(compute: () => Tensor[], tolerance = 1e-5,
     assertClose(result.values, (expected[i] as Sample).values, tolerance, `${what} output ${i}`);
   });
 }
+
+/** Binary kernels that take any numbers, in f32 and int32. */
+export const ARITHMETIC: readonly string[] = [
+  ...['Add', 'Sub', 'Multiply', 'Maximum', 'Minimum', 'SquaredDifference'],
+  ...['Equal', 'NotEqual', 'Less', 'LessEqual', 'Greater', 'GreaterEqual'],
+];

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import type { OneDnnBackend } from '../backend.js';
-import { run, runOn, sample } from '../testing.js';
+import { ARITHMETIC, run, runOn, sample } from '../testing.js';
 import {
   assertGradientIsSlope,
   assertKernelSameAsCpu,
@@ -95,18 +95,6 @@ test('unary kernels leave a blocked tensor blocked, with the values of cpu', asy
     return [];
   });
 });
-
-const ARITHMETIC = [
-  'Add',
-  'Sub',
-  'Multiply',
-  'Maximum',
-  'Minimum',
-  'SquaredDifference',
-  'Equal',
-  'NotEqual',
-  'Less',
-].concat(['LessEqual', 'Greater', 'GreaterEqual']);
 
 /** Two shapes that broadcast: dimensions of one become 1, or leave at the front. */
 const pairs = fc

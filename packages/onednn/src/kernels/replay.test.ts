@@ -7,7 +7,7 @@ import { after, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { kernelNames } from '../register.js';
-import { run, sample } from '../testing.js';
+import { ARITHMETIC, run, sample } from '../testing.js';
 import { BACKEND_NAME } from './kernel.js';
 
 await tf.setBackend(BACKEND_NAME);
@@ -141,21 +141,7 @@ describe('a recorded step of a kernel of the backend', () => {
     replays('Cast', { x: shape }, { dtype: 'bool' });
     replays('Cast', { x: bools(shape) }, { dtype: 'int32' });
     for (const name of ['EluGrad', 'SigmoidGrad', 'TanhGrad', 'ReluGrad']) replays(name, { dy: shape, y: shape });
-    for (const name of [
-      ...[
-        'Add',
-        'Sub',
-        'Multiply',
-        'Maximum',
-        'Minimum',
-        'SquaredDifference',
-        'Equal',
-        'NotEqual',
-        'Less',
-        'LessEqual',
-      ],
-      ...['Greater', 'GreaterEqual'],
-    ]) {
+    for (const name of ARITHMETIC) {
       replays(name, { a: shape, b: shape });
       replays(name, { a: shape, b: shape.slice(1) });
     }
