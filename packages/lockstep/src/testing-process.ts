@@ -129,22 +129,29 @@ export function startMpirun(
   return start('mpirun', [...launch, process.execPath, BIN, ...args], options);
 }
 
-/** Process ids of the job's ranks that run this command, by rank. */
-export function ranksOf(launcher: number): Map<number, number> {
+/** Process ids by rank. @param rankOf of a folder in /proc: the process's rank, or undefined if it is none that is looked for. */
+export function processesByRank(rankOf: (folder: string) => string | undefined): Map<number, number> {
   const found = new Map<number, number>();
   for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     try {
-      const fields = readFileSync(`/proc/${name}/stat`, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ');
-      if (Number(fields[1]) !== launcher) continue;
-      const rank = /(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)/.exec(readFileSync(`/proc/${name}/environ`, 'utf8'))?.[1];
+      const rank = rankOf(`/proc/${name}`);
       if (rank !== undefined) found.set(Number(rank), Number(name));
     } catch {
-      // It has ended meanwhile.
+      // It has ended meanwhile, or is not ours to read.
     }
   }
   return found;
+}
+
+/** Process ids of the job's ranks that run this command, by rank. */
+export function ranksOf(launcher: number): Map<number, number> {
+  return processesByRank((folder) => {
+    const fields = readFileSync(`${folder}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    if (Number(fields[1]) !== launcher) return undefined;
+    return /(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)/.exec(readFileSync(`${folder}/environ`, 'utf8'))?.[1];
+  });
 }
 
 function killGroup({ pid }: ChildProcess): void {

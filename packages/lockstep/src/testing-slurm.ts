@@ -6,10 +6,11 @@
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { processesByRank } from './testing-process.js';
 
 const NODES = ['n1', 'n2'];
 /** Debian's folders of libraries. */
@@ -132,21 +133,14 @@ PartitionName=main Nodes=${NODES.join(',')} Default=YES State=UP
 
   /** Process ids of a job's ranks, by rank: those that PMIx gave one, under the name `command`. */
   ranksOf(job: string, command: string): Map<number, number> {
-    const found = new Map<number, number>();
-    for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-      try {
-        const environment = readFileSync(`/proc/${name}/environ`, 'utf8');
-        const isOurs = ['SLURM_CONF', 'SLURM_JOB_ID'].every((key, i) =>
-          `\0${environment}`.includes(`\0${key}=${[this.environment.SLURM_CONF, job][i]}\0`),
-        );
-        const rank = /(?:^|\0)PMIX_RANK=(\d+)/.exec(environment)?.[1];
-        const words = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-        if (isOurs && rank !== undefined && words.includes(command)) found.set(Number(rank), Number(name));
-      } catch {
-        // It has ended meanwhile, or is not ours to read.
-      }
-    }
-    return found;
+    return processesByRank((folder) => {
+      const environment = readFileSync(`${folder}/environ`, 'utf8');
+      const isOurs = ['SLURM_CONF', 'SLURM_JOB_ID'].every((key, i) =>
+        `\0${environment}`.includes(`\0${key}=${[this.environment.SLURM_CONF, job][i]}\0`),
+      );
+      const words = readFileSync(`${folder}/cmdline`, 'utf8').split('\0');
+      return isOurs && words.includes(command) ? /(?:^|\0)PMIX_RANK=(\d+)/.exec(environment)?.[1] : undefined;
+    });
   }
 
   /** Ends jobs and daemons. */
