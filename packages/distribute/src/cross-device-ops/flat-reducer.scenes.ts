@@ -48,10 +48,15 @@ function make(group: SharedMemoryCommunicator, recipe: ReducerRecipe) {
     ...(lossScale !== undefined && { lossScale }),
   });
   const own = gradients[rank] as Float32Array;
-  /** Backward: the gradients of a step, segment by segment from the last; the replica with `skew` is later. */
-  const backward = (step: number, skew = 0) => {
+  /**
+   * Backward: the gradients of a step, segment by segment from the last; the replica with `skew` is later, and one that is
+   * spoiled has no number in the last place.
+   */
+  const backward = (step: number, skew = 0, isSpoiled = false) => {
     for (const [index, { offset, length }] of [...segments.entries()].reverse()) {
       for (let i = offset; i < offset + length; i++) own[i] = gradientAt(step, rank, i);
+      // Before it is marked: from then on others may sum it.
+      if (isSpoiled && offset + length === elements) own[elements - 1] = Number.NaN;
       if (skew > 0) sleep(skew);
       reducer.markReady(index);
     }
@@ -108,14 +113,13 @@ const SCENES: Record<string, Scene> = {
 
   /** One replica's gradient is not a number in the second of three steps. */
   nonFinite(group, args: ReducerRecipe & { skip: boolean; culprit: number }) {
-    const { reducer, weights, momentum, own, backward } = make(group, args);
+    const { reducer, weights, momentum, backward } = make(group, args);
     const steps: unknown[] = [];
     for (let step = 0; step < 3; step++) {
       const before = [hashOf(weights), hashOf(momentum)];
       // Everybody has looked before anybody changes them.
       group.barrier();
-      backward(step);
-      if (step === 1 && group.rank === args.culprit) own[args.elements - 1] = Number.NaN;
+      backward(step, 0, step === 1 && group.rank === args.culprit);
       const { finite, updated } = reducer.finishWithUpdate({ learningRate: 0.1, skipNonFinite: args.skip });
       const after = [hashOf(weights), hashOf(momentum)];
       group.barrier();
