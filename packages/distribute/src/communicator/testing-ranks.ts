@@ -18,8 +18,11 @@ export interface RankData {
   readonly args: unknown;
 }
 
-/** After all other ranks have ended, a rank gets this long before it is terminated. */
-const LINGER_MS = 200;
+/**
+ * A rank that is frozen is terminated when all others have ended and it had this long to do so too: more than a rank needs that
+ * is only kept from the processors by others.
+ */
+const LINGER_MS = 5000;
 
 /** @param scenes URL of a module that exports `runScene(communicator, scene, args)`. */
 export async function runOnThreads(

@@ -152,6 +152,9 @@ function listenForInterrupt(voice: { say(line: string): void }): Interrupt {
   return {
     signal: controller.signal,
     stop: () => {
+      // What a launcher sends reaches the ranks one after the other: one that already stopped, because another was told to,
+      // would die of it instead of ending with its own status.
+      if (signals.includes('SIGUSR2')) process.on('SIGUSR2', () => {});
       for (const signal of signals) process.off(signal, listener);
     },
   };

@@ -175,6 +175,9 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   listener.end();
   strategy.close?.();
   const [chief] = replicaResults as [ReplicaResult];
+  if (isChief && chief.interrupted && !options.signal?.aborted) {
+    log.info('Stopped because another worker was told to; all stop at the same step.');
+  }
   return {
     evaluation: chief.evaluation,
     globalStep: chief.globalStep,
