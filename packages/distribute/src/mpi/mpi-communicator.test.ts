@@ -145,6 +145,42 @@ describe('a rank is lost', { skip }, () => {
     assert.ok(result.seconds < 25, result.describe());
   });
 
+  it('a rank that has closed is named by those that go on, and is not taken for lost', async () => {
+    const result = await mpirun(3, program, { args: ['early', 'sum'], limitSeconds: 40 });
+    assert.ok(result.status, result.describe());
+    for (const survivor of [0, 2]) {
+      const output = result.outputs[survivor] as string;
+      const named =
+        /Rank 1 \(host .*, process \d+\) has closed its communicator after collective 1\. Rank \d of 3 was waiting in all_reduce of 4,000 bytes \(collective 2, step 7\)/;
+      assert.match(output, named, result.describe());
+      assert.doesNotMatch(output, /was lost/, result.describe());
+    }
+    assert.match(result.outputs[1] as string, /Rank 1 of 3 was through and waited for the others/, result.describe());
+  });
+
+  it('a rank that is through waits for those that still work, and all leave together', async () => {
+    const result = await mpirun(3, program, { args: ['early', 'work'] });
+    assert.equal(result.status, 0, result.describe());
+    const left = result.outputs.map((output) => Number(/left (\S+)/.exec(output)?.[1]));
+    // The others' work takes 1.5 s.
+    assert.ok(Math.max(...left) - Math.min(...left) < 1000, `${left}\n${result.describe()}`);
+  });
+
+  it('a rank that is through says which one was lost while it waited', async () => {
+    const result = await mpirun(3, program, { args: ['early', 'kill'], limitSeconds: 40 });
+    assert.ok(result.status, result.describe());
+    for (const survivor of [1, 2]) {
+      const output = result.outputs[survivor] as string;
+      assert.match(output, /Rank 0 .* was lost: .*\. Rank \d of 3 was through and waited/, result.describe());
+    }
+  });
+
+  it('a rank that is through does not wait for ever', async () => {
+    const result = await mpirun(3, program, { args: ['early', 'hang'], limitSeconds: 40 });
+    assert.ok(result.status, result.describe());
+    assert.match(result.outputs[1] as string, /Rank [02] .* did not close its group within 2 s/, result.describe());
+  });
+
   it('a rank that leaves a job with a lost one is not taken for lost itself', async () => {
     const result = await mpirun(3, program, { args: ['leave'], mpirunArgs: ['--enable-recovery'] });
     assert.match(result.outputs[0] as string, /waited to the end/, result.describe());

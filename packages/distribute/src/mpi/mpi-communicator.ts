@@ -18,7 +18,8 @@ import { type RunState, Runs } from './all-reduce/runs.js';
 import { type AllReduceJob, type MpiAlgorithm, startAllReduce } from './all-reduce/start.js';
 import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
-import { describeCulprit, isLost, MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
+import { describeCulprit, findLoss, inSeconds, isLost, isThrough } from './loss.js';
+import { MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
 import { describeOperation, describeWhere, type Operation } from './operation.js';
 import { Scratch } from './scratch.js';
@@ -392,29 +393,18 @@ export class MpiCommunicator implements Communicator {
 
   /** Looks at the other ranks. @throws CommunicatorError if one of them will not come. */
   #look(operation: Operation, began: number, now: number): void {
-    const others = Array.from({ length: this.size }, (_, rank) => ({ rank, status: this.#board.status(rank) })).filter(
-      ({ rank, status }) => rank !== this.rank && status.state !== 'closed' && !this.group.tolerated.includes(rank),
+    const others = Array.from({ length: this.size }, (_, rank) => rank).filter(
+      (rank) => rank !== this.rank && !isThrough(this.#board.status(rank)) && !this.group.tolerated.includes(rank),
     );
-    const [gone] = others
-      .filter(({ status }) => status.gone > 0)
-      .sort((left, right) => left.status.gone - right.status.gone);
-    if (gone) {
-      const isUnreachable = gone.status.process === 'unreachable';
-      this.#lose(gone.rank, `was lost: ${isUnreachable ? 'it cannot be reached any more' : 'its process is gone'}`);
+    const loss = findLoss(this.#board, this.group, others, now);
+    if (loss) this.#lose(loss.rank, loss.text);
+    else if (now - began > this.group.timeoutMs && operation.text === undefined) {
+      const culprit = this.#behind(operation)[0] ?? -1;
+      const text = `${culprit < 0 ? 'The operation did not end' : 'did not come'} within ${inSeconds(this.group.timeoutMs)} s`;
+      this.#lose(culprit, `${text}. ${this.#whoIsBehind(operation, now)}`);
     } else {
-      const [silent] = others.sort((left, right) => left.status.heard - right.status.heard);
-      const silence = silent ? now - silent.status.heard : 0;
-      if (silent && silence > this.group.silenceMs) {
-        const stopped = silent.status.process === 'stopped' ? ' (its process is stopped)' : '';
-        this.#lose(silent.rank, `was lost: it has not answered for ${inSeconds(silence)} s${stopped}`);
-      } else if (now - began > this.group.timeoutMs && operation.text === undefined) {
-        const culprit = this.#behind(operation)[0] ?? -1;
-        const text = `${culprit < 0 ? 'The operation did not end' : 'did not come'} within ${inSeconds(this.group.timeoutMs)} s`;
-        this.#lose(culprit, `${text}. ${this.#whoIsBehind(operation, now)}`);
-      } else {
-        this.#lookForClosed(operation);
-        if (now - began > SETTLED_MS) this.#lookForDisagreement(operation);
-      }
+      this.#lookForClosed(operation);
+      if (now - began > SETTLED_MS) this.#lookForDisagreement(operation);
     }
     this.#throwIfAborted(operation, began);
   }
@@ -424,8 +414,9 @@ export class MpiCommunicator implements Communicator {
     if (operation.sequence === 0 && operation.partner === undefined) return;
     if (operation.text !== undefined) return;
     for (let rank = 0; rank < this.size; rank++) {
-      const { state, sequence } = this.#board.status(rank);
-      if (rank === this.rank || state !== 'closed') continue;
+      const status = this.#board.status(rank);
+      const { sequence } = status;
+      if (rank === this.rank || !isThrough(status)) continue;
       if (operation.sequence > sequence || operation.partner === rank) {
         this.#lose(rank, `has closed its communicator after collective ${sequence}`);
       }
@@ -581,8 +572,4 @@ function describeDetails(row: Float64Array): string {
 
 function bytesOf(buffer: Buffer): Uint8Array {
   return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
-
-function inSeconds(ms: number): string {
-  return ms < 9_950 ? (ms / 1000).toFixed(1) : Math.round(ms / 1000).toString();
 }

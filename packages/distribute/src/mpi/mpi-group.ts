@@ -7,7 +7,8 @@
 import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
-import { describeRank, ownIdentity, type RankIdentity } from './identity.js';
+import { ownIdentity, type RankIdentity } from './identity.js';
+import { describeCulprit, findLoss, isLost, isThrough } from './loss.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
@@ -58,6 +59,7 @@ export interface MpiGroupHandle {
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;
 const IDENTITY_BYTES = 1024;
+const CLOSE_NAP_MS = 2;
 /** For the others to hear the reason and to say it, before the job is ended. */
 const PARTING_MS = 2_000;
 
@@ -68,6 +70,7 @@ export class MpiGroup {
   readonly #board: StatusBoard;
   readonly #watch: Worker;
   readonly #finalize: boolean;
+  readonly #log: (line: string) => void;
   readonly #onExit: (code: number) => void;
   readonly #onTerminate: (() => void) | null;
   #isOpen = true;
@@ -89,6 +92,7 @@ export class MpiGroup {
       warningMs: seconds('warningSeconds', options.warningSeconds, 60),
     };
     this.#finalize = options.finalize ?? true;
+    this.#log = options.log ?? ((line) => process.stderr.write(`${line}\n`));
     this.#mpi = new OpenMpi();
     if (this.#mpi.isFinalized) {
       throw new CommunicatorError(
@@ -165,22 +169,25 @@ export class MpiGroup {
   }
 
   /**
-   * Leaves the job together with all other ranks. After an abort it leaves alone and at once, without MPI_Finalize:
-   * mpirun then ends the job with a status that is not 0.
+   * Leaves the job together with all other ranks: waits until they close their groups too, as long as they are alive, and for
+   * `timeoutSeconds` at most where no rank is tolerated. After an abort, or when a rank is lost meanwhile, it leaves alone and at
+   * once, without MPI_Finalize: mpirun then ends the job with a status that is not 0.
    */
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     process.off('exit', this.#onExit);
-    if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
     const board = this.#board;
+    const hasLost = () => this.handle.tolerated.some((rank) => isLost(board, this.handle, rank));
+    if (this.#finalize && !board.isAborted && !hasLost()) this.#waitForOthers(hasLost);
+    // Until here, so that a rank that the launcher ends for another's fault can still say whose.
+    if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
     if (board.isAborted) {
       board.waitForDelivery(500);
       void this.#watch.terminate();
       return;
     }
-    const lost = this.handle.tolerated.filter((rank) => isLost(board, this.handle, rank));
-    if (lost.length > 0) {
+    if (hasLost()) {
       // MPI_Finalize would wait for them for ever. The others hear that this rank leaves before its process is gone. Rank 0
       // goes last, when it has said all that it has to say, and ends what may still hang, a frozen rank for instance.
       this.#sayGoodbye();
@@ -193,16 +200,51 @@ export class MpiGroup {
       }
       return;
     }
-    this.#sayGoodbye();
-    if (this.#finalize) this.#mpi.finalize();
+    if (this.#finalize) {
+      this.#endWatch();
+      this.#mpi.finalize();
+    } else this.#sayGoodbye();
     board.phase = Phase.finalized;
   }
 
-  /** The watch thread tells all ranks, as its last message, that this one is not lost but closed. */
+  /** The watch thread tells all ranks, as its last message, that this one is not lost but has left. */
   #sayGoodbye(): void {
-    this.#board.setState(this.rank, 'closed');
+    this.#board.setState(this.rank, 'left');
+    this.#endWatch();
+  }
+
+  #endWatch(): void {
     this.#board.phase = Phase.closing;
     this.#board.waitForPhase(Phase.closed, 5_000);
+  }
+
+  /**
+   * Returns when all ranks are through, or the group is aborted, or a tolerated rank is lost. It must not be MPI_Finalize that
+   * waits for ranks that still work: that wait hears of no failure and has no limit of ours, and mpirun of Open MPI 4.1 may hang
+   * when it has to end a job of which a rank is within it.
+   */
+  #waitForOthers(hasLost: () => boolean): void {
+    const [board, { timeoutMs, tolerated }] = [this.#board, this.handle];
+    const others = Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
+    board.setState(this.rank, 'closed');
+    board.wake();
+    const began = monotonicMs();
+    for (;;) {
+      const late = others.filter((rank) => !isThrough(board.status(rank)));
+      if (late.length === 0 || board.isAborted || hasLost()) break;
+      const now = monotonicMs();
+      // One that is closed waits here as well, and is missed when it goes.
+      const needed = others.filter((rank) => !tolerated.includes(rank) && board.status(rank).state !== 'left');
+      const loss = findLoss(board, this.handle, needed, now);
+      if (loss) board.abort(loss.text, loss.rank);
+      else if (tolerated.length === 0 && now - began > timeoutMs) {
+        board.abort(`did not close its group within ${timeoutMs / 1000} s after rank ${this.rank}`, late[0] as number);
+      }
+      board.nap(CLOSE_NAP_MS);
+    }
+    if (!board.isAborted) return;
+    const why = describeCulprit(board.abortReason, this.handle);
+    this.#log(`${why}. Rank ${this.rank} of ${this.size} was through and waited for the others.`);
   }
 
   #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {
@@ -278,30 +320,15 @@ export class MpiGroup {
   #suspect(since: number): void {
     const now = monotonicMs();
     const silences = Array.from({ length: this.size }, (_, rank) => {
-      const { state, heard } = this.#board.status(rank);
-      const isExcused = rank === this.rank || state === 'closed' || this.handle.tolerated.includes(rank);
-      return { rank, silence: isExcused ? 0 : now - heard };
+      const status = this.#board.status(rank);
+      const isExcused = rank === this.rank || isThrough(status) || this.handle.tolerated.includes(rank);
+      return { rank, silence: isExcused ? 0 : now - status.heard };
     });
     const [most] = silences.sort((left, right) => right.silence - left.silence);
     if (most && most.silence > now - since) {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
-}
-
-/** Whether a rank's process is gone, cannot be reached, or has been silent for too long. */
-export function isLost(board: StatusBoard, group: MpiGroupHandle, rank: number): boolean {
-  const { state, gone, heard } = board.status(rank);
-  if (rank === group.rank || state === 'closed') return false;
-  return gone > 0 || monotonicMs() - heard > group.silenceMs;
-}
-
-/** 'Rank 2 (host b, process 7) was lost: its process is gone' */
-export function describeCulprit(reason: { text: string; rank: number }, group: MpiGroupHandle): string {
-  if (reason.rank < 0) return reason.text.replace(/\.$/, '');
-  const who = describeRank(reason.rank, group.identities[reason.rank]);
-  const self = reason.rank === group.rank ? ' (this one)' : '';
-  return `R${who.slice(1)}${self} ${reason.text.replace(/\.$/, '')}`;
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

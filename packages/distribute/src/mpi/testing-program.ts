@@ -235,7 +235,6 @@ const parts: Record<string, () => void> = {
         if (how === 'late') nap(3_000);
         if (how === 'hang') nap(60_000);
         if (how === 'other') communicator.broadcast(buffer, 0);
-        if (how === 'close') communicator.close();
         // In the middle: its first part has been sent, and it ends before it has summed anything.
         if (how === 'middle' || background) {
           communicator.allReduceAsync(buffer, 'sum', { background });
@@ -257,6 +256,26 @@ const parts: Record<string, () => void> = {
     communicator.allReduceAsync(buffer, 'sum', { background: true }).wait();
     communicator.close();
     console.log('all steps done');
+  },
+
+  /** Rank 1 leaves, without the communicator's last barrier. The others want one more sum; or (argument: how) work on, or break. */
+  early() {
+    const group = MpiGroup.open({ silenceSeconds: 10, timeoutSeconds: rest[0] === 'hang' ? 2 : 20 });
+    const communicator = new MpiCommunicator(group.handle);
+    communicator.setStep(7);
+    communicator.barrier();
+    const nap = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    if (group.rank !== 1) {
+      if (rest[0] === 'sum') communicator.allReduce(new Float32Array(1000));
+      if (rest[0] === 'work') nap(1500);
+      if (rest[0] === 'hang') nap(8000);
+      if (group.rank === 0 && rest[0] === 'kill') {
+        nap(500);
+        process.kill(process.pid, 'SIGKILL');
+      }
+    }
+    group.close();
+    console.log(`left ${performance.timeOrigin + performance.now()}`);
   },
 
   /** Rank 2 is lost, and may be. Rank 1 leaves, and rank 0 still waits for something of its own when rank 1's process is gone. */

@@ -8,9 +8,10 @@
 import { writeSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { describeRank, processState, type RankIdentity } from './identity.js';
+import { isThrough } from './loss.js';
 import { Mailbox } from './mailbox.js';
 import { type Address, OpenMpi } from './open-mpi.js';
-import { monotonicMs, Phase, StatusBoard } from './status-board.js';
+import { monotonicMs, Phase, type RankState, StatusBoard } from './status-board.js';
 
 /** What the thread is born with. */
 export interface WatchData {
@@ -55,12 +56,25 @@ function watch(orders: WatchOrders): void {
     const row = new Float64Array(6);
     board.copyRow(rank, row);
     row[5] = rank;
-    const isClosed = (other: number) => board.status(other).state === 'closed';
-    for (const lost of beats.sendToAll(new Uint8Array(row.buffer), isClosed)) board.setProcess(lost, 'unreachable');
+    const hasLeft = (other: number) => board.status(other).state === 'left';
+    for (const lost of beats.sendToAll(new Uint8Array(row.buffer), hasLeft)) board.setProcess(lost, 'unreachable');
+  };
+  // The beat that says that this rank is through goes out behind the one before it, and at once: the others wait for it.
+  let said: RankState = 'computing';
+  /** True when there is nothing (more) to say of it. */
+  const sayThrough = (): boolean => {
+    const status = board.status(rank);
+    if (!isThrough(status)) return true;
+    if (!beats.flush(isLost)) return false;
+    if (said === status.state) return true;
+    said = status.state;
+    beat();
+    return false;
   };
 
   while (board.phase === Phase.running) {
     const now = monotonicMs();
+    sayThrough();
     if (now >= nextBeat) {
       nextBeat = now + orders.heartbeatMs;
       beat();
@@ -94,11 +108,9 @@ function watch(orders: WatchOrders): void {
     board.nap(NAP_MS);
   }
 
-  // The last beat says 'closed', so that nobody takes the end of this process for a loss. It goes out behind the one before it.
+  // Nobody shall take the end of this process for a loss.
   const end = monotonicMs() + 1000;
-  while (!beats.flush(isLost) && monotonicMs() < end) board.nap(1);
-  beat();
-  while (!beats.flush(isLost) && monotonicMs() < end) board.nap(1);
+  while (!sayThrough() && monotonicMs() < end) board.nap(1);
   beats.close();
   aborts.close();
   board.phase = Phase.closed;
