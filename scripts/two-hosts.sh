@@ -17,7 +17,14 @@ enter() { # NAME SIDE COMMAND...
   name=$1
   side=$2
   shift 2
-  exec ip netns exec "$name-$side" unshare --uts --ipc --pid --fork --kill-child --mount-proc \
+  # Each host has its half of the processors, whoever starts something on it. (--all: host a starts things on host b.)
+  cores=$(nproc --all)
+  half=$((cores / 2))
+  [ "$side" = a ] && range=0-$((half - 1)) || range=$half-$((cores - 1))
+  bind="taskset -c $range"
+  [ "$half" -gt 0 ] && $bind true 2>/dev/null || bind=
+  # shellcheck disable=SC2086 # words of a command
+  exec $bind ip netns exec "$name-$side" unshare --uts --ipc --pid --fork --kill-child --mount-proc \
     sh -c 'hostname "$0" && exec "$@"' "host-$side" "$@"
 }
 

@@ -75,15 +75,16 @@ function* exchangeAndSum(context: AllReduceContext, buffer: Buffer, op: Communic
   for (let segment = 0; segment < WINDOW; segment++) post(segment);
   for (let segment = 0; segment < segments; segment++) {
     const { start, length } = range(rank, segment);
-    const first = rank === 0 ? wire.at(start) : inboxBase + slotOffset(0, segment);
+    const first = inboxBase + slotOffset(0, segment);
+    const own = wire.at(start);
     for (let source = 0; source < size; source++) {
       if (source !== rank) yield* done(mpi, receives[source]?.[segment]);
-      if (source === 0) continue;
-      wire.combine(source === rank ? wire.at(start) : inboxBase + slotOffset(source, segment), first, length);
-    }
-    if (rank !== 0 && length > 0) {
-      const offset = slotOffset(0, segment);
-      bytesOf(buffer, start, length).set(inbox.subarray(offset, offset + length * wire.bytesPerElement));
+      // The ranks before this one are summed in the inbox. Then the sum goes on in place: a + b is b + a, to the bit.
+      if (source === rank) {
+        if (rank > 0) wire.combine(first, own, length);
+      } else if (source > 0) {
+        wire.combine(inboxBase + slotOffset(source, segment), source < rank ? first : own, length);
+      }
     }
     for (let distance = 1; distance < size; distance++) {
       results.push(wire.sendRange(start, length, (rank + distance) % size, tag + 1));
@@ -184,12 +185,4 @@ export function* bf16AllReduce(context: AllReduceContext, buffer: Float32Array):
     }
   }
   for (const piece of [inbox, outbox, gathered, sums, stage]) scratch.give(piece);
-}
-
-function bytesOf(buffer: Buffer, start: number, length: number): Uint8Array {
-  return new Uint8Array(
-    buffer.buffer,
-    buffer.byteOffset + start * buffer.BYTES_PER_ELEMENT,
-    length * buffer.BYTES_PER_ELEMENT,
-  );
 }
