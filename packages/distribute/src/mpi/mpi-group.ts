@@ -59,7 +59,8 @@ export interface MpiGroupHandle {
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;
 const IDENTITY_BYTES = 1024;
-const CLOSE_NAP_MS = 2;
+/** How often a rank that is through looks at the others, which may need its core. */
+const CLOSE_LOOK_MS = 10;
 /** For the others to hear the reason and to say it, before the job is ended. */
 const PARTING_MS = 2_000;
 
@@ -92,7 +93,7 @@ export class MpiGroup {
       warningMs: seconds('warningSeconds', options.warningSeconds, 60),
     };
     this.#finalize = options.finalize ?? true;
-    this.#log = options.log ?? ((line) => process.stderr.write(`${line}\n`));
+    this.#log = options.log ?? toStandardError;
     this.#mpi = new OpenMpi();
     if (this.#mpi.isFinalized) {
       throw new CommunicatorError(
@@ -240,7 +241,7 @@ export class MpiGroup {
       else if (tolerated.length === 0 && now - began > timeoutMs) {
         board.abort(`did not close its group within ${timeoutMs / 1000} s after rank ${this.rank}`, late[0] as number);
       }
-      board.nap(CLOSE_NAP_MS);
+      board.nap(CLOSE_LOOK_MS);
     }
     if (!board.isAborted) return;
     const why = describeCulprit(board.abortReason, this.handle);
@@ -329,6 +330,11 @@ export class MpiGroup {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
+}
+
+/** Where warnings go unless the program takes them. */
+export function toStandardError(line: string): void {
+  process.stderr.write(`${line}\n`);
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

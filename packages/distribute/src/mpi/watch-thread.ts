@@ -34,8 +34,6 @@ const BEAT_TAG = 1;
 const ABORT_TAG = 2;
 /** A look takes a tenth of a millisecond of the core that trains. */
 const NAP_MS = 50;
-/** When this rank is through and waits for the others to be. */
-const NAP_WHEN_THROUGH_MS = 5;
 const PROCESS_CHECK_MS = 50;
 const TEXT_BYTES = 2048;
 
@@ -108,7 +106,7 @@ function watch(orders: WatchOrders): void {
     }
     // Whoever is lost takes no more messages; the others' have left when theirs have.
     if (hasSentAbort && !board.isDelivered && aborts.flush(isLost)) board.setDelivered();
-    board.nap(isThrough(board.status(rank)) ? NAP_WHEN_THROUGH_MS : NAP_MS);
+    board.nap(NAP_MS);
   }
 
   // Nobody shall take the end of this process for a loss.

@@ -79,12 +79,10 @@ function* exchangeAndSum(context: AllReduceContext, buffer: Buffer, op: Communic
     const own = wire.at(start);
     for (let source = 0; source < size; source++) {
       if (source !== rank) yield* done(mpi, receives[source]?.[segment]);
+      if (source === 0) continue;
       // The ranks before this one are summed in the inbox. Then the sum goes on in place: a + b is b + a, to the bit.
-      if (source === rank) {
-        if (rank > 0) wire.combine(first, own, length);
-      } else if (source > 0) {
-        wire.combine(inboxBase + slotOffset(source, segment), source < rank ? first : own, length);
-      }
+      const from = source === rank ? first : inboxBase + slotOffset(source, segment);
+      wire.combine(from, source < rank ? first : own, length);
     }
     for (let distance = 1; distance < size; distance++) {
       results.push(wire.sendRange(start, length, (rank + distance) % size, tag + 1));
