@@ -175,6 +175,13 @@ describe('a rank is lost', { skip }, () => {
     }
   });
 
+  it('a rank that may be lost is killed when it is through: the others leave all the same', async () => {
+    const mpirunArgs = ['--enable-recovery'];
+    const result = await mpirun(3, program, { args: ['early', 'tolerated'], mpirunArgs, limitSeconds: 60 });
+    for (const survivor of [0, 2]) assert.match(result.outputs[survivor] as string, /^left /m, result.describe());
+    assert.doesNotMatch(result.outputs.join(''), /could not leave Open MPI/, result.describe());
+  });
+
   it('a rank that is through does not wait for ever', async () => {
     const result = await mpirun(3, program, { args: ['early', 'hang'], limitSeconds: 40 });
     assert.ok(result.status, result.describe());

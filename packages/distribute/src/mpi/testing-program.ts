@@ -258,9 +258,13 @@ const parts: Record<string, () => void> = {
     console.log('all steps done');
   },
 
-  /** Rank 1 leaves, without the communicator's last barrier. The others want one more sum; or (argument: how) work on, or break. */
+  /**
+   * Rank 1 closes, without the communicator's last barrier. The others (argument: how) want one more sum, or work on, or break, or
+   * see rank 1 killed, which is tolerated then.
+   */
   early() {
-    const group = MpiGroup.open({ silenceSeconds: 10, timeoutSeconds: rest[0] === 'hang' ? 2 : 20 });
+    const tolerated = rest[0] === 'tolerated' ? [1] : [];
+    const group = MpiGroup.open({ silenceSeconds: 10, timeoutSeconds: rest[0] === 'hang' ? 2 : 20, tolerated });
     const communicator = new MpiCommunicator(group.handle);
     communicator.setStep(7);
     communicator.barrier();
@@ -269,6 +273,12 @@ const parts: Record<string, () => void> = {
       if (rest[0] === 'sum') communicator.allReduce(new Float32Array(1000));
       if (rest[0] === 'work') nap(1500);
       if (rest[0] === 'hang') nap(8000);
+      if (rest[0] === 'tolerated') {
+        // It is closed by then, and nobody else is.
+        nap(500);
+        if (group.rank === 0) process.kill((group.handle.identities[1] as { pid: number }).pid, 'SIGKILL');
+        nap(group.rank === 0 ? 0 : 1000);
+      }
       if (group.rank === 0 && rest[0] === 'kill') {
         nap(500);
         process.kill(process.pid, 'SIGKILL');

@@ -172,6 +172,7 @@ describe('lockstep cifar10 under mpirun', { skip: whyNoMpirun() }, () => {
     process.kill(second, 'SIGTERM');
     const result = await running.result;
     assert.equal(result.status, 130, result.describe());
+    assert.match(result.output, /Stopped because another worker was told to; all stop at the same step\./);
     const saved = readdirSync(join(folder, 'stopped')).filter((name) => name.endsWith('.safetensors'));
     assert.equal(saved.length, 1, result.describe());
     const step = Number(/\d+/.exec(saved[0] as string)?.[0]);
