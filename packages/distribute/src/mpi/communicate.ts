@@ -7,8 +7,9 @@
  * explains no errors: the thread that waits does (background-reducer.ts).
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
+import type { Buffer } from '../communicator/communicator.js';
 import { type RunState, Runs } from './all-reduce/runs.js';
-import { startAllReduce } from './all-reduce/start.js';
+import { type AllReduceJob, startAllReduce } from './all-reduce/start.js';
 import {
   BEATS,
   type CommunicationData,
@@ -20,14 +21,12 @@ import {
   SlotState,
 } from './communication-protocol.js';
 import { OpenMpi } from './open-mpi.js';
+import { Pace } from './pace.js';
 import { Scratch } from './scratch.js';
 import { Phase, StatusBoard } from './status-board.js';
 
 /** Looks so often before it sleeps, when something moved. */
 const SPINS = 4;
-const NAP_MS = 2;
-/** Naps get as long while nothing moves: the other ranks are not there yet. */
-const LONGEST_NAP_MS = 8;
 const NAP_WHEN_AWAITED_MS = 0.1;
 /** How often an idle thread looks whether the group has ended. */
 const IDLE_MS = 250;
@@ -38,6 +37,7 @@ export function communicate({ rank, size, comm, board: boardBuffer, words, port 
   const mpi = new OpenMpi();
   const scratch = new Scratch();
   const runs = new Runs(mpi);
+  const pace = new Pace();
   const states = new Map<number, RunState>();
 
   const settle = () => {
@@ -51,24 +51,32 @@ export function communicate({ rank, size, comm, board: boardBuffer, words, port 
   };
 
   let spins = 0;
-  let nap = NAP_MS;
   while (board.phase === Phase.running && !board.isAborted) {
     Atomics.add(words, BEATS, 1);
     const seen = Atomics.load(words, ORDERS);
     let hasMoved = false;
     for (let found = receiveMessageOnPort(port); found; found = receiveMessageOnPort(port)) {
       const { slot, buffer, tag, ...job } = found.message as Order;
+      pace.add(bytesToSend(buffer, job, size), runs.size === 0, performance.now());
       states.set(slot, runs.add(startAllReduce({ mpi, comm, rank, size, scratch, tag }, buffer, job)));
       hasMoved = true;
     }
     if (runs.advance()) hasMoved = true;
-    if (hasMoved) settle();
+    if (hasMoved) {
+      settle();
+      pace.moved();
+      if (runs.size === 0) pace.end(performance.now());
+    }
     spins = hasMoved ? 0 : spins + 1;
-    if (hasMoved) nap = NAP_MS;
     if (runs.size === 0) Atomics.wait(words, ORDERS, seen, IDLE_MS);
     else if (spins >= SPINS) {
-      Atomics.wait(words, ORDERS, seen, Atomics.load(words, IS_AWAITED) === 1 ? NAP_WHEN_AWAITED_MS : nap);
-      nap = Math.min(LONGEST_NAP_MS, nap * 1.5);
+      const isAwaited = Atomics.load(words, IS_AWAITED) === 1;
+      Atomics.wait(words, ORDERS, seen, isAwaited ? NAP_WHEN_AWAITED_MS : pace.nap());
     }
   }
+}
+
+/** What a rank sends for an all-reduce: twice all parts but its own. */
+function bytesToSend(buffer: Buffer, { wire }: AllReduceJob, size: number): number {
+  return (2 * (size - 1) * buffer.byteLength * (wire === 'bf16' ? 0.5 : 1)) / size;
 }

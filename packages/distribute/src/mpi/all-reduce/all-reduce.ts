@@ -22,8 +22,13 @@ export interface AllReduceContext {
   readonly tag: number;
 }
 
-/** Pieces longer than this travel in several messages, so that summing one overlaps with receiving the next. */
+/**
+ * Pieces longer than this travel in several messages, so that summing one overlaps with receiving the next; in four, until they
+ * get longer than {@link LONG_SEGMENT_BYTES}. Every message costs three more of MPI's own, and the processor's time for them.
+ */
 const SEGMENT_BYTES = 256 * 1024;
+export const LONG_SEGMENT_BYTES = 1024 * 1024;
+const FEW_SEGMENTS = 4;
 /** Bounds the number of messages of a very large buffer. */
 const MOST_SEGMENTS = 64;
 
@@ -49,10 +54,12 @@ export function partition(count: number, parts: number, bytesPerElement: number)
   // Parts begin on cache lines (64 bytes), as far as there are enough elements.
   const align = Math.max(1, 64 / bytesPerElement);
   const part = Math.ceil(count / parts / align) * align;
+  const cutInto = (segments: number) => Math.ceil(part / segments / align) * align;
   const longest = Math.max(
     1,
     Math.floor(SEGMENT_BYTES / bytesPerElement),
-    Math.ceil(part / MOST_SEGMENTS / align) * align,
+    Math.min(Math.floor(LONG_SEGMENT_BYTES / bytesPerElement), cutInto(FEW_SEGMENTS)),
+    cutInto(MOST_SEGMENTS),
   );
   return {
     segments: Math.max(1, Math.ceil(part / longest)),
