@@ -3,8 +3,8 @@
 //
 //   node scripts/bench-two-hosts.mjs [--rate=1gbit] [--only=NAME] [flags of `lockstep bench resnet`]
 //
-// Without flags: ResNet-50, 16 images per worker. Each row is one run of `lockstep bench resnet` under mpirun, which measures
-// one worker alone, and both without messages, in the same run.
+// Without flags: ResNet-50, 16 images per worker, and a warm-up in which the step is recorded. Each row is one run of
+// `lockstep bench resnet` under mpirun, which measures one worker alone, and both without messages, in the same run.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,9 @@ const flags = process.argv.slice(2).filter((word) => {
   return !name;
 });
 const model =
-  flags.length > 0 ? flags : ['--dataset=imagenet', '--resnet_size=50', '--batch_size=16', '--steps=5', '--warmup=2'];
+  flags.length > 0
+    ? flags
+    : ['--dataset=imagenet', '--resnet_size=50', '--batch_size=16', '--warmup=6', '--steps=4', '--rounds=2'];
 
 const ROWS = [
   { name: 'default', flags: [] },
