@@ -42,8 +42,8 @@ case ${1:-} in
       # 1 MB may pass at once, 8 ms of 1 Gbit/s. With a bucket no larger than the kernel's largest packets (64 KB) each is cut up
       # on the processor, which a network card does for free. The queue holds 20 ms of traffic.
       tc -n "$name-$side" qdisc add dev wire root tbf rate "$rate" burst 1mb latency 20ms
-      # What Linux uses unless it is told otherwise, whatever this machine was told.
-      ip -n "$name-$side" route change 10.77.0.0/24 dev wire src "$address" congctl cubic
+      # What Linux uses unless it is told otherwise, whatever this machine was told; where the kernel has it.
+      ip -n "$name-$side" route change 10.77.0.0/24 dev wire src "$address" congctl cubic 2>/dev/null || true
     done
     ;;
   down)
