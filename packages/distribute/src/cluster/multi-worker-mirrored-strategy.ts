@@ -8,11 +8,12 @@
  */
 
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { FlatMemory } from '../simd/index.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
-import { defaultLog, type Strategy, type StrategyLog } from '../strategy/strategy.js';
+import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { Facts } from './agreement.js';
 import type { Task } from './cluster-spec.js';
 import { repr } from './cluster-spec.js';

@@ -57,7 +57,7 @@ export function communicate({ rank, size, comm, board: boardBuffer, words, port 
     let hasMoved = false;
     for (let found = receiveMessageOnPort(port); found; found = receiveMessageOnPort(port)) {
       const { slot, buffer, tag, ...job } = found.message as Order;
-      pace.add(bytesToSend(buffer, job, size), runs.size === 0, performance.now());
+      pace.add(bytesToSend(buffer, job, size), performance.now());
       states.set(slot, runs.add(startAllReduce({ mpi, comm, rank, size, scratch, tag }, buffer, job)));
       hasMoved = true;
     }

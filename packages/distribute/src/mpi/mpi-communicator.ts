@@ -13,13 +13,14 @@ import {
   type CommunicatorReduceOp,
   type Work,
 } from '../communicator/communicator.js';
+import { defaultLog } from '../log.js';
 import { elementType } from './all-reduce/all-reduce.js';
 import { type RunState, Runs } from './all-reduce/runs.js';
 import { type AllReduceJob, type MpiAlgorithm, startAllReduce } from './all-reduce/start.js';
 import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
 import { describeCulprit, findLoss, inSeconds, isLost, isThrough } from './loss.js';
-import { MpiGroup, type MpiGroupHandle, type MpiOptions, toStandardError } from './mpi-group.js';
+import { MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
 import { describeOperation, describeWhere, type Operation } from './operation.js';
 import { Scratch } from './scratch.js';
@@ -91,7 +92,7 @@ export class MpiCommunicator implements Communicator {
     this.#board = new StatusBoard(group.board);
     // A later communicator of the same process goes on counting, so that ranks can still be compared.
     this.#sequence = this.#board.status(this.rank).sequence;
-    this.#log = log ?? toStandardError;
+    this.#log = log ?? defaultLog;
   }
 
   /** For messages: the optimizer step that the next operations belong to. */

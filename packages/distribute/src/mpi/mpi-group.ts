@@ -6,6 +6,7 @@
  */
 import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
+import { defaultLog } from '../log.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
 import { describeCulprit, findLoss, isLost, isThrough } from './loss.js';
@@ -93,7 +94,7 @@ export class MpiGroup {
       warningMs: seconds('warningSeconds', options.warningSeconds, 60),
     };
     this.#finalize = options.finalize ?? true;
-    this.#log = options.log ?? toStandardError;
+    this.#log = options.log ?? defaultLog;
     this.#mpi = new OpenMpi();
     if (this.#mpi.isFinalized) {
       throw new CommunicatorError(
@@ -330,11 +331,6 @@ export class MpiGroup {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
-}
-
-/** Where warnings go unless the program takes them. */
-export function toStandardError(line: string): void {
-  process.stderr.write(`${line}\n`);
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

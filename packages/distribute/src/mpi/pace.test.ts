@@ -8,8 +8,8 @@ const MB = 2 ** 20;
 /** A spell of `bytes` that takes as long as a network of so many Gbit/s needs, and `waitMs` for a late rank. */
 function spell(pace: Pace, start: number, bytes: number, gbit: number, waitMs = 0): number {
   const end = start + bytes / (gbit * 125_000) + waitMs;
-  pace.add(bytes / 2, true, start);
-  pace.add(bytes / 2, false, start + 1);
+  pace.add(bytes / 2, start);
+  pace.add(bytes / 2, start + 1);
   pace.end(end);
   return end;
 }
@@ -23,7 +23,7 @@ function nap(pace: Pace): number {
 describe('the pace of the communication thread', () => {
   it('is short before a rate is known, and gets longer while nothing moves', () => {
     const pace = new Pace();
-    pace.add(8 * MB, true, 0);
+    pace.add(8 * MB, 0);
     const naps = Array.from({ length: 8 }, () => pace.nap());
     assert.deepEqual(naps, [2, 3, 4.5, 6.75, 10.125, 15.1875, 16, 16]);
     pace.moved();
@@ -56,7 +56,7 @@ describe('the pace of the communication thread', () => {
     const pace = new Pace();
     spell(pace, 0, 1000, 0.001);
     assert.equal(nap(pace), 2);
-    pace.add(8 * MB, true, 5);
+    pace.add(8 * MB, 5);
     pace.end(5);
     assert.equal(nap(pace), 2);
   });

@@ -17,18 +17,15 @@ const SPELL_BYTES = LONG_SEGMENT_BYTES;
 /** See the file's head. Times are milliseconds of any one clock. */
 export class Pace {
   #bytesPerMs = 0;
+  /** Of the spell that goes on. */
   #begin = 0;
   #bytes = 0;
   #sleeps = 0;
 
-  /** An all-reduce is taken up which sends `bytes`; `isFirst` if none was under way. */
-  add(bytes: number, isFirst: boolean, now: number): void {
-    if (isFirst) {
-      this.#begin = now;
-      this.#bytes = 0;
-    }
+  /** An all-reduce is taken up which sends `bytes`; the first one begins a spell. */
+  add(bytes: number, now: number): void {
+    if (this.#bytes === 0) this.#begin = now;
     this.#bytes += bytes;
-    this.moved();
   }
 
   /** Something came or left. */
@@ -36,10 +33,11 @@ export class Pace {
     this.#sleeps = 0;
   }
 
-  /** The last all-reduce under way has ended. */
+  /** The last all-reduce under way has ended, and with it the spell. */
   end(now: number): void {
-    if (this.#bytes < SPELL_BYTES) return;
-    this.#bytesPerMs = Math.max(this.#bytesPerMs, this.#bytes / Math.max(now - this.#begin, 0.1));
+    const rate = this.#bytes / Math.max(now - this.#begin, 0.1);
+    if (this.#bytes >= SPELL_BYTES) this.#bytesPerMs = Math.max(this.#bytesPerMs, rate);
+    this.#bytes = 0;
   }
 
   /** The next nap in milliseconds; naps get longer while nothing moves, because the other ranks are not there yet. */

@@ -12,11 +12,12 @@ import { shareCores } from '../cluster/core-share.js';
 import { Job } from '../cluster/job.js';
 import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { FlatMemory } from '../simd/index.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
-import { defaultLog, type Strategy, type StrategyLog } from '../strategy/strategy.js';
+import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { ParameterServerArguments, ServerLine } from './parameter-server-replica.js';
 import type { ServerReport } from './server.js';
 

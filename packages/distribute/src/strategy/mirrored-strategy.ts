@@ -8,9 +8,10 @@
 
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { chooseCrossDeviceOps } from './cross-device-choice.js';
-import { defaultLog, type Strategy, type StrategyLog } from './strategy.js';
+import type { Strategy, StrategyLog } from './strategy.js';
 
 export interface MirroredStrategyOptions extends StrategyLog {
   /** Names such as 'cpu:0'. Default: all GPUs, else 'cpu:0'. */

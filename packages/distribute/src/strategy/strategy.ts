@@ -39,7 +39,3 @@ export interface StrategyLog {
   /** Receives one line. Default: standard error. */
   readonly log?: (line: string) => void;
 }
-
-export function defaultLog(line: string): void {
-  process.stderr.write(`${line}\n`);
-}

@@ -1,0 +1,4 @@
+/** Where a line goes that tells or warns of something, unless the program takes it. */
+export function defaultLog(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
