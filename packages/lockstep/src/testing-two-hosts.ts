@@ -47,6 +47,12 @@ export class TwoHosts {
     return [SCRIPT, ['exec', this.name, 'a', ...words]];
   }
 
+  /** Numbers of the processors that a host's programs may use, as the kernel lists them. */
+  processors(host: 'a' | 'b'): string {
+    const status = execFileSync(SCRIPT, ['exec', this.name, host, 'cat', '/proc/self/status'], { encoding: 'utf8' });
+    return /^Cpus_allowed_list:\s*(\S+)/m.exec(status)?.[1] ?? '';
+  }
+
   link(state: 'up' | 'down'): void {
     execFileSync(SCRIPT, ['link', this.name, state]);
   }

@@ -1,7 +1,7 @@
 /** Training on two hosts with a network between them: the same weights as on one, and what happens when the cable is pulled. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
@@ -43,6 +43,13 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
   after(() => {
     hosts?.remove();
     rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('each host has its own processors', { skip: cpus().length < 2 && 'one processor cannot be divided' }, () => {
+    const half = Math.floor(cpus().length / 2);
+    const list = (first: number, last: number) => (first === last ? `${first}` : `${first}-${last}`);
+    assert.equal(hosts.processors('a'), list(0, half - 1));
+    assert.equal(hosts.processors('b'), list(half, cpus().length - 1));
   });
 
   it('the cable is pulled: the chief names the rank that is out of reach, and the job ends', async () => {
