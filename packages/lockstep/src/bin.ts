@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** The command `lockstep`. Everything it does is in cli.ts, so that tests can call it. */
 import { main } from './cli.js';
-import { reportStatus, STATUS_MARK_VARIABLE } from './status-mark.js';
 
+// Loaded for `lockstep launch` only: `lockstep --help` takes no longer than Node does.
+const launcher = process.env.LOCKSTEP_STATUS_MARK ? await import('@lockstep/distribute') : null;
+launcher?.reportBeginning();
 // Not process.exit: output that is still on its way must arrive.
 process.exitCode = await main(process.argv.slice(2));
-if (process.env[STATUS_MARK_VARIABLE]) reportStatus(process.exitCode);
+launcher?.reportStatus(process.exitCode);

@@ -2,9 +2,10 @@
  * For tests: two hosts on this machine, as network namespaces joined by a link (scripts/two-hosts.sh). Not part of the package.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { processesByRank } from './testing-process.js';
 
 const SCRIPT = fileURLToPath(new URL('../../../scripts/two-hosts.sh', import.meta.url));
 
@@ -51,6 +52,15 @@ export class TwoHosts {
   processors(host: 'a' | 'b'): string {
     const status = execFileSync(SCRIPT, ['exec', this.name, host, 'cat', '/proc/self/status'], { encoding: 'utf8' });
     return /^Cpus_allowed_list:\s*(\S+)/m.exec(status)?.[1] ?? '';
+  }
+
+  /** Process ids, as this machine counts, of ranks that run on the hosts, by rank. */
+  ranks(): Map<number, number> {
+    const own = `\0LOCKSTEP_TWO_HOSTS=${this.name}\0`;
+    return processesByRank((folder) => {
+      const environment = `\0${readFileSync(`${folder}/environ`, 'utf8')}`;
+      return environment.includes(own) ? /\0OMPI_COMM_WORLD_RANK=(\d+)/.exec(environment)?.[1] : undefined;
+    });
   }
 
   link(state: 'up' | 'down'): void {

@@ -12,6 +12,7 @@ import { isThrough } from './loss.js';
 import { Mailbox } from './mailbox.js';
 import { type Address, OpenMpi } from './open-mpi.js';
 import { monotonicMs, Phase, type RankState, StatusBoard } from './status-board.js';
+import { reportStatus } from './status-mark.js';
 
 /** What the thread is born with. */
 export interface WatchData {
@@ -36,6 +37,8 @@ const ABORT_TAG = 2;
 const NAP_MS = 50;
 const PROCESS_CHECK_MS = 50;
 const TEXT_BYTES = 2048;
+/** Exit status of what SIGKILL has ended, as a shell counts. */
+const KILLED = 137;
 
 const data = workerData as WatchData;
 const board = new StatusBoard(data.board);
@@ -124,7 +127,9 @@ function watch(orders: WatchOrders): void {
 }
 
 function endProcess(message: string): void {
-  writeSync(2, `${message}\n`);
+  const write = (text: string) => writeSync(2, text);
+  write(`${message}\n`);
+  reportStatus(KILLED, write);
   // The main thread is inside MPI, so no JavaScript and no signal handler of this process will run again.
   process.kill(process.pid, 'SIGKILL');
 }

@@ -85,7 +85,8 @@ describe('a rank breaks', { skip: whyNoMpirun() }, () => {
     assertNamed(result, 2, /it has not answered for \d+\.\d s \(its process is stopped\)/, [0, 1]);
   });
 
-  it('killed while it writes a checkpoint: what was there before is whole, and nothing half-written is taken for one', async () => {
+  /** A job whose chief is within a save, and stays there. */
+  async function saving(): Promise<{ running: RunningProcess; chief: number; before: number }> {
     const before = Math.max(...checkpoints());
     const running = job();
     await running.until(/Restored step/);
@@ -94,9 +95,22 @@ describe('a rank breaks', { skip: whyNoMpirun() }, () => {
     const pipe = join(folder, 'model', `ckpt-${before + 10}.safetensors.${chief}.tmp`);
     execFileSync('mkfifo', [pipe]);
     await running.until(/has been waiting in .* Behind: rank 0/);
+    return { running, chief, before };
+  }
+
+  it('killed while it writes a checkpoint: what was there before is whole, and nothing half-written is taken for one', async () => {
+    const { running, chief, before } = await saving();
     process.kill(chief, 'SIGKILL');
     const result = await running.result;
     assertNamed(result, 0, /its process is gone/, [1, 2]);
+    assert.equal(Math.max(...checkpoints()), before);
+  });
+
+  it('frozen while it writes a checkpoint: the same', async () => {
+    const { running, chief, before } = await saving();
+    process.kill(chief, 'SIGSTOP');
+    const result = await running.result;
+    assertNamed(result, 0, /it has not answered for \d+\.\d s \(its process is stopped\)/, [1, 2]);
     assert.equal(Math.max(...checkpoints()), before);
   });
 

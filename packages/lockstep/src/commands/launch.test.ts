@@ -1,7 +1,7 @@
 /** `lockstep launch` on this machine: the line that it composes, exit status, restarts from the last checkpoint, Ctrl-C. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
@@ -110,6 +110,19 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     const bad = await lockstep(['launch', '--max_restarts=5', '--grace_secs=1', '--', 'cifar10', '--batch_sise=3']);
     assert.equal(bad.status, 2, bad.describe());
     assert.equal([...bad.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1, bad.describe());
+  });
+
+  it('a host that does not answer: says so after --start_secs, and tries again as often as it may', async () => {
+    // Stands for ssh to a machine that takes the connection and says nothing.
+    const agent = join(folder, 'silent-agent.sh');
+    writeFileSync(agent, '#!/bin/sh\nexec sleep 600\n');
+    chmodSync(agent, 0o755);
+    const flags = [`--hosts=${hostname()}:1,elsewhere:1`, `--mpirun_args=--mca plm_rsh_agent ${agent}`];
+    const began = performance.now();
+    const result = await lockstep(['launch', ...flags, '--start_secs=3', '--max_restarts=1', '--', ...job('nowhere')]);
+    assert.equal(result.status, 1, result.describe());
+    assert.equal([...result.output.matchAll(/no process of the job has begun within 3 s.*elsewhere/g)].length, 2);
+    assert.ok(performance.now() - began < 60_000, result.describe());
   });
 
   it('Ctrl-C: every rank stops at the same step, the chief saves, no restart', async () => {

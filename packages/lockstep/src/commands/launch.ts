@@ -7,11 +7,19 @@ import { spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Host, mpirunCommand, NUM_PS_VARIABLE, parseHostfile, parseHosts, shellQuote } from '@lockstep/distribute';
+import {
+  type Host,
+  mpirunCommand,
+  NUM_PS_VARIABLE,
+  parseHostfile,
+  parseHosts,
+  STATUS_MARK_VARIABLE,
+  shellQuote,
+} from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
 import { reportErrors } from '../backend.js';
 import { isCommand } from '../cli.js';
-import { STATUS_MARK_VARIABLE, StatusFilter } from '../status-mark.js';
+import { StatusFilter } from '../status-filter.js';
 
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
 const INTERRUPTED = 130;
@@ -20,7 +28,7 @@ const NOT_FOUND = 127;
 /** Exit status of the mains for bad flags: trying again would not help. */
 const USAGE = 2;
 /** mpirun may wait for a machine that it cannot reach any more; how long after the chief's end, beside twice the grace. */
-const LINGER_MS = 10_000;
+const LINGER_SECONDS = 10;
 /** Between a failure and the next try: sockets close, a pod comes back, a person can press Ctrl-C. Twice as long each time. */
 const PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 60_000;
@@ -30,6 +38,8 @@ export interface LaunchOptions {
   readonly parameterServers: number;
   readonly maxRestarts: number;
   readonly graceSeconds: number;
+  /** So long may mpirun take to reach all hosts. */
+  readonly startSeconds: number;
   readonly mpirunArgs: readonly string[];
   /** What the ranks run: arguments of `lockstep`, or a program of one's own. */
   readonly command: readonly string[];
@@ -82,6 +92,7 @@ function parse(argv: readonly string[]): LaunchOptions | null {
     parameterServers,
     maxRestarts: value('max_restarts') as number,
     graceSeconds: value('grace_secs') as number,
+    startSeconds: value('start_secs') as number,
     mpirunArgs: (value('mpirun_args') as string).split(/\s+/).filter(Boolean),
     command,
     dryRun: value('dry_run') as boolean,
@@ -127,6 +138,13 @@ function defineFlags(): FlagValues {
     lowerBound: 1,
     key,
     help: 'Seconds that processes get to say which one was lost before mpirun ends them. Ctrl-C waits as long as saving takes; a second one does not.',
+  });
+  flags.DEFINE_integer({
+    name: 'start_secs',
+    default: 120,
+    lowerBound: 1,
+    key,
+    help: "Seconds in which mpirun must have reached all hosts and begun a command of Lockstep's. Afterwards the command's own limits hold, --worker_start_secs first.",
   });
   flags.DEFINE_string({
     name: 'mpirun_args',
@@ -223,19 +241,34 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
     detached: true,
   });
   let timer: NodeJS.Timeout | null = null;
-  const limitMs = 2000 * options.graceSeconds + LINGER_MS;
-  const filter = new StatusFilter(
-    mark,
-    (text) => process.stderr.write(text),
-    () => {
-      timer = setTimeout(() => {
-        process.stderr.write(
-          `lockstep launch: mpirun has not ended ${limitMs / 1000} s after the chief; it waits for a machine that does not answer, and is ended.\n`,
-        );
-        killWithChildren(child.pid as number);
-      }, limitMs);
-    },
-  );
+  let isOverdue = false;
+  /** Ends mpirun unless something happens: it knows no limit by itself. */
+  const allow = (seconds: number, why: string) => {
+    if (timer) clearTimeout(timer);
+    timer = setTimeout(() => {
+      isOverdue = true;
+      process.stderr.write(`lockstep launch: ${why}\n`);
+      killWithChildren(child.pid as number);
+    }, seconds * 1000);
+  };
+  const { startSeconds, hosts } = options;
+  if (isMarked) {
+    const names = hosts.map(({ name }) => name).join(', ');
+    allow(
+      startSeconds,
+      `no process of the job has begun within ${startSeconds} s: mpirun has not reached every host of ${names}, and is ended.\n` +
+        'help: see whether `ssh HOST true` works for each; a longer limit is --start_secs.',
+    );
+  }
+  const lingerSeconds = 2 * options.graceSeconds + LINGER_SECONDS;
+  const filter = new StatusFilter(mark, (text) => process.stderr.write(text), {
+    onBegun: () => timer && clearTimeout(timer),
+    onStatus: () =>
+      allow(
+        lingerSeconds,
+        `mpirun has not ended ${lingerSeconds} s after the chief; it waits for a machine that does not answer, and is ended.`,
+      ),
+  });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => filter.push(text));
   return new Promise((resolve, reject) => {
     const release = interrupt.forwardTo((signal) => child.kill(signal));
@@ -252,7 +285,7 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
       release();
       filter.end();
       if (timer) clearTimeout(timer);
-      if (signal === 'SIGKILL' && filter.status !== null) return resolve(filter.status);
+      if (isOverdue) return resolve(filter.status ?? 1);
       // mpirun says 0 then, even of a job that was ended; a chief that is not there any more has not succeeded.
       if (recovers) return resolve(filter.status ?? (status || 1));
       // As a shell counts.

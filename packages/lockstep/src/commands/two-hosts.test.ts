@@ -1,15 +1,21 @@
 /** Training on two hosts with a network between them: the same weights as on one, and what happens when the cable is pulled. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { BIN, lockstep, start, whyNoMpirun } from '../testing-process.js';
 import { TwoHosts, whyNoTwoHosts } from '../testing-two-hosts.js';
 
 /** Far more than are made until the cable is pulled. */
 const STEPS = 300;
+
+function whyNoStrace(): string | false {
+  return spawnSync('strace', ['-V']).status === 0 ? false : 'strace is not installed (apt-get install strace)';
+}
 
 describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-hosts-'));
@@ -24,9 +30,9 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     ...more,
   ];
   const launch = () => {
-    const limits = ['--worker_lost_secs=4', '--worker_late_secs=1'];
+    const limits = ['--worker_lost_secs=4', '--worker_late_secs=1', '--worker_start_secs=20'];
     const mpirunArgs = `--mpirun_args=--tag-output --mca plm_rsh_agent ${hosts.agent}`;
-    const words = ['launch', `--hosts=${hosts.hosts}`, mpirunArgs, '--grace_secs=2', '--'];
+    const words = ['launch', `--hosts=${hosts.hosts}`, mpirunArgs, '--grace_secs=2', '--start_secs=20', '--'];
     const [program, args] = hosts.command(
       process.execPath,
       BIN,
@@ -35,6 +41,9 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     );
     return start(program, args, { environment: hosts.environment });
   };
+
+  const checkpoints = () =>
+    readdirSync(join(folder, 'model')).flatMap((name) => Number(/^ckpt-(\d+)\.safetensors$/.exec(name)?.[1] ?? []));
 
   before(() => {
     data = prepareDigits(join(folder, 'digits'));
@@ -66,6 +75,46 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     );
     assert.ok(performance.now() - pulled < 60_000, result.describe());
     hosts.link('up');
+  });
+
+  it('the cable is pulled while the chief saves: the checkpoint is whole all the same', {
+    skip: whyNoStrace(),
+  }, async () => {
+    const before = Math.max(...checkpoints());
+    const running = launch();
+    await running.until(/Restored step/);
+    // A disk that takes ten seconds to sync, once.
+    const delay = ['-f', '-e', 'trace=fsync', '-e', 'inject=fsync:delay_enter=10000000:when=1', '-o', '/dev/null'];
+    const slowDisk = start('strace', [...delay, '-p', String(hosts.ranks().get(0))]);
+    await running.until(/has been waiting in .* Behind: rank 0/);
+    hosts.link('down');
+    const result = await running.result;
+    await slowDisk.result;
+    hosts.link('up');
+    assert.equal(result.status, 1, result.describe());
+    assert.match(result.ranks[0] as string, /Saved checkpoint .*Rank 1 \(host host-b, .* was lost/s, result.describe());
+    assert.ok(Math.max(...checkpoints()) > before, result.describe());
+  });
+
+  it('the cable is pulled while the ranks start: the chief’s limit ends the job', async () => {
+    const running = launch();
+    const end = performance.now() + 20_000;
+    while (hosts.ranks().size < 2 && performance.now() < end) await sleep(5);
+    hosts.link('down');
+    const pulled = performance.now();
+    const result = await running.result;
+    hosts.link('up');
+    assert.notEqual(result.status, 0, result.describe());
+    assert.match(result.output, /Open MPI did not start within 20 s|was lost|has not reached every host/);
+    assert.ok(performance.now() - pulled < 60_000, result.describe());
+  });
+
+  it('the cable is out from the start: launch’s limit ends it', async () => {
+    hosts.link('down');
+    const result = await launch().result;
+    hosts.link('up');
+    assert.notEqual(result.status, 0, result.describe());
+    assert.ok(result.seconds < 60, result.describe());
   });
 
   it('the same command goes on, to the weights of one host, bit by bit', async () => {
