@@ -1,10 +1,11 @@
 // Scaling from one host to two over a link of a given rate, as a table: two network namespaces on this machine, one process of
 // one thread in each. Needs root, iproute2 and Open MPI.
 //
-//   node scripts/bench-two-hosts.mjs [--rate=1gbit] [--only=NAME] [flags of `lockstep bench resnet`]
+//   node scripts/bench-two-hosts.mjs [--rate=1gbit] [--only=NAME] [--repeat=1] [--limit_secs=900] [flags of `lockstep bench resnet`]
 //
 // Without flags: ResNet-50, 16 images per worker, and a warm-up in which the step is recorded. Each row is one run of
-// `lockstep bench resnet` under mpirun, which measures one worker alone, and both without messages, in the same run.
+// `lockstep bench resnet` under mpirun, which measures one worker alone, and both without messages, in the same run. With
+// --repeat each row is run so often, and a row of medians follows. No run may take longer than --limit_secs.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,11 +15,10 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const script = join(root, 'scripts', 'two-hosts.sh');
 const bin = join(root, 'packages', 'lockstep', 'dist', 'bin.js');
-const LIMIT_MS = 300_000;
 
-const own = { rate: '1gbit', only: '' };
+const own = { rate: '1gbit', only: '', repeat: '1', limit_secs: '900' };
 const flags = process.argv.slice(2).filter((word) => {
-  const [, name, value] = /^--(rate|only)=(.*)$/.exec(word) ?? [];
+  const [, name, value] = /^--(rate|only|repeat|limit_secs)=(.*)$/.exec(word) ?? [];
   if (name) own[name] = value;
   return !name;
 });
@@ -26,6 +26,13 @@ const model =
   flags.length > 0
     ? flags
     : ['--dataset=imagenet', '--resnet_size=50', '--batch_size=16', '--warmup=6', '--steps=4', '--rounds=2'];
+
+for (const flag of ['repeat', 'limit_secs']) {
+  if (/^[1-9]\d*$/.test(own[flag])) continue;
+  console.error(`flag --${flag}=${own[flag]}: a whole number from 1 is needed.`);
+  process.exit(2);
+}
+const repeats = Number(own.repeat);
 
 const ROWS = [
   { name: 'default', flags: [] },
@@ -37,6 +44,48 @@ const ROWS = [
   { name: 'bf16 gradients, 1 pack', flags: ['--gradient_dtype=bf16', '--num_packs=1'] },
   { name: 'ring', flags: ['--ring'] },
 ].filter(({ name }) => name.includes(own.only));
+
+/** What a row shows, and how many digits behind the point. */
+const COLUMNS = [
+  ['step_ms', 0],
+  ['backward', 0],
+  ['reduce', 0],
+  ['images_per_second', 2],
+  ['alone_images_per_second', 2],
+  ['scaling_efficiency', 3],
+  ['apart_images_per_second', 2],
+  ['fraction_of_apart', 3],
+];
+
+function print(title, figures) {
+  console.log(`| ${[title, ...COLUMNS.map(([key, digits]) => figures[key].toFixed(digits))].join(' | ')} |`);
+}
+
+function median(runs, key) {
+  const values = runs.map((run) => run[key]).sort((a, b) => a - b);
+  return (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
+}
+
+/** One run of the benchmark under mpirun. */
+function measure(title, more) {
+  const mpirun = ['mpirun', '--allow-run-as-root', '--bind-to', 'none', '--mca', 'plm_rsh_agent', agent];
+  const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
+  const bench = [process.execPath, bin, 'bench', 'resnet', '--json', '--intra_op_parallelism_threads=1'];
+  const words = ['exec', name, 'a', ...mpirun, ...hosts, ...bench, ...model, ...more];
+  const { stdout, stderr, status, error } = spawnSync(script, words, {
+    encoding: 'utf8',
+    timeout: 1000 * Number(own.limit_secs),
+    env: { ...process.env, LOCKSTEP_TWO_HOSTS: name },
+  });
+  if (error?.code === 'ETIMEDOUT') {
+    throw new Error(
+      `${title}: not through after ${own.limit_secs} s; take fewer --steps or --rounds, or --limit_secs.`,
+    );
+  }
+  if (status !== 0) throw new Error(`${title}: ${error?.message ?? (stderr || stdout)}`);
+  const report = JSON.parse(stdout.trim().split('\n').at(-1));
+  return { ...report, ...report.phase_ms };
+}
 
 const name = `lockstep-bench-${process.pid}`;
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
@@ -52,37 +101,12 @@ try {
   );
   console.log('|---|---|---|---|---|---|---|---|---|');
   for (const { name: title, flags: more } of ROWS) {
-    const mpirun = ['mpirun', '--allow-run-as-root', '--bind-to', 'none', '--mca', 'plm_rsh_agent', agent];
-    const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
-    const bench = [
-      process.execPath,
-      bin,
-      'bench',
-      'resnet',
-      '--json',
-      '--intra_op_parallelism_threads=1',
-      ...model,
-      ...more,
-    ];
-    const { stdout, stderr, status } = spawnSync(script, ['exec', name, 'a', ...mpirun, ...hosts, ...bench], {
-      encoding: 'utf8',
-      timeout: LIMIT_MS,
-      env: { ...process.env, LOCKSTEP_TWO_HOSTS: name },
-    });
-    if (status !== 0) throw new Error(`${title}: ${stderr || stdout}`);
-    const r = JSON.parse(stdout.trim().split('\n').at(-1));
-    const cells = [
-      title,
-      r.step_ms.toFixed(0),
-      r.phase_ms.backward.toFixed(0),
-      r.phase_ms.reduce.toFixed(0),
-      r.images_per_second.toFixed(2),
-      r.alone_images_per_second.toFixed(2),
-      r.scaling_efficiency.toFixed(3),
-      r.apart_images_per_second.toFixed(2),
-      r.fraction_of_apart.toFixed(3),
-    ];
-    console.log(`| ${cells.join(' | ')} |`);
+    const runs = [];
+    for (let i = 0; i < repeats; i++) {
+      runs.push(measure(title, more));
+      print(title, runs.at(-1));
+    }
+    if (repeats > 1) print(`${title}, medians`, Object.fromEntries(COLUMNS.map(([key]) => [key, median(runs, key)])));
   }
 } catch (error) {
   console.error(error.message);

@@ -154,6 +154,17 @@ export function ranksOf(launcher: number): Map<number, number> {
   });
 }
 
+/** Why no disk can be made slow here, or false: fits node:test's `skip`. */
+export function whyNoSlowDisk(): string | false {
+  return spawnSync('strace', ['-V']).status === 0 ? false : 'strace is not installed (apt-get install strace)';
+}
+
+/** The next sync to disk of a process takes so long. Ends with the process. */
+export function slowDownDisk(pid: number, seconds: number): RunningProcess {
+  const delay = `inject=fsync:delay_enter=${seconds * 1e6}:when=1`;
+  return start('strace', ['-f', '-e', 'trace=fsync', '-e', delay, '-o', '/dev/null', '-p', String(pid)]);
+}
+
 function killGroup({ pid }: ChildProcess): void {
   for (const signal of ['SIGCONT', 'SIGKILL'] as const) {
     try {

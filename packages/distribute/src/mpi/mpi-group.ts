@@ -263,7 +263,7 @@ export class MpiGroup {
       if (monotonicMs() > end) {
         throw new CommunicatorError(
           `Rank ${rank} of ${size} waited ${limitMs / 1000} s for the other ranks to start.\n` +
-            'help: look for the first error among the outputs of the ranks; a longer limit is startSeconds.',
+            'help: look for the first error among the outputs of the ranks; a longer limit is --worker_start_secs (startSeconds).',
         );
       }
       this.#board.nap(0.1);

@@ -137,7 +137,7 @@ function endProcess(message: string): void {
 if (!board.waitForPhase(Phase.running, data.startMs)) {
   endProcess(
     `Open MPI did not start within ${data.startMs / 1000} s: at least one process of the job did not come up.\n` +
-      'help: look for the first error among the outputs of the ranks; a longer limit is startSeconds.',
+      'help: look for the first error among the outputs of the ranks; a longer limit is --worker_start_secs (startSeconds).',
   );
 } else {
   const message = receiveMessageOnPort(data.port) as { message: WatchOrders } | undefined;
