@@ -240,21 +240,11 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
     stdio: ['ignore', 'inherit', isMarked ? 'pipe' : 'inherit'],
     detached: true,
   });
-  let timer: NodeJS.Timeout | null = null;
-  let isOverdue = false;
-  /** Ends mpirun unless something happens: it knows no limit by itself. */
-  const allow = (seconds: number, why: string) => {
-    if (timer) clearTimeout(timer);
-    timer = setTimeout(() => {
-      isOverdue = true;
-      process.stderr.write(`lockstep launch: ${why}\n`);
-      killWithChildren(child.pid as number);
-    }, seconds * 1000);
-  };
+  const limit = new Limit(() => killWithChildren(child.pid as number));
   const { startSeconds, hosts } = options;
   if (isMarked) {
     const names = hosts.map(({ name }) => name).join(', ');
-    allow(
+    limit.set(
       startSeconds,
       `no process of the job has begun within ${startSeconds} s: mpirun has not reached every host of ${names}, and is ended.\n` +
         'help: see whether `ssh HOST true` works for each; a longer limit is --start_secs.',
@@ -262,9 +252,9 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
   }
   const lingerSeconds = 2 * options.graceSeconds + LINGER_SECONDS;
   const filter = new StatusFilter(mark, (text) => process.stderr.write(text), {
-    onBegun: () => timer && clearTimeout(timer),
+    onBegun: () => limit.clear(),
     onStatus: () =>
-      allow(
+      limit.set(
         lingerSeconds,
         `mpirun has not ended ${lingerSeconds} s after the chief; it waits for a machine that does not answer, and is ended.`,
       ),
@@ -274,6 +264,7 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
     const release = interrupt.forwardTo((signal) => child.kill(signal));
     child.once('error', (error: NodeJS.ErrnoException) => {
       release();
+      limit.clear();
       if (error.code !== 'ENOENT') return reject(error);
       process.stderr.write(
         'mpirun was not found.\nhelp: on Debian or Ubuntu run `apt-get install openmpi-bin`, on every machine; elsewhere put ' +
@@ -284,14 +275,36 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
     child.once('close', (status, signal) => {
       release();
       filter.end();
-      if (timer) clearTimeout(timer);
-      if (isOverdue) return resolve(filter.status ?? 1);
+      limit.clear();
+      if (limit.isOver) return resolve(filter.status ?? 1);
       // mpirun says 0 then, even of a job that was ended; a chief that is not there any more has not succeeded.
       if (recovers) return resolve(filter.status ?? (status || 1));
       // As a shell counts.
       resolve(status ?? (signal === null ? 1 : 128 + (SIGNALS[signal] ?? 0)));
     });
   });
+}
+
+/** A limit on what mpirun does, which has none by itself. */
+class Limit {
+  isOver = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly end: () => void) {}
+
+  /** In the place of the limit before. @param why What is said when it is over. */
+  set(seconds: number, why: string): void {
+    this.clear();
+    this.#timer = setTimeout(() => {
+      this.isOver = true;
+      process.stderr.write(`lockstep launch: ${why}\n`);
+      this.end();
+    }, seconds * 1000);
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 /** mpirun and what it has started here: ssh, which would hold our output open. */

@@ -3,7 +3,7 @@
  * trains with as many replicas, only the chief writes, and what it wrote goes on in another number of processes.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -179,6 +179,21 @@ describe('lockstep cifar10 under mpirun', { skip: whyNoMpirun() }, () => {
     const again = await mpirun(2, flags('stopped', step + 2, '--train_epochs=400', '--batch_size=16'));
     assert.equal(again.status, 0, again.describe());
     assert.match(again.output, new RegExp(`Restored step ${step} from`));
+  });
+
+  it('a signal that comes when a rank has stopped already does not change how it ends', async () => {
+    // What mpirun hands on to all ranks reaches them one after the other; here it comes as late as can be.
+    const hook = join(folder, 'late-signal.mjs');
+    writeFileSync(
+      hook,
+      `import { isMainThread } from 'node:worker_threads';
+       if (isMainThread) process.on('exit', () => process.kill(process.pid, 'SIGUSR2'));`,
+    );
+    const result = await mpirun(2, flags('late-signal', 2, '--batch_size=16'), {
+      environment: { NODE_OPTIONS: `--import=${hook}` },
+    });
+    assert.equal(result.status, 0, result.describe());
+    assert.ok(existsSync(join(folder, 'late-signal', 'ckpt-2.safetensors')));
   });
 
   it('outside mpirun, prints the command to type', async () => {
