@@ -49,6 +49,8 @@ function watch(orders: WatchOrders): void {
   const self = identities[rank] as RankIdentity;
   const beats = new Mailbox(mpi, comm, BEAT_TAG, 8 * 6, rank, size);
   const aborts = new Mailbox(mpi, comm, ABORT_TAG, 16 + TEXT_BYTES, rank, size);
+  // The board hears of them at the next check, behind the letters that they may have sent before: their own reason counts.
+  const wereGone = new Set<number>();
   let nextBeat = 0;
   let nextCheck = 0;
   let hasSentAbort = false;
@@ -87,7 +89,9 @@ function watch(orders: WatchOrders): void {
       nextCheck = now + PROCESS_CHECK_MS;
       for (let other = 0; other < size; other++) {
         if (other === rank || board.status(other).process === 'unreachable') continue;
-        board.setProcess(other, processState(identities[other] as RankIdentity, self));
+        const state = processState(identities[other] as RankIdentity, self);
+        if (state === 'gone' && !wereGone.has(other)) wereGone.add(other);
+        else board.setProcess(other, state);
       }
     }
     beats.receive((bytes) => {
