@@ -150,8 +150,13 @@ export function ranksOf(launcher: number): Map<number, number> {
       .replace(/^.*\) /s, '')
       .split(' ');
     if (Number(fields[1]) !== launcher) return undefined;
-    return /(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)/.exec(readFileSync(`${folder}/environ`, 'utf8'))?.[1];
+    return openMpiRank(readFileSync(`${folder}/environ`, 'utf8'));
   });
+}
+
+/** Rank by a process's environment, as /proc has it; undefined if mpirun did not start it. */
+export function openMpiRank(environment: string): string | undefined {
+  return /(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)/.exec(environment)?.[1];
 }
 
 /** Why no disk can be made slow here, or false: fits node:test's `skip`. */

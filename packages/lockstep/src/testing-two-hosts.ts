@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { processesByRank } from './testing-process.js';
+import { openMpiRank, processesByRank } from './testing-process.js';
 
 const SCRIPT = fileURLToPath(new URL('../../../scripts/two-hosts.sh', import.meta.url));
 
@@ -59,7 +59,7 @@ export class TwoHosts {
     const own = `\0LOCKSTEP_TWO_HOSTS=${this.name}\0`;
     return processesByRank((folder) => {
       const environment = `\0${readFileSync(`${folder}/environ`, 'utf8')}`;
-      return environment.includes(own) ? /\0OMPI_COMM_WORLD_RANK=(\d+)/.exec(environment)?.[1] : undefined;
+      return environment.includes(own) ? openMpiRank(environment) : undefined;
     });
   }
 

@@ -4,6 +4,7 @@
  * not answer, before it starts anybody and when everybody else has ended; with --enable-recovery it reports success whatever
  * its processes do.
  */
+
 /** Holds the mark; set by launch only. */
 export const STATUS_MARK_VARIABLE = 'LOCKSTEP_STATUS_MARK';
 /** What stands behind the mark when the chief begins. */

@@ -44,7 +44,7 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     data = prepareDigits(join(folder, 'digits'));
     hosts = new TwoHosts(`lockstep-test-${process.pid}`, folder);
   });
-  afterEach(() => hosts.link('up'));
+  afterEach(() => hosts?.link('up'));
   after(() => {
     hosts?.remove();
     rmSync(folder, { recursive: true, force: true });
