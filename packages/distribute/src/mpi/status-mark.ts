@@ -4,29 +4,26 @@
  * not answer, before it starts anybody and when everybody else has ended; with --enable-recovery it reports success whatever
  * its processes do.
  */
+import { defaultLog } from '../log.js';
 
 /** Holds the mark; set by launch only. */
 export const STATUS_MARK_VARIABLE = 'LOCKSTEP_STATUS_MARK';
 /** What stands behind the mark when the chief begins. */
 export const BEGUN = 'begun';
 
-type Write = (text: string) => void;
-
-const toStandardError: Write = (text) => process.stderr.write(text);
-
 /** In the chief, at its beginning; elsewhere nothing. */
 export function reportBeginning(): void {
-  report(BEGUN, toStandardError);
+  report(BEGUN, defaultLog);
 }
 
-/** In the chief, at its end; elsewhere nothing. @param write Default: standard error, of the main thread. */
-export function reportStatus(status: number, write: Write = toStandardError): void {
+/** In the chief, at its end; elsewhere nothing. @param log Receives a line. Default: standard error, of the main thread. */
+export function reportStatus(status: number, log: (line: string) => void = defaultLog): void {
   // On a line of its own, whatever was printed last.
-  report(String(status), (line) => write(`\n${line}`));
+  report(String(status), (line) => log(`\n${line}`));
 }
 
-function report(what: string, write: Write): void {
+function report(what: string, log: (line: string) => void): void {
   // launch starts processes with mpirun, so its variable says who is the chief.
   const { [STATUS_MARK_VARIABLE]: mark, OMPI_COMM_WORLD_RANK: rank } = process.env;
-  if (mark && rank === '0') write(`${mark} ${what}\n`);
+  if (mark && rank === '0') log(`${mark} ${what}`);
 }

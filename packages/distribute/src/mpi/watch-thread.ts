@@ -131,9 +131,9 @@ function watch(orders: WatchOrders): void {
 }
 
 function endProcess(message: string): void {
-  const write = (text: string) => writeSync(2, text);
-  write(`${message}\n`);
-  reportStatus(KILLED, write);
+  const log = (line: string) => writeSync(2, `${line}\n`);
+  log(message);
+  reportStatus(KILLED, log);
   // The main thread is inside MPI, so no JavaScript and no signal handler of this process will run again.
   process.kill(process.pid, 'SIGKILL');
 }
