@@ -9,7 +9,7 @@ import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
-import { describeCulprit, findLoss, isLost, isThrough } from './loss.js';
+import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
@@ -180,7 +180,10 @@ export class MpiGroup {
     this.#isOpen = false;
     process.off('exit', this.#onExit);
     const board = this.#board;
-    const hasLost = () => this.handle.tolerated.some((rank) => isLost(board, this.handle, rank));
+    // Who has left without MPI_Finalize has seen a loss that was not seen here yet.
+    const hasLost = () =>
+      this.handle.tolerated.some((rank) => isLost(board, this.handle, rank)) ||
+      (this.#finalize && this.#others().some((rank) => board.status(rank).state === 'left'));
     if (this.#finalize && !board.isAborted && !hasLost()) this.#waitForOthers(hasLost);
     // Until here, so that a rank that the launcher ends for another's fault can still say whose.
     if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
@@ -221,22 +224,31 @@ export class MpiGroup {
   }
 
   /**
-   * Returns when all ranks are through, or the group is aborted, or a tolerated rank is lost. It must not be MPI_Finalize that
-   * waits for ranks that still work: that wait hears of no failure and has no limit of ours, and mpirun of Open MPI 4.1 may hang
-   * when it has to end a job of which a rank is within it.
+   * Returns when all ranks know that all are through, or the group is aborted, or a tolerated rank is lost. It must not be
+   * MPI_Finalize that waits for ranks that still work: that wait hears of no failure and has no limit of ours, and mpirun of Open
+   * MPI 4.1 may hang when it has to end a job of which a rank is within it. For the same reason nobody enters it for whom a rank
+   * would be missing there: that all are through is said once more, and only by the living.
    */
   #waitForOthers(hasLost: () => boolean): void {
     const [board, { timeoutMs, tolerated }] = [this.#board, this.handle];
-    const others = Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
+    const others = this.#others();
     board.setState(this.rank, 'closed');
     board.wake();
     const began = monotonicMs();
+    let isReady = isThrough;
     for (;;) {
-      const late = others.filter((rank) => !isThrough(board.status(rank)));
-      if (late.length === 0 || board.isAborted || hasLost()) break;
+      const late = others.filter((rank) => !isReady(board.status(rank)));
+      if (board.isAborted || hasLost()) break;
+      if (late.length === 0) {
+        if (isReady === mayGo) break;
+        isReady = mayGo;
+        board.setState(this.rank, 'leaving');
+        board.wake();
+        continue;
+      }
       const now = monotonicMs();
       // One that is closed waits here as well, and is missed when it goes.
-      const needed = others.filter((rank) => !tolerated.includes(rank) && board.status(rank).state !== 'left');
+      const needed = others.filter((rank) => !tolerated.includes(rank) && !mayGo(board.status(rank)));
       const loss = findLoss(board, this.handle, needed, now);
       if (loss) board.abort(loss.text, loss.rank);
       else if (tolerated.length === 0 && now - began > timeoutMs) {
@@ -247,6 +259,10 @@ export class MpiGroup {
     if (!board.isAborted) return;
     const why = describeCulprit(board.abortReason, this.handle);
     this.#log(`${why}. Rank ${this.rank} of ${this.size} was through and waited for the others.`);
+  }
+
+  #others(): number[] {
+    return Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
   }
 
   #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {

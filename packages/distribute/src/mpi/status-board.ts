@@ -24,10 +24,10 @@ export const OPERATIONS = [
 export type OperationName = (typeof OPERATIONS)[number];
 
 /**
- * Life of a rank as it says itself. 'closed' waits for the others to be through as well and listens to them; 'left' does not,
- * nothing is to be sent to it any more.
+ * Life of a rank as it says itself. 'closed' waits for the others to be through as well and listens to them; 'leaving' knows that
+ * all are, and enters MPI_Finalize as soon as all know; 'left' has gone without it, and nothing is to be sent to it any more.
  */
-export const RANK_STATES = ['computing', 'waiting', 'closed', 'left'] as const;
+export const RANK_STATES = ['computing', 'waiting', 'closed', 'leaving', 'left'] as const;
 export type RankState = (typeof RANK_STATES)[number];
 
 /** What the operating system says of a rank's process. Always 'unknown' for ranks on other hosts. */
