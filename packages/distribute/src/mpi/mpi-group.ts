@@ -4,7 +4,7 @@
  * It runs no collectives (MpiCommunicator does, in whichever one thread of the process is given the handle). One group per
  * process at a time. Every wait here ends: start and leave are guarded by the watch thread, the rest polls with a limit.
  */
-import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
+import { isMainThread, MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
@@ -14,6 +14,7 @@ import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
+import type { WatchdogData } from './watchdog.js';
 
 export interface MpiOptions {
   /** Longest wait in one operation for ranks that are alive, in seconds. Default 600. */
@@ -112,14 +113,7 @@ export class MpiGroup {
       startMs,
       finalizeMs: 30_000,
     };
-    this.#watch = new Worker(new URL('./watch-thread.js', import.meta.url), {
-      workerData,
-      transferList: [channel.port2],
-      name: 'mpi watch',
-      // Flags such as --input-type or --test belong to the program, not to this thread.
-      execArgv: [],
-    });
-    this.#watch.unref();
+    this.#watch = startThread('watch-thread', 'mpi watch', workerData, [channel.port2]);
     if (!this.#mpi.isRunning) this.#mpi.init();
     const { world } = this.#mpi;
     const rank = this.#mpi.rank(world);
@@ -149,6 +143,11 @@ export class MpiGroup {
     channel.port1.unref();
     this.#board.hearAll(size);
     this.#board.phase = Phase.running;
+    if (size > 1) {
+      const { silenceMs, tolerated } = this.handle;
+      const watchdog: WatchdogData = { board: this.#board.buffer, rank, identities, silenceMs, tolerated };
+      startThread('watchdog', 'mpi watchdog', watchdog);
+    }
     this.#onExit = (code) => this.#leaveWithout(code);
     process.once('exit', this.#onExit);
     this.#onTerminate = isMainThread && size > 1 ? () => this.#terminate() : null;
@@ -347,6 +346,19 @@ export class MpiGroup {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
+}
+
+/** A thread of this folder that does not keep the process alive. */
+function startThread(file: string, name: string, workerData: unknown, transferList: Transferable[] = []): Worker {
+  const thread = new Worker(new URL(`./${file}.js`, import.meta.url), {
+    workerData,
+    transferList,
+    name,
+    // Flags such as --input-type or --test belong to the program, not to this thread.
+    execArgv: [],
+  });
+  thread.unref();
+  return thread;
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

@@ -8,6 +8,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { type LoadedMpi, loadMpi } from './library.js';
+import { closePortsOfLocalJob } from './ports.js';
 
 type KoffiFunction = ReturnType<LibraryHandle['func']>;
 
@@ -103,6 +104,7 @@ export class OpenMpi {
 
   /** Starts MPI for the process; blocks until all processes have. @throws CommunicatorError without full thread support. */
   init(): void {
+    closePortsOfLocalJob(this.#loaded);
     this.#word[0] = -1;
     this.#call('int MPI_Init_thread(uintptr_t argc, uintptr_t argv, int required, uintptr_t provided)', [
       0,

@@ -42,6 +42,7 @@ const ABORTED = 1;
 const ABORT_RANK = 2;
 const WAKE = 3;
 const DELIVERED = 4;
+const LOOKS = 5;
 const TEXT_LENGTH = 6;
 const HEADER_WORDS = 16;
 const TEXT_BYTES = 2048;
@@ -206,6 +207,15 @@ export class StatusBoard {
       if (left <= 0) return false;
       Atomics.wait(this.#words, PHASE, now, left);
     }
+  }
+
+  /** How often the watch thread has looked around, counted up for ever: stands still when that thread is held up. */
+  get looks(): number {
+    return Atomics.load(this.#words, LOOKS);
+  }
+
+  countLook(): void {
+    Atomics.add(this.#words, LOOKS, 1);
   }
 
   get isAborted(): boolean {

@@ -80,6 +80,7 @@ function watch(orders: WatchOrders): void {
 
   while (board.phase === Phase.running) {
     const now = monotonicMs();
+    board.countLook();
     sayThrough();
     if (now >= nextBeat) {
       nextBeat = now + orders.heartbeatMs;
