@@ -12,6 +12,7 @@ import { ownIdentity, type RankIdentity } from './identity.js';
 import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
+import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
 import type { WatchdogData } from './watchdog.js';
@@ -138,7 +139,14 @@ export class MpiGroup {
       algorithm: options.algorithm ?? 'auto',
       tolerated: options.tolerated ?? [],
     };
-    const orders: WatchOrders = { rank, size, comm: watch, identities, heartbeatMs: options.heartbeatMs ?? 250 };
+    const orders: WatchOrders = {
+      rank,
+      size,
+      comm: watch,
+      identities,
+      heartbeatMs: options.heartbeatMs ?? 250,
+      tolerated: this.handle.tolerated,
+    };
     channel.port1.postMessage(orders);
     channel.port1.unref();
     this.#board.hearAll(size);
@@ -188,6 +196,7 @@ export class MpiGroup {
     if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
     if (board.isAborted) {
       board.waitForDelivery(500);
+      removeSegments(jobName());
       void this.#watch.terminate();
       return;
     }
@@ -196,6 +205,7 @@ export class MpiGroup {
       // goes last, when it has said all that it has to say, and ends what may still hang, a frozen rank for instance.
       this.#sayGoodbye();
       board.phase = Phase.finalized;
+      removeSegments(jobName());
       if (this.rank === 0) {
         process.once('exit', (code) => {
           board.nap(PARTING_MS);
@@ -299,6 +309,7 @@ export class MpiGroup {
     if (this.#isTolerated) return;
     this.#board.abort(`ended with exit status ${code} before the group was closed`, this.rank);
     this.#board.waitForDelivery(500);
+    removeSegments(jobName());
     // Where mpirun lets a job go on without a rank, it does not end the others, frozen ones among them, by itself.
     if (this.handle.tolerated.length > 0) {
       this.#board.nap(PARTING_MS);

@@ -12,6 +12,7 @@ import type { MpiAlgorithm } from './all-reduce/start.js';
 import { loadMpi } from './library.js';
 import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
 import { MpiGroup, type MpiOptions } from './mpi-group.js';
+import { OpenMpi } from './open-mpi.js';
 import { TRANSPORTS_VARIABLE } from './ports.js';
 import { reportResult } from './testing-result.js';
 
@@ -324,6 +325,7 @@ const parts: Record<string, () => void> = {
     }
     group.close();
     console.log(`left ${performance.timeOrigin + performance.now()}`);
+    console.log(`in order: ${new OpenMpi().isFinalized}`);
   },
 
   /** Rank 2 is lost, and may be. Rank 1 leaves, and rank 0 still waits for something of its own when rank 1's process is gone. */
@@ -351,6 +353,18 @@ const parts: Record<string, () => void> = {
       console.log('waited to the end');
     }
     group.close();
+  },
+
+  /** Rank 1 is killed while rank 0 is inside a call that takes longer than the launcher waits. */
+  longCall() {
+    const communicator = open();
+    communicator.setStep(3);
+    communicator.barrier();
+    if (communicator.rank === 1) process.kill(process.pid, 'SIGKILL');
+    const end = Date.now() + 5000;
+    while (Date.now() < end);
+    communicator.barrier();
+    communicator.close();
   },
 
   /** On which TCP ports the rank listens, while the job runs. */

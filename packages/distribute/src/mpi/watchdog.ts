@@ -11,6 +11,7 @@ import { workerData } from 'node:worker_threads';
 import { describeRank, type RankIdentity } from './identity.js';
 import { inSeconds, mayGo } from './loss.js';
 import { describeWhere } from './operation.js';
+import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import { reportStatus } from './status-mark.js';
 
@@ -86,6 +87,7 @@ while (board.phase === Phase.running) {
       'interfaces: let a firewall admit only the machines of the job, and name the network with --mca btl_tcp_if_include.',
   );
   reportStatus(KILLED, log);
+  removeSegments(jobName());
   // Every thread that could leave in order is inside MPI. The launcher ends the job then.
   process.kill(process.pid, 'SIGKILL');
 }
