@@ -17,6 +17,13 @@ describe('MpiCommunicator', { skip }, () => {
     }
   }
 
+  for (const processes of [2, 3]) {
+    it(`thousands of packs at once, ${processes} processes`, async () => {
+      const result = await mpirun(processes, program, { args: ['many'] });
+      assert.equal(result.status, 0, result.describe());
+    });
+  }
+
   it('debug mode names the ranks that disagree, and what they issued', async () => {
     const result = await mpirun(3, program, { args: ['debug'] });
     assert.notEqual(result.status, 0);

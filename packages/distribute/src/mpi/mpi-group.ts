@@ -7,6 +7,7 @@
 import { isMainThread, MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
+import { threadFile } from '../thread-file.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
 import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
@@ -361,7 +362,7 @@ export class MpiGroup {
 
 /** A thread of this folder that does not keep the process alive. */
 function startThread(file: string, name: string, workerData: unknown, transferList: Transferable[] = []): Worker {
-  const thread = new Worker(new URL(`./${file}.js`, import.meta.url), {
+  const thread = new Worker(threadFile(`${file}.js`, import.meta.url), {
     workerData,
     transferList,
     name,

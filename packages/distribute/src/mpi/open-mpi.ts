@@ -21,7 +21,8 @@ export type Request = number;
 export const MPI_THREAD_MULTIPLE = 3;
 const IN_PLACE: Address = 1;
 const STATUS_IGNORE: Address = 0;
-const REQUESTS = 4096;
+/** Messages that one thread can have under way. */
+export const REQUESTS = 4096;
 
 /** Element types that MPI can combine. */
 export type ElementType = 'float' | 'double' | 'int32' | 'uint8' | 'int64' | 'byte';

@@ -213,6 +213,29 @@ const parts: Record<string, () => void> = {
     communicator.close();
   },
 
+  /** More all-reduces at once than Open MPI can have messages under way, small ones and large ones, on either thread. */
+  many() {
+    const communicator = open();
+    for (const [count, length, background] of [
+      [6000, 5, false],
+      [900, 40_000, false],
+      [6000, 5, true],
+      [900, 40_000, true],
+    ] as const) {
+      const buffer = new Float32Array(new SharedArrayBuffer(4 * length * count)).fill(communicator.rank + 1);
+      const works = Array.from({ length: count }, (_, i) =>
+        communicator.allReduceAsync(buffer.subarray(i * length, (i + 1) * length), 'sum', { background }),
+      );
+      for (const work of works) work.wait();
+      const sum = (communicator.size * (communicator.size + 1)) / 2;
+      assert.ok(
+        buffer.every((value) => value === sum),
+        `${count} of ${length} elements`,
+      );
+    }
+    communicator.close();
+  },
+
   /** Nobody calls this communicator while the thread beside works. */
   alone() {
     const communicator = open();
