@@ -23,6 +23,7 @@ import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
+import { watchLayers } from './layer-settings.js';
 import { patchLayers } from './layers.js';
 import { patchOptimizers } from './optimizers.js';
 import { patchRecurrentLayers } from './recurrent-layers.js';
@@ -58,6 +59,7 @@ export function register(): void {
   registerKernels(kernels, fuse);
   registerGradients();
   patchLayers();
+  watchLayers();
   patchTraining();
   patchOptimizers();
   patchRecurrentLayers();
