@@ -300,12 +300,10 @@ class FitProgram {
     const { optimizer_: optimizer } = model;
     const minimize = (f: () => Scalar, _returnCost: boolean, variables: Variable[]): Scalar => {
       const { value, grads } = optimizer.computeGradients(f, variables);
+      // What was frozen, or is no longer reached, since the last time has none.
+      for (const name of gradients.keys()) if (grads[name] == null) gradients.delete(name);
       for (const [name, gradient] of Object.entries(grads)) {
-        if (gradient == null) {
-          // Frozen since the last time.
-          gradients.delete(name);
-          continue;
-        }
+        if (gradient == null) continue;
         // The same array every time: a recording has its address.
         const values = gradients.get(name) ?? new Float32Array(gradient.size);
         gradients.set(name, values);
