@@ -125,6 +125,8 @@ async function write(folder: string, artifacts: io.ModelArtifacts): Promise<void
   if (!used.includes(WEIGHTS)) {
     await replace(join(folder, WEIGHTS), pieces);
     await replace(join(folder, MODEL), [describe(WEIGHTS)]);
+    // The present model's weights had no other name yet.
+    for (const name of used) if (UNFINISHED.test(name)) await rm(join(folder, name), { force: true });
     return;
   }
   // The weights that are there belong to the model that is there, until the new one is.
