@@ -318,7 +318,7 @@ describe("a step of one's own", () => {
         backend.readInto(tf.add(y, penalty).dataId, scale);
       });
     const check = (what: string) => {
-      for (let i = 0; i < 6; i++) {
+      for (let i = 0; i < 24; i++) {
         step();
         const [expected] = scale;
         scale[0] = Number.NaN;
