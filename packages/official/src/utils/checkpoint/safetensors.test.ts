@@ -27,6 +27,7 @@ import {
   encodeTensorFile,
   readTensorFile,
   readTensorHeader,
+  type StoredTensor,
   type TensorFile,
   TensorFileError,
 } from './safetensors.js';
@@ -305,7 +306,7 @@ describe('safetensors', () => {
       if (read === null) continue;
       accepted++;
       for (const [name, entry] of entries) {
-        const { shape, values } = read.tensors[name]!;
+        const { shape, values }: StoredTensor = read.tensors[name]!;
         assert.deepEqual(shape, entry.shape);
         const [begin, end] = entry.data_offsets as [number, number];
         assert.deepEqual(Buffer.from(values.buffer), data.subarray(begin, end));
