@@ -17,6 +17,7 @@ import {
   shellQuote,
 } from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
 import { reportErrors } from '../backend.js';
 import { isCommand } from '../cli.js';
 import { StatusFilter } from '../status-filter.js';
@@ -335,8 +336,11 @@ function openMpiMajor(): number {
 
 const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTERM: 15 };
 
+/** A terminal that closes is told here only: mpirun has a process group of its own. */
+const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Ctrl-C and SIGTERM. The first asks every process, through mpirun, to finish its step, save and end; the second tells
+ * Ctrl-C, SIGTERM and SIGHUP. The first asks every process, through mpirun, to finish its step, save and end; the second tells
  * mpirun to end the job.
  */
 class Interrupt {
@@ -344,6 +348,7 @@ class Interrupt {
   readonly #handsOn = openMpiMajor() >= 4;
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
+  readonly #release: () => void;
   readonly #listener = (): void => {
     this.#forward?.(this.#handsOn && !this.isInterrupted ? 'SIGUSR2' : 'SIGINT');
     this.isInterrupted = true;
@@ -351,8 +356,11 @@ class Interrupt {
   };
 
   constructor() {
-    process.on('SIGINT', this.#listener);
-    process.on('SIGTERM', this.#listener);
+    for (const signal of STOPPING) process.on(signal, this.#listener);
+    // What the job prints goes through here: when nobody reads it any more, the job is asked to save and end.
+    this.#release = surviveBrokenOutput(() => {
+      if (!this.isInterrupted) this.#listener();
+    });
   }
 
   forwardTo(forward: (signal: NodeJS.Signals) => void): () => void {
@@ -373,7 +381,7 @@ class Interrupt {
   }
 
   stop(): void {
-    process.off('SIGINT', this.#listener);
-    process.off('SIGTERM', this.#listener);
+    for (const signal of STOPPING) process.off(signal, this.#listener);
+    this.#release();
   }
 }

@@ -222,7 +222,12 @@ class Run {
         continue;
       }
       this.#log('Starting to evaluate.', true);
-      evaluation = this.#evaluate();
+      const evaluated = this.#evaluate();
+      if (evaluated === null) {
+        interrupted = true;
+        break;
+      }
+      evaluation = evaluated;
       if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
       if (this.context.shouldStop()) {
         interrupted = true;
@@ -375,8 +380,11 @@ class Run {
     });
   }
 
-  /** The whole validation set, split over replicas; sums of integers, so the figures are those of one device. */
-  #evaluate(): EvaluationResult {
+  /**
+   * The whole validation set, split over replicas; sums of integers, so the figures are those of one device.
+   * @returns null if the run was told to stop meanwhile: what is saved already is all there is to save.
+   */
+  #evaluate(): EvaluationResult | null {
     const { context, args } = this;
     const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
     this.#averageStatistics();
@@ -404,14 +412,22 @@ class Run {
         seed: args.seed,
         stream: replica,
       });
-      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) add(input.next());
+      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) {
+        if (i > 0 && context.shouldStop()) return null;
+        add(input.next());
+      }
     } else {
       const data = args.validation as Cifar10Data;
       // As upstream, max_train_steps limits the batches of evaluation, too.
       const images = Math.min(data.count, (args.maxTrainSteps ?? Number.POSITIVE_INFINITY) * args.batchSize);
       const piece = evaluationPiece(args.plan);
-      for (const [begin, end] of evaluationBatches(images, piece, replica, replicas)) {
-        add(evaluationBatch(data, begin, end));
+      const pieces = evaluationBatches(images, piece, replica, replicas);
+      // Everybody asks equally often whether to stop, also those who have a piece less.
+      const rounds = Math.ceil(images / piece / replicas);
+      for (let round = 0; round < rounds; round++) {
+        if (round > 0 && context.shouldStop()) return null;
+        const mine = pieces[round];
+        if (mine) add(evaluationBatch(data, ...mine));
       }
     }
     if (replicas > 1) context.communicator.allReduce(totals);

@@ -116,7 +116,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
 
   // Whoever only evaluates writes nothing there, and may do so beside a run that trains.
   const writes = trainEpochs > 0 || FLAGS.clean;
-  const lock = isChief && writes ? await takeModelDir(FLAGS.model_dir, log) : null;
+  const lock = isChief && writes ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
     // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
     const clean = isChief ? planClean(FLAGS) : null;
@@ -180,7 +180,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     );
     const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
       onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
-      ...(options.signal ? { signal: options.signal } : {}),
+      // A step takes as long as it takes; whoever cannot wait sends a second signal.
+      ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
       ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
     });
     listener.end();
@@ -297,13 +298,14 @@ function checkModelDir(flagsObj: FlagsObject, log: Log): void {
 }
 
 /** Makes the folder and takes its lock. */
-async function takeModelDir(modelDir: string, log: Log): Promise<ModelDirLock> {
+async function takeModelDir(modelDir: string, log: Log, signal?: AbortSignal): Promise<ModelDirLock> {
   try {
     markModelDir(modelDir);
     return await ModelDirLock.acquire(modelDir, {
       // A job that is started again may meet its predecessor's last moments.
       patienceMs: launchedProcess() ? PREDECESSOR_MS : 0,
       log: (line) => log.info(line),
+      ...(signal && { signal }),
     });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;

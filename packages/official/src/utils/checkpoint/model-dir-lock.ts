@@ -62,6 +62,8 @@ export interface LockOptions {
   readonly patienceMs?: number;
   /** Told why it takes a while, and of a lock that was left behind or lost. */
   readonly log?: (line: string) => void;
+  /** Ends the waiting: `acquire` throws its reason. */
+  readonly signal?: AbortSignal;
   /** Default {@link WATCH_MS}, for tests. */
   readonly watchMs?: number;
 }
@@ -87,12 +89,13 @@ export class ModelDirLock {
    * @throws ModelDirInUseError naming who has it; the system's error if no file can be made in the folder.
    */
   static async acquire(modelDir: string, options: LockOptions = {}): Promise<ModelDirLock> {
-    const { patienceMs = 0, log = () => {}, watchMs = WATCH_MS } = options;
+    const { patienceMs = 0, log = () => {}, watchMs = WATCH_MS, signal } = options;
     const path = join(modelDir, LOCK_NAME);
     const text = `${JSON.stringify(thisProcess())}\n`;
     const patientUntil = performance.now() + patienceMs;
     let hasSpoken = false;
     for (let tries = 1; tries <= TRIES; ) {
+      signal?.throwIfAborted();
       if (place(path, text)) return new ModelDirLock(path, text, log);
       const found = look(path);
       if (found === null) {
@@ -106,7 +109,7 @@ export class ModelDirLock {
         log(
           `${path} is of ${nameOf(holder)}, which cannot be looked up here; watching for ${watchMs / 1000} s whether it is there.`,
         );
-        state = await watch(path, found, watchMs);
+        state = await watch(path, found, watchMs, signal);
       }
       if (state === 'gone') {
         takeOver(path, found.text);
@@ -191,9 +194,10 @@ function stateOf({ pid, started, host, boot, namespace }: Holder): State {
 }
 
 /** Whether anybody touches the lock, or changes it. */
-async function watch(path: string, before: Look, watchMs: number): Promise<State> {
+async function watch(path: string, before: Look, watchMs: number, signal?: AbortSignal): Promise<State> {
   for (const end = performance.now() + watchMs; performance.now() < end; ) {
     await sleep(Math.min(POLL_MS, watchMs));
+    signal?.throwIfAborted();
     const now = look(path);
     // Gone or changed: whoever asked looks again.
     if (now === null || now.text !== before.text) return 'there';
