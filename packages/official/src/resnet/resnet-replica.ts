@@ -222,12 +222,14 @@ class Run {
         continue;
       }
       this.#log('Starting to evaluate.', true);
+      if (epochs === 0) this.#refuseNonFinite();
       const evaluated = this.#evaluate();
       if (evaluated === null) {
         interrupted = true;
         break;
       }
       evaluation = evaluated;
+      if (!Number.isFinite(evaluated.loss)) this.#tellNonFinite(evaluated, epochs === 0);
       if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
       if (this.context.shouldStop()) {
         interrupted = true;
@@ -254,6 +256,29 @@ class Run {
 
   dispose(): void {
     this.#model.dispose();
+  }
+
+  /** Weights that are no numbers evaluate to something all the same: ReLU and comparisons make numbers of NaN. */
+  #refuseNonFinite(): void {
+    const { statisticSegments, statistics } = this.#model;
+    for (const { segments, values } of [...this.#weights(), { segments: statisticSegments, values: statistics }]) {
+      for (const { name, offset, length } of segments) {
+        const odd = values.subarray(offset, offset + length).find((value) => !Number.isFinite(value));
+        if (odd === undefined) continue;
+        throw new CheckpointError(
+          `${this.#lastCheckpoint ?? this.args.pretrained ?? 'This run'} has ${odd} in ${upstreamName(name)}: there is nothing to evaluate.\n` +
+            'help: an earlier checkpoint, if there is one, is taken as soon as this one has another name.',
+        );
+      }
+    }
+  }
+
+  #tellNonFinite({ loss, globalStep }: EvaluationResult, isAll: boolean): void {
+    const what = `The loss of the evaluation at step ${globalStep} is ${loss}`;
+    if (isAll) {
+      throw new Error(`${what}: the weights are finite, and too large for it.\nhelp: evaluate an earlier checkpoint.`);
+    }
+    this.#log(`warning: ${what}.`);
   }
 
   #log(line: string, detail = false): void {
