@@ -147,6 +147,13 @@ const SCENES: Record<string, Scene> = {
     });
   },
 
+  /** One step that takes so long, in which nobody listens; then, whether to stop. */
+  longStep: (context, args) => {
+    const end = performance.now() + (args.milliseconds as number);
+    while (performance.now() < end);
+    return context.shouldStop();
+  },
+
   /** Steps whose loss is not finite on the last replica, and one that is. */
   lossNotFinite: (context) => {
     const isLast = context.replicaIdInSyncGroup === context.numReplicasInSync - 1;
