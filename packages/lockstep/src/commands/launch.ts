@@ -188,7 +188,9 @@ function isRecoverable({ parameterServers, command }: LaunchOptions): boolean {
 export function composeCommand(options: LaunchOptions, isRestart = false): string[] {
   const { hosts, parameterServers, command, graceSeconds, mpirunArgs } = options;
   const isOwn = isCommand(command[0] as string);
-  const words = isRestart ? command.filter((word) => !/^--?clean(=(true|1))?$/.test(word)) : command;
+  const typed = isRestart ? command.filter((word) => !/^--?clean(=(true|1))?$/.test(word)) : command;
+  // A flag file may have it as well, and `start` has it by itself; the last word counts.
+  const words = isRestart && TRAINING.includes(command[0] as string) ? [...typed, '--noclean'] : typed;
   const namesStrategy = words.some((word) => /^--?(distribution_strategy|ds)(=|$)/.test(word));
   const strategy = parameterServers > 0 && isOwn && !namesStrategy ? ['--distribution_strategy=parameter_server'] : [];
   return mpirunCommand({
@@ -335,6 +337,9 @@ function openMpiMajor(): number {
 }
 
 const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTERM: 15 };
+
+/** Our commands that have --clean. */
+const TRAINING = ['cifar10', 'start'];
 
 /** A terminal that closes is told here only: mpirun has a process group of its own. */
 const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

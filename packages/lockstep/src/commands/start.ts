@@ -63,7 +63,6 @@ export function startFlags(
   const replicas = 2 ** Math.floor(Math.log2(Math.min(cores, MAX_REPLICAS)));
   const trainsAnew = !['model_dir', 'resume', 'eval_only', 'clean'].some(isGiven);
   const defaults: Record<string, string> = {
-    ...(trainsAnew && { clean: 'true' }),
     data_dir: DIGITS,
     model_dir: MODEL,
     resnet_size: '8',
@@ -76,6 +75,7 @@ export function startFlags(
     distribution_strategy: replicas > 1 ? 'mirrored' : 'off',
     seed: '1',
     hooks: '',
+    ...(trainsAnew && { clean: 'true' }),
   };
   return {
     flags: Object.entries(defaults)
