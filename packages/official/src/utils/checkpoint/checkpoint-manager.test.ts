@@ -186,6 +186,22 @@ describe('CheckpointManager', () => {
     assert.deepEqual(checkpoints.steps(), [2, 3, 500]);
   });
 
+  it('checkpoints that another process rotates away while they are looked at are no damaged ones', () => {
+    const writer = manager(folder, { maxToKeep: 1 });
+    writer.save(1, content(1));
+    let isFirst = true;
+    const reader = manager(folder, {
+      validate: () => {
+        if (!isFirst) return;
+        isFirst = false;
+        writer.save(2, content(2));
+        throw new TensorFileError('is cut off: it became shorter while it was read');
+      },
+    });
+    assert.equal(reader.latest()?.step, 2);
+    assert.deepEqual(warnings, []);
+  });
+
   it('a file in the making of a process that lives is left alone, and a link under its name not followed', () => {
     const checkpoints = manager();
     const theirs = `${checkpoints.path(7)}.${process.ppid}.tmp`;
