@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import {
   closeSync,
+  constants,
   fsyncSync,
   lstatSync,
   mkdirSync,
@@ -305,10 +306,20 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** A new file: never one that somebody else put there, such as a link to another. */
+/** Never through a link that stands under this name: it would write over another file. */
+function openTemporary(path: string): number {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+  try {
+    return openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o666);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ELOOP') throw error;
+    deleteFile(path);
+    return openSync(path, 'wx');
+  }
+}
+
 function writeSynced(path: string, file: TensorFile): void {
-  deleteFile(path);
-  const descriptor = openSync(path, 'wx');
+  const descriptor = openTemporary(path);
   try {
     for (const piece of tensorFilePieces(file)) {
       for (let done = 0; done < piece.length; ) done += writeSync(descriptor, piece, done);
