@@ -59,8 +59,9 @@ export interface StepResult {
   /** This replica's loss. */
   readonly localLoss: number;
   /**
-   * Whether the loss and every summed gradient were finite numbers: the same answer on all. Weights change anyway, unless the
-   * loss scale is dynamic.
+   * Whether the loss and every summed gradient were finite numbers: the same answer on all. In one process weights stay as
+   * they were if the loss was not; if a gradient alone was not, they do so with a dynamic loss scale, which costs a pass over
+   * the gradients in every step.
    */
   readonly finite: boolean;
   /** Whether a dynamic loss scale left weights alone and was halved for it: not an error. The same answer on all. */
@@ -171,14 +172,13 @@ export class Trainer {
     return this.context.communicator.counted(() => {
       const reports = this.#meet(localLoss, gradients);
       const met = performance.now();
-      const { finite, reduceMs, updateMs } = this.#reducer.finishWithUpdate({
-        learningRate,
-        lossScale,
-        skipNonFinite: this.#lossScale.isDynamic,
-      });
-      const isMadeUpFor = this.#lossScale.settle(finite);
       const losses = reports.filter((_, i) => i % STEP_REPORT === 0);
       const loss = losses.reduce((sum, other) => sum + other, 0) / losses.length;
+      // All replicas know the loss by now, before anything has changed: a step without one changes nothing, at no cost.
+      const { finite, reduceMs, updateMs } = Number.isFinite(loss)
+        ? this.#reducer.finishWithUpdate({ learningRate, lossScale, skipNonFinite: this.#lossScale.isDynamic })
+        : this.#reducer.finish();
+      const isMadeUpFor = this.#lossScale.settle(finite);
       return {
         loss,
         localLoss,

@@ -177,6 +177,16 @@ describe('cancellation', () => {
     setTimeout(() => controller.abort(), 300);
     await assert.rejects(running, { name: 'AbortError' });
   });
+  test('without a limit on the grace it is left to end by itself', TIMEOUT, async () => {
+    const controller = new AbortController();
+    const running = strategy.run(
+      scenes,
+      { scene: 'longStep', milliseconds: 1500 },
+      { signal: controller.signal, graceSeconds: Number.POSITIVE_INFINITY },
+    );
+    setTimeout(() => controller.abort(), 300);
+    assert.deepEqual(await running, [true, true, true]);
+  });
 });
 
 test('1,000 steps of four replicas leave threads, memory and tensors as they were', { timeout: 120_000 }, async () => {

@@ -27,7 +27,7 @@ export interface RunOptions {
    * after `graceSeconds` is terminated, and the run rejects with an AbortError.
    */
   readonly signal?: AbortSignal;
-  /** Seconds between the signal and termination. Default 30. */
+  /** Seconds between the signal and termination; Infinity waits for as long as a step takes. Default 30. */
   readonly graceSeconds?: number;
   /** Compute threads of each replica. Default: physical cores ÷ replicas. */
   readonly threadsPerReplica?: number;
@@ -290,6 +290,8 @@ class ReplicaRun {
     if (!signal) return;
     this.#onAbort = () => {
       this.#control.requestStop();
+      // A timer counts up to 2^31 ms; one that is set for longer fires at once.
+      if (graceSeconds * 1000 >= 2 ** 31) return;
       this.#after(graceSeconds * 1000, () => {
         this.#cancelled = signal.reason instanceof Error ? signal.reason : new Error(String(signal.reason));
         this.#stop('the run was cancelled');

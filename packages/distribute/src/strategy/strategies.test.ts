@@ -81,6 +81,16 @@ describe('dynamic loss scale', () => {
     });
   }
 
+  for (const count of [1, 3]) {
+    test(`${count} replica(s): a loss that is not finite anywhere leaves weights and momentum alone, and is said`, async () => {
+      for (const steps of await mirrored(count).run<Step[]>(module, { scene: 'lossNotFinite' })) {
+        const untouched = { finite: false, skipped: false, weights: [1, 1], slot: 0 };
+        // w − rate · g = 1 − 0.25 · 2, as if nothing had been before.
+        assert.deepEqual(steps, [untouched, untouched, { finite: true, skipped: false, weights: [0.5, 0.5], slot: 2 }]);
+      }
+    });
+  }
+
   test('a fixed scale that overflows is no reason to skip: it is said, and weights change', async () => {
     const [steps] = await mirrored(1).run<Step[]>(module, { scene: 'lossScale', steps: 1, lossScale: 2 ** 15 });
     assert.deepEqual([steps?.[0]?.skipped, steps?.[0]?.finite], [false, false]);

@@ -147,6 +147,26 @@ const SCENES: Record<string, Scene> = {
     });
   },
 
+  /** One step that takes so long, in which nobody listens; then, whether to stop. */
+  longStep: (context, args) => {
+    const end = performance.now() + (args.milliseconds as number);
+    while (performance.now() < end);
+    return context.shouldStop();
+  },
+
+  /** Steps whose loss is not finite on the last replica, and one that is. */
+  lossNotFinite: (context) => {
+    const isLast = context.replicaIdInSyncGroup === context.numReplicasInSync - 1;
+    const weight = tf.variable(tf.tensor1d([1, 1]));
+    const trainer = context.trainer([weight], { optimizer: { kind: 'momentum', momentum: 0.5 } });
+    return [Number.NaN, Number.POSITIVE_INFINITY, 2].map((factor) => {
+      const gradient = tf.tensor1d([isLast ? factor : 2, 2]);
+      const loss = () => tf.sum(tf.mul(weight, gradient)) as tf.Scalar;
+      const { finite, skipped } = trainer.step(loss, 0.25);
+      return { finite, skipped, weights: Array.from(trainer.weights), slot: trainer.slots.momentum?.[0] };
+    });
+  },
+
   /** The trainer's weights after some steps, and whether the last steps leaked tensors. */
   train: (context, args) => {
     const {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { BIN, lockstep, ranksOf, start, whyNoMpirun } from '../testing-process.js';
+import { composeCommand } from './launch.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-launch-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -35,6 +36,26 @@ describe('lockstep launch composes', () => {
   it('a program of one’s own, further arguments of mpirun', async () => {
     const text = await line('--mpirun_args=--mca btl_tcp_if_include eth0', '--', 'node', 'train.js', '--x=1 2');
     assert.match(text, /^mpirun -np 2 --oversubscribe .*--mca btl_tcp_if_include eth0 node train.js '--x=1 2'\n$/);
+  });
+
+  it('for another try a line that deletes nothing, wherever --clean stands', () => {
+    const options = {
+      hosts: [{ name: 'localhost', slots: 2 }],
+      parameterServers: 0,
+      maxRestarts: 1,
+      graceSeconds: 5,
+      startSeconds: 120,
+      mpirunArgs: [],
+      dryRun: false,
+    };
+    const again = (...command: string[]) => composeCommand({ ...options, command }, true).join(' ');
+    for (const typed of ['--clean', '--clean=true', '-clean=1']) {
+      assert.match(again('cifar10', typed, '--seed=1'), / cifar10 --seed=1 --noclean$/);
+    }
+    // Not seen from here: a flag file that has it, and `start`, which has it by itself.
+    assert.match(again('cifar10', '--flagfile=f'), / cifar10 --flagfile=f --noclean$/);
+    assert.match(again('start'), / start --noclean$/);
+    assert.match(again('node', 'train.js'), / node train\.js$/);
   });
 
   it('refuses what cannot be', async () => {
@@ -169,16 +190,19 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     assert.ok(performance.now() - began < 60_000, result.describe());
   });
 
-  it('Ctrl-C: every rank stops at the same step, the chief saves, no restart', async () => {
-    const command = job('stopped', '--max_train_steps=100000', '--train_epochs=400');
-    const running = start(process.execPath, [BIN, 'launch', '--max_restarts=5', '--grace_secs=1', '--', ...command]);
-    await running.until(/step 1\//);
-    running.child.kill('SIGINT');
-    const result = await running.result;
-    assert.equal(result.status, 130, result.describe());
-    assert.equal(checkpoints('stopped').length, 1, result.describe());
-    assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1);
-  });
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+    it(`${signal === 'SIGINT' ? 'Ctrl-C' : 'a terminal that closes'}: every rank stops at the same step, the chief saves, no restart`, async () => {
+      const name = `stopped-${signal}`;
+      const command = job(name, '--max_train_steps=100000', '--train_epochs=400');
+      const running = start(process.execPath, [BIN, 'launch', '--max_restarts=5', '--grace_secs=1', '--', ...command]);
+      await running.until(/step 1\//);
+      running.child.kill(signal);
+      const result = await running.result;
+      assert.equal(result.status, 130, result.describe());
+      assert.equal(checkpoints(name).length, 1, result.describe());
+      assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1);
+    });
+  }
 });
 
 function childrenOf(pid: number): number[] {

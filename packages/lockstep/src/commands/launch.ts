@@ -18,6 +18,7 @@ import {
   shellQuote,
 } from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
 import { reportErrors } from '../backend.js';
 import { isCommand } from '../cli.js';
 import { StatusFilter } from '../status-filter.js';
@@ -188,7 +189,9 @@ function isRecoverable({ parameterServers, command }: LaunchOptions): boolean {
 export function composeCommand(options: LaunchOptions, isRestart = false): string[] {
   const { hosts, parameterServers, command, graceSeconds, mpirunArgs } = options;
   const isOwn = isCommand(command[0] as string);
-  const words = isRestart ? command.filter((word) => !/^--?clean(=(true|1))?$/.test(word)) : command;
+  const typed = isRestart ? command.filter((word) => !/^--?clean(=(true|1))?$/.test(word)) : command;
+  // A flag file may have it as well, and `start` has it by itself; the last word counts.
+  const words = isRestart && TRAINING.includes(command[0] as string) ? [...typed, '--noclean'] : typed;
   const namesStrategy = words.some((word) => /^--?(distribution_strategy|ds)(=|$)/.test(word));
   const strategy = parameterServers > 0 && isOwn && !namesStrategy ? ['--distribution_strategy=parameter_server'] : [];
   return mpirunCommand({
@@ -349,8 +352,14 @@ function openMpiMajor(): number {
 
 const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTERM: 15 };
 
+/** Our commands that have --clean. */
+const TRAINING = ['cifar10', 'start'];
+
+/** A terminal that closes is told here only: mpirun has a process group of its own. */
+const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Ctrl-C and SIGTERM. The first asks every process, through mpirun, to finish its step, save and end; the second tells
+ * Ctrl-C, SIGTERM and SIGHUP. The first asks every process, through mpirun, to finish its step, save and end; the second tells
  * mpirun to end the job.
  */
 class Interrupt {
@@ -359,6 +368,7 @@ class Interrupt {
   readonly #handsOn = this.#major >= 4;
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
+  readonly #release: () => void;
   readonly #listener = (): void => {
     this.#forward?.(this.#handsOn && !this.isInterrupted ? 'SIGUSR2' : 'SIGINT');
     this.isInterrupted = true;
@@ -372,8 +382,11 @@ class Interrupt {
   }
 
   constructor() {
-    process.on('SIGINT', this.#listener);
-    process.on('SIGTERM', this.#listener);
+    for (const signal of STOPPING) process.on(signal, this.#listener);
+    // What the job prints goes through here: when nobody reads it any more, the job is asked to save and end.
+    this.#release = surviveBrokenOutput(() => {
+      if (!this.isInterrupted) this.#listener();
+    });
   }
 
   forwardTo(forward: (signal: NodeJS.Signals) => void): () => void {
@@ -394,7 +407,7 @@ class Interrupt {
   }
 
   stop(): void {
-    process.off('SIGINT', this.#listener);
-    process.off('SIGTERM', this.#listener);
+    for (const signal of STOPPING) process.off(signal, this.#listener);
+    this.#release();
   }
 }

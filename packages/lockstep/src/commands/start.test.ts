@@ -33,6 +33,10 @@ describe('lockstep start', () => {
       [startFlags([], 2), startFlags(['--model_dir=m'], 2), startFlags(['--eval_only'], 2)].map((s) => s.trainsAnew),
       [true, false, false],
     );
+    // By --clean, which deletes after every check and what runs wrote only.
+    for (const typed of [[], ['--resume'], ['--model_dir=m'], ['--eval_only'], ['--noclean']]) {
+      assert.equal(startFlags(typed, 2).flags.includes('--clean=true'), typed.length === 0, typed.join(' '));
+    }
     assert.equal(startFlags(['--data_dir=cifar10'], 2).usesDigits, false);
     // A mistake is left to the command, which names it.
     assert.ok(names('--no_such_flag').includes('train_epochs'));

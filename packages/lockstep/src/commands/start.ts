@@ -3,7 +3,6 @@
  * replica per core, and says how well it did and what to try next. It is `lockstep cifar10` with other defaults, which it
  * prints; every flag of that command can be given.
  */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { physicalCores } from '@lockstep/distribute';
 import { DIGITS_TRAIN, DIGITS_VALIDATION, prepareDigits } from '@lockstep/official/data/digits';
@@ -23,7 +22,7 @@ const MAX_REPLICAS = 4;
 export function main(argv: readonly string[]): Promise<number> {
   return reportErrors(async () => {
     await registerBackend(argv);
-    const { flags, isHelp, usesDigits, trainsAnew } = startFlags(argv, physicalCores().length);
+    const { flags, isHelp, usesDigits } = startFlags(argv, physicalCores().length);
     if (!isHelp) {
       if (usesDigits) {
         prepareDigits(DIGITS);
@@ -32,7 +31,6 @@ export function main(argv: readonly string[]): Promise<number> {
           `A ResNet learns to read: ${number(DIGITS_TRAIN)} handwritten digits to train on, ${number(DIGITS_VALIDATION)} held out, in ${DIGITS}.\n`,
         );
       }
-      if (trainsAnew) rmSync(MODEL, { recursive: true, force: true });
       process.stderr.write(`The same as: lockstep cifar10 ${[...flags, ...argv].join(' ')}\n\n`);
     }
     const begin = performance.now();
@@ -45,7 +43,7 @@ export function main(argv: readonly string[]): Promise<number> {
 
 /**
  * The flags that `start` puts before those that were typed.
- * @returns `trainsAnew`: a second `npm start` trains again instead of finding the work done.
+ * @returns `trainsAnew`: a second `npm start` trains again (--clean) instead of finding the work done.
  */
 export function startFlags(
   argv: readonly string[],
@@ -63,6 +61,7 @@ export function startFlags(
   const isGiven = (name: string) => !isHelp && typed.isGiven(name);
   // A power of two divides the batch; 16 images are enough for each replica's batch norm. More cores make more threads.
   const replicas = 2 ** Math.floor(Math.log2(Math.min(cores, MAX_REPLICAS)));
+  const trainsAnew = !['model_dir', 'resume', 'eval_only', 'clean'].some(isGiven);
   const defaults: Record<string, string> = {
     data_dir: DIGITS,
     model_dir: MODEL,
@@ -76,6 +75,7 @@ export function startFlags(
     distribution_strategy: replicas > 1 ? 'mirrored' : 'off',
     seed: '1',
     hooks: '',
+    ...(trainsAnew && { clean: 'true' }),
   };
   return {
     flags: Object.entries(defaults)
@@ -83,7 +83,7 @@ export function startFlags(
       .map(([name, value]) => `--${name}=${value}`),
     isHelp,
     usesDigits: !isGiven('data_dir') && !isGiven('use_synthetic_data'),
-    trainsAnew: !['model_dir', 'resume', 'eval_only'].some(isGiven),
+    trainsAnew,
   };
 }
 

@@ -7,6 +7,7 @@ import { launchedProcess } from '@lockstep/distribute';
 import { readCifar10 } from '../data/cifar10-data.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 import { benchmarkContext } from '../utils/logs/logger.js';
+import { INTERRUPTED, type Interrupt, listenForInterrupt } from '../utils/misc/interrupt.js';
 import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
@@ -25,13 +26,9 @@ export interface MainIo {
   readonly brief?: boolean;
   /** Called with the result of a run that ended. */
   readonly onResult?: (result: ResnetMainResult) => void;
-  /** Default: Ctrl-C and SIGTERM end the run gracefully. */
+  /** Default: whatever utils/misc/interrupt.ts hears ends the run gracefully. */
   readonly signal?: AbortSignal;
 }
-
-const INTERRUPTED = 130;
-/** npx and launchers hand one signal on beside the one that the process group gets: within this time it is the same one. */
-const SAME_SIGNAL_MS = 1000;
 
 /**
  * @param argv flags, without the program's name
@@ -67,8 +64,11 @@ export async function main(argv: readonly string[], io: MainIo = {}): Promise<nu
       err(`${error.message}\n`);
       return 2;
     }
+    // Told to stop before there was a step to end: nothing was trained, and there is nothing to save.
+    const { signal } = io.signal ? io : (interrupt as Interrupt);
+    const isInterrupted = signal?.aborted === true && error === signal.reason;
     err(`${describe(error)}\n`);
-    return 1;
+    return isInterrupted ? INTERRUPTED : 1;
   } finally {
     interrupt?.stop();
   }
@@ -124,40 +124,6 @@ export async function runCifar(
   } finally {
     screen.progress.finish();
   }
-}
-
-interface Interrupt {
-  readonly signal: AbortSignal;
-  stop(): void;
-}
-
-/**
- * The first Ctrl-C (or SIGTERM) ends the run after its step; the second ends the process. `lockstep launch` sends SIGUSR2,
- * which mpirun hands on to all ranks and which, unlike Ctrl-C, does not make it end them soon after.
- */
-function listenForInterrupt(voice: { say(line: string): void }): Interrupt {
-  const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', ...(launchedProcess() ? (['SIGUSR2'] as const) : [])];
-  const controller = new AbortController();
-  let firstAt = 0;
-  const listener = () => {
-    if (controller.signal.aborted) {
-      if (performance.now() - firstAt < SAME_SIGNAL_MS) return;
-      process.exit(INTERRUPTED);
-    }
-    firstAt = performance.now();
-    voice.say('Stopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.');
-    controller.abort(new Error('Interrupted.'));
-  };
-  for (const signal of signals) process.on(signal, listener);
-  return {
-    signal: controller.signal,
-    stop: () => {
-      // What a launcher sends reaches the ranks one after the other: one that already stopped, because another was told to,
-      // would die of it instead of ending with its own status.
-      if (signals.includes('SIGUSR2')) process.on('SIGUSR2', () => {});
-      for (const signal of signals) process.off(signal, listener);
-    },
-  };
 }
 
 /** An error for a person: its message and causes; the stack only when asked for. */

@@ -17,20 +17,28 @@ import { type Cifar10Data, IMAGE_BYTES } from '../data/cifar10-data.js';
 import { type Batch, InputPipeline } from '../data/input-pipeline.js';
 import { evaluationBatches } from '../data/schedule.js';
 import { SyntheticInput } from '../data/synthetic.js';
-import { type Checkpoint, CheckpointManager, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
+import {
+  type Checkpoint,
+  CheckpointError,
+  type CheckpointManager,
+  readCheckpoint,
+} from '../utils/checkpoint/checkpoint-manager.js';
 import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
+import { type CleanPlan, carryOutClean } from '../utils/misc/clean-model-dir.js';
 import { FrozenWeights } from './frozen-weights.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
 import { measureStatistics } from './measure-statistics.js';
 import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
-import { type Position, positionOf } from './resnet-workers.js';
+import { type Position, positionOf, RUN_FORMAT, runCheckpoints, variableValues } from './run-checkpoint.js';
 
 /** Everything a run needs, as plain data: it crosses threads. */
 export interface ReplicaArguments {
   readonly plan: ResNetPlan;
   readonly seed: number;
   readonly modelDir: string;
+  /** The chief's, with --clean: checkpoints that are there count for nothing, and go as soon as the replicas are ready. */
+  readonly clean: CleanPlan | null;
   /** Global. */
   readonly batchSize: number;
   /** Epochs of each train call; 0 only evaluates. */
@@ -162,7 +170,7 @@ class Run {
       weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
       lossScale,
     });
-    this.#checkpoints = new CheckpointManager(args.modelDir, {
+    this.#checkpoints = runCheckpoints(args.modelDir, {
       maxToKeep: args.keepCheckpointMax,
       warn: (line) => this.#log(line),
     });
@@ -182,6 +190,9 @@ class Run {
   async run(): Promise<ReplicaResult> {
     this.#restore();
     if (this.#isChief) {
+      // Now nothing is left that could be wrong about the command.
+      const { clean } = this.args;
+      if (clean) carryOutClean(clean, { info: (line) => this.#log(line), warning: (line) => this.#log(line) });
       const parameters = this.#trainer.weights.length;
       this.context.report({ kind: 'begin', globalStep: this.#globalStep, parameters } satisfies ReplicaMessage);
     }
@@ -211,7 +222,14 @@ class Run {
         continue;
       }
       this.#log('Starting to evaluate.', true);
-      evaluation = this.#evaluate();
+      if (epochs === 0) this.#refuseNonFinite();
+      const evaluated = this.#evaluate();
+      if (evaluated === null) {
+        interrupted = true;
+        break;
+      }
+      evaluation = evaluated;
+      if (!Number.isFinite(evaluated.loss)) this.#tellNonFinite(evaluated, epochs === 0);
       if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
       if (this.context.shouldStop()) {
         interrupted = true;
@@ -238,6 +256,29 @@ class Run {
 
   dispose(): void {
     this.#model.dispose();
+  }
+
+  /** Weights that are no numbers evaluate to something all the same: ReLU and comparisons make numbers of NaN. */
+  #refuseNonFinite(): void {
+    const { statisticSegments, statistics } = this.#model;
+    for (const { segments, values } of [...this.#weights(), { segments: statisticSegments, values: statistics }]) {
+      for (const { name, offset, length } of segments) {
+        const odd = values.subarray(offset, offset + length).find((value) => !Number.isFinite(value));
+        if (odd === undefined) continue;
+        throw new CheckpointError(
+          `${this.#lastCheckpoint ?? this.args.pretrained ?? 'This run'} has ${odd} in ${upstreamName(name)}: there is nothing to evaluate.\n` +
+            'help: an earlier checkpoint, if there is one, is taken as soon as this one has another name.',
+        );
+      }
+    }
+  }
+
+  #tellNonFinite({ loss, globalStep }: EvaluationResult, isAll: boolean): void {
+    const what = `The loss of the evaluation at step ${globalStep} is ${loss}`;
+    if (isAll) {
+      throw new Error(`${what}: the weights are finite, and too large for it.\nhelp: evaluate an earlier checkpoint.`);
+    }
+    this.#log(`warning: ${what}.`);
   }
 
   #log(line: string, detail = false): void {
@@ -364,8 +405,11 @@ class Run {
     });
   }
 
-  /** The whole validation set, split over replicas; sums of integers, so the figures are those of one device. */
-  #evaluate(): EvaluationResult {
+  /**
+   * The whole validation set, split over replicas; sums of integers, so the figures are those of one device.
+   * @returns null if the run was told to stop meanwhile: what is saved already is all there is to save.
+   */
+  #evaluate(): EvaluationResult | null {
     const { context, args } = this;
     const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
     this.#averageStatistics();
@@ -393,14 +437,22 @@ class Run {
         seed: args.seed,
         stream: replica,
       });
-      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) add(input.next());
+      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) {
+        if (i > 0 && context.shouldStop()) return null;
+        add(input.next());
+      }
     } else {
       const data = args.validation as Cifar10Data;
       // As upstream, max_train_steps limits the batches of evaluation, too.
       const images = Math.min(data.count, (args.maxTrainSteps ?? Number.POSITIVE_INFINITY) * args.batchSize);
       const piece = evaluationPiece(args.plan);
-      for (const [begin, end] of evaluationBatches(images, piece, replica, replicas)) {
-        add(evaluationBatch(data, begin, end));
+      const pieces = evaluationBatches(images, piece, replica, replicas);
+      // Everybody asks equally often whether to stop, also those who have a piece less.
+      const rounds = Math.ceil(images / piece / replicas);
+      for (let round = 0; round < rounds; round++) {
+        if (round > 0 && context.shouldStop()) return null;
+        const mine = pieces[round];
+        if (mine) add(evaluationBatch(data, ...mine));
       }
     }
     if (replicas > 1) context.communicator.allReduce(totals);
@@ -470,7 +522,7 @@ class Run {
     const path = this.#checkpoints.save(this.#globalStep, {
       tensors: this.#tensors(),
       metadata: {
-        format: 'lockstep-resnet',
+        format: RUN_FORMAT,
         global_step: String(this.#globalStep),
         // Epochs of the train calls before the one under way; its own, if it is; and steps of a batch within it.
         epochs: String(this.#epochsBefore),
@@ -514,10 +566,12 @@ class Run {
   /** The chief alone reads the newest checkpoint, and everybody gets what it read: model_dir may be on its machine only. */
   #restore(): void {
     const { context } = this;
-    const checkpoint = this.#isChief ? this.#checkpoints.latest() : null;
+    const isChief = this.#isChief && this.args.clean === null;
+    const checkpoint = isChief ? this.#checkpoints.latest() : null;
     const place = checkpoint && { path: checkpoint.path, metadata: checkpoint.metadata };
     const found = context.merge(place, ([chiefs]) => chiefs ?? null);
     if (found === null) {
+      if (isChief) this.#refuseDamaged();
       this.#warmStart();
       if (this.args.position) this.#goOnAt(this.args.position);
       return;
@@ -533,32 +587,38 @@ class Run {
     if (value !== undefined) this.#trainer.restoreLossScale({ value: Number(value), goodSteps: Number(goodSteps) });
   }
 
+  /** Where there are checkpoints and none is whole, evaluation has nothing to evaluate, and training says that it begins anew. */
+  #refuseDamaged(): void {
+    const { modelDir, schedule } = this.args;
+    if (this.#checkpoints.steps().length === 0) return;
+    if (schedule.every((epochs) => epochs === 0)) {
+      throw new CheckpointError(
+        `There is no whole checkpoint in ${modelDir}, so there is nothing to evaluate.\n` +
+          'help: bring back a copy of one that is named above, or train anew in another --model_dir.',
+      );
+    }
+    this.#log(`warning: there is no whole checkpoint in ${modelDir}: training starts over at step 0.`);
+  }
+
   /** Upstream's warm start: everything but the dense layer from another run's checkpoint, where there is none of this run. */
   #warmStart(): void {
     const from = this.args.pretrained;
     if (from !== null) {
       if (this.#isChief) {
-        const { path, tensors } = readCheckpoint(from);
-        const take = (name: string, target: Float32Array) => {
-          const values = tensors[name]?.values;
-          if (values?.length === target.length) {
-            target.set(values);
-            return;
-          }
-          throw new Error(
-            `Checkpoint ${path} has ${values ? `${values.length} elements` : 'nothing'} for ${name}, expected ${target.length}.\n` +
-              'help: --pretrained_model_checkpoint_path needs a checkpoint of the same --resnet_size and --resnet_version.',
-          );
-        };
+        const checkpoint = readCheckpoint(from);
+        const help =
+          '.\nhelp: --pretrained_model_checkpoint_path needs a checkpoint of the same --resnet_size and --resnet_version.';
+        const take = (name: string, shape: readonly number[], target: Float32Array) =>
+          target.set(variableValues(checkpoint, name, shape, help));
         for (const { segments, values } of this.#weights()) {
-          for (const { name, offset, length } of segments) {
-            if (!name.includes('dense')) take(upstreamName(name), values.subarray(offset, offset + length));
+          for (const { name, offset, length, shape } of segments) {
+            if (!name.includes('dense')) take(upstreamName(name), shape, values.subarray(offset, offset + length));
           }
         }
         for (const { name, offset, length } of this.#model.statisticSegments) {
-          take(name, this.#model.statistics.subarray(offset, offset + length));
+          take(name, [length], this.#model.statistics.subarray(offset, offset + length));
         }
-        this.#log(`Everything but the dense layer is initialized from ${path}`);
+        this.#log(`Everything but the dense layer is initialized from ${checkpoint.path}`);
       }
       this.#share();
     }
@@ -611,30 +671,26 @@ class Run {
     }
   }
 
-  #load({ path, tensors, metadata }: Checkpoint): void {
+  #load(checkpoint: Checkpoint): void {
     const { plan } = this.args;
-    const read = (name: string, length: number): Float32Array => {
-      const tensor = tensors[name];
-      if (tensor?.values.length === length) return tensor.values as Float32Array;
-      throw new Error(
-        `Checkpoint ${path} has ${tensor ? `${tensor.values.length} elements` : 'nothing'} for ${name}, expected ${length}: it is of ` +
-          `ResNet-${metadata.resnet_size} v${metadata.resnet_version}, this run trains ResNet-${plan.resnetSize} v${plan.resnetVersion}.\n` +
-          'help: another --model_dir, or --clean to start over.',
-      );
-    };
+    const { metadata } = checkpoint;
+    const help =
+      `: it is of ResNet-${metadata.resnet_size} v${metadata.resnet_version}, this run trains ResNet-${plan.resnetSize} v${plan.resnetVersion}.\n` +
+      'help: another --model_dir, or --clean to start over.';
+    const read = (name: string, shape: readonly number[]) => variableValues(checkpoint, name, shape, help);
     for (const { name, offset, length } of this.#model.statisticSegments) {
-      this.#model.statistics.set(read(name, length), offset);
+      this.#model.statistics.set(read(name, [length]), offset);
     }
-    for (const { name, offset, length } of this.#frozen.segments) {
-      this.#frozen.values.set(read(upstreamName(name), length), offset);
+    for (const { name, offset, shape } of this.#frozen.segments) {
+      this.#frozen.values.set(read(upstreamName(name), shape), offset);
     }
     const isFineTuned = metadata.fine_tune === 'true';
-    for (const { name, offset, length } of this.#trainer.segments) {
-      const values = read(upstreamName(name), length);
+    for (const { name, offset, shape } of this.#trainer.segments) {
+      const values = read(upstreamName(name), shape);
       // Fine tuning has slots for the dense layer alone; whoever goes on with all of them begins with zeros, as at the start.
       const hasSlots = !isFineTuned || name.includes('dense');
       const slots = (hasSlots ? Object.keys(this.#trainer.slots) : []).map(
-        (slot) => [slot, read(`${upstreamName(name)}/${slot}`, length)] as const,
+        (slot) => [slot, read(`${upstreamName(name)}/${slot}`, shape)] as const,
       );
       this.#trainer.weights.set(values, offset);
       for (const [slot, slotValues] of slots) this.#trainer.slots[slot]?.set(slotValues, offset);

@@ -2,6 +2,7 @@
  * The main thread of a ResNet run (upstream's resnet_run_loop.resnet_main): flags become a strategy and a plan, replicas run
  * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
  */
+import { realpathSync } from 'node:fs';
 import {
   type Facts,
   launchedProcess,
@@ -13,21 +14,27 @@ import {
   type Strategy,
 } from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
-import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
+import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
+import { ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import type { Log } from '../utils/logs/log.js';
 import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
-import { applyClean, markModelDir } from '../utils/misc/model-helpers.js';
+import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
-import { factsOf, newestPosition, remarkOnGrace, strategyFactories } from './resnet-workers.js';
+import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
+import { positionOf, runCheckpoints } from './run-checkpoint.js';
+
+/** A predecessor that was told to end is gone by then: mpirun kills what stays. */
+const PREDECESSOR_MS = 15_000;
 
 /** What a main (CIFAR-10, ImageNet) brings. */
 export interface ResnetMainOptions {
@@ -82,10 +89,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const { log } = screen;
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
-  if (isChief) {
-    applyClean(FLAGS, log);
-    checkResume(FLAGS, log);
-  }
+  if (isChief) checkModelDir(FLAGS, log);
   const data: Record<string, number> = {};
   const { strategy, replicas } = chooseStrategy(options, numWorkers, log, () => factsOf(flags, options.plan, data));
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
@@ -93,6 +97,13 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const batchSize = FLAGS.batch_size * numWorkers;
   const remark = numWorkers > 1 ? remarkOnGrace() : null;
   if (remark) log.info(remark);
+  const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
+    modelDir: FLAGS.model_dir,
+    batchSize,
+    benchmarkLogger: options.benchmarkLogger,
+    // With a bar on the screen the step's figures are in the bar.
+    log: screen.style === 'plain' ? log : { info() {}, warning: log.warning },
+  });
 
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
   const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);
@@ -102,95 +113,99 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const train = synthetic || isServer || trainEpochs === 0 ? null : options.readData(true);
   const validation = synthetic || isServer ? null : options.readData(false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
-  if (isChief) makeModelDir(FLAGS.model_dir);
-  const drawn = drawSeed();
-  const seed = FLAGS.seed ?? strategy.fromChief?.(drawn) ?? drawn;
-  if (FLAGS.seed === null) log.info(`seed ${seed} (drawn; --seed=${seed} repeats this run)`);
-  const isAsynchronous = strategy instanceof ParameterServerStrategy && numWorkers > 1;
-  const position = isAsynchronous ? (strategy.fromChief?.(newestPosition(FLAGS.model_dir, isChief)) ?? null) : null;
 
-  const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
-    modelDir: FLAGS.model_dir,
-    batchSize,
-    benchmarkLogger: options.benchmarkLogger,
-    // With a bar on the screen the step's figures are in the bar.
-    log: screen.style === 'plain' ? log : { info() {}, warning: log.warning },
-  });
-  if (isChief) {
-    options.benchmarkLogger.logRunInfo({
-      modelName: 'resnet',
-      datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
-      parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
-      ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
-    });
-  }
+  // Whoever only evaluates writes nothing there, and may do so beside a run that trains.
+  const writes = trainEpochs > 0 || FLAGS.clean;
+  const lock = isChief && writes ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
+  try {
+    // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
+    const clean = isChief ? planClean(FLAGS) : null;
+    const begun = isChief && clean === null ? newestCheckpoint(FLAGS.model_dir) : null;
+    const seed = chooseSeed(FLAGS, begun, strategy, log);
+    const isAsynchronous = strategy instanceof ParameterServerStrategy && numWorkers > 1;
+    const position = isAsynchronous ? (strategy.fromChief?.(begun && positionOf(begun.metadata)) ?? null) : null;
+    // Meeting the other workers may have taken minutes.
+    lock?.check();
+    if (isChief) {
+      options.benchmarkLogger.logRunInfo({
+        modelName: 'resnet',
+        datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
+        parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
+        ...(FLAGS.benchmark_test_id ? { testId: FLAGS.benchmark_test_id } : {}),
+      });
+    }
 
-  const args: ReplicaArguments = {
-    plan: options.plan,
-    seed,
-    modelDir: FLAGS.model_dir,
-    batchSize,
-    schedule,
-    maxTrainSteps: FLAGS.max_train_steps,
-    // Data sets other than the official one (the digits) keep the recipe's epochs.
-    recipe: {
-      ...boundariesOf(FLAGS, recipe),
-      numImages: train?.count ?? recipe.numImages,
+    const args: ReplicaArguments = {
+      plan: options.plan,
+      seed,
+      modelDir: FLAGS.model_dir,
+      clean,
       batchSize,
-      ...(isAsynchronous ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
-    },
-    position,
-    momentum: recipe.momentum,
-    weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
-    decayExcept: options.decayExcept,
-    lossScale: getLossScale(FLAGS),
-    train,
-    validation,
-    synthetic,
-    fineTune: FLAGS.fine_tune,
-    pretrained: FLAGS.pretrained_model_checkpoint_path,
-    randomFlip: FLAGS.random_flip,
-    batchNormDecay: FLAGS.batch_norm_decay,
-    inputThreads: FLAGS.datasets_num_private_threads ?? 1,
-    inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
-    stopThreshold: FLAGS.stop_threshold,
-    saveSeconds: FLAGS.save_checkpoints_secs,
-    saveSteps: FLAGS.save_checkpoints_steps,
-    keepCheckpointMax: FLAGS.keep_checkpoint_max,
-    dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
-    reportEveryStep: trainHooks.length > 0,
-  };
-  const listener = new Listener(
-    screen,
-    trainHooks,
-    options,
-    schedule.reduce((a, b) => a + b, 0),
-    batchSize,
-  );
-  const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
-    onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
-    ...(options.signal ? { signal: options.signal } : {}),
-    ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
-  });
-  listener.end();
-  strategy.close?.();
-  const [chief] = replicaResults as [ReplicaResult];
-  if (isChief && chief.interrupted && !options.signal?.aborted) {
-    log.info('Stopped because another worker was told to; all stop at the same step.');
+      schedule,
+      maxTrainSteps: FLAGS.max_train_steps,
+      // Data sets other than the official one (the digits) keep the recipe's epochs.
+      recipe: {
+        ...boundariesOf(FLAGS, recipe),
+        numImages: train?.count ?? recipe.numImages,
+        batchSize,
+        ...(isAsynchronous ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
+      },
+      position,
+      momentum: recipe.momentum,
+      weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
+      decayExcept: options.decayExcept,
+      lossScale: getLossScale(FLAGS),
+      train,
+      validation,
+      synthetic,
+      fineTune: FLAGS.fine_tune,
+      pretrained: FLAGS.pretrained_model_checkpoint_path,
+      randomFlip: FLAGS.random_flip,
+      batchNormDecay: FLAGS.batch_norm_decay,
+      inputThreads: FLAGS.datasets_num_private_threads ?? 1,
+      inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
+      stopThreshold: FLAGS.stop_threshold,
+      saveSeconds: FLAGS.save_checkpoints_secs,
+      saveSteps: FLAGS.save_checkpoints_steps,
+      keepCheckpointMax: FLAGS.keep_checkpoint_max,
+      dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
+      reportEveryStep: trainHooks.length > 0,
+    };
+    const listener = new Listener(
+      screen,
+      trainHooks,
+      options,
+      schedule.reduce((a, b) => a + b, 0),
+      batchSize,
+    );
+    const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
+      onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
+      // A step takes as long as it takes; whoever cannot wait sends a second signal.
+      ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
+      ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
+    });
+    listener.end();
+    strategy.close?.();
+    const [chief] = replicaResults as [ReplicaResult];
+    if (isChief && chief.interrupted && !options.signal?.aborted) {
+      log.info('Stopped because another worker was told to; all stop at the same step.');
+    }
+    return {
+      evaluation: chief.evaluation,
+      globalStep: chief.globalStep,
+      checkpoint: chief.checkpoint,
+      interrupted: chief.interrupted,
+      seed,
+      strategy: strategy.name,
+      replicas,
+      workers: numWorkers,
+      isChief,
+      replicaResults,
+      trainHooks,
+    };
+  } finally {
+    lock?.release();
   }
-  return {
-    evaluation: chief.evaluation,
-    globalStep: chief.globalStep,
-    checkpoint: chief.checkpoint,
-    interrupted: chief.interrupted,
-    seed,
-    strategy: strategy.name,
-    replicas,
-    workers: numWorkers,
-    isChief,
-    replicaResults,
-    trainHooks,
-  };
 }
 
 /** The strategy that the flags name; `off` runs on one device without the strategy's name. */
@@ -255,9 +270,21 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   }
 }
 
-/** --noresume and --eval_only have opposite wishes about a checkpoint in model_dir. */
-function checkResume({ resume, eval_only: evalOnly, model_dir: modelDir }: FlagsObject, log: Log): void {
-  const newest = new CheckpointManager(modelDir).steps().at(-1);
+/** What can be said of the flags that are about model_dir, before anything is read or made. */
+function checkModelDir(flagsObj: FlagsObject, log: Log): void {
+  const { resume, eval_only: evalOnly, model_dir: modelDir, pretrained_model_checkpoint_path: pretrained } = flagsObj;
+  if (pretrained !== null) {
+    const { path } = readCheckpoint(pretrained);
+    if (planClean(flagsObj)?.files.some((doomed) => doomed.path === realpathSync(path))) {
+      throw new UsageError(`flag --clean: it would delete ${path}, which --pretrained_model_checkpoint_path names`, {
+        flag: 'clean',
+        value: 'true',
+        remedy: 'Choose another --model_dir.',
+      });
+    }
+  }
+  // With --clean there is nothing to go on from, nor to evaluate.
+  const newest = planClean(flagsObj) === null ? runCheckpoints(modelDir).steps().at(-1) : undefined;
   if (!resume && newest !== undefined) {
     throw new UsageError(`flag --resume=false: ${modelDir} has a checkpoint of step ${newest}.`, {
       flag: 'resume',
@@ -270,15 +297,52 @@ function checkResume({ resume, eval_only: evalOnly, model_dir: modelDir }: Flags
   }
 }
 
-function makeModelDir(modelDir: string): void {
+/** Makes the folder and takes its lock. */
+async function takeModelDir(modelDir: string, log: Log, signal?: AbortSignal): Promise<ModelDirLock> {
   try {
     markModelDir(modelDir);
+    return await ModelDirLock.acquire(modelDir, {
+      // A job that is started again may meet its predecessor's last moments.
+      patienceMs: launchedProcess() ? PREDECESSOR_MS : 0,
+      log: (line) => log.info(line),
+      ...(signal && { signal }),
+    });
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new Error(
       `--model_dir=${modelDir}: ${(error as Error).message}\nhelp: choose a folder that you may write to.`,
       { cause: error },
     );
   }
+}
+
+/** The one that the run goes on from. The chief's replica reads it again, and says what it passes over. */
+function newestCheckpoint(modelDir: string): Checkpoint | null {
+  return runCheckpoints(modelDir, { warn: () => {} }).latest();
+}
+
+/**
+ * The flag's, else that of the checkpoint that the run goes on from, else a drawn one: the chief's on all workers. Random
+ * numbers are functions of the seed, so that with another one the rest of the run is another.
+ */
+function chooseSeed(flagsObj: FlagsObject, begun: Checkpoint | null, strategy: Strategy, log: Log): number {
+  const before = begun ? Number(begun.metadata.seed) : null;
+  if (flagsObj.seed !== null) {
+    if (before !== null && before !== flagsObj.seed && !flagsObj.eval_only) {
+      log.warning(
+        `--seed=${flagsObj.seed} is not the seed of ${begun?.path}, which is ${before}: the order of images and their distortions are others from here on.`,
+      );
+    }
+    return flagsObj.seed;
+  }
+  const mine = before ?? drawSeed();
+  const seed = strategy.fromChief?.(mine) ?? mine;
+  log.info(
+    before === null
+      ? `seed ${seed} (drawn; --seed=${seed} repeats this run)`
+      : `seed ${seed} (of the checkpoint that this run goes on from)`,
+  );
+  return seed;
 }
 
 function drawSeed(): number {

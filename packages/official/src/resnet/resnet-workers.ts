@@ -10,7 +10,6 @@ import {
   MultiWorkerMirroredStrategy,
   ParameterServerStrategy,
 } from '@lockstep/distribute';
-import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import type { FlagsObject, FlagValues } from '../utils/flags/core.js';
 import type { Log } from '../utils/logs/log.js';
 import type { StrategyFactories } from '../utils/misc/distribution-utils.js';
@@ -35,34 +34,6 @@ const LOCAL_FLAGS: ReadonlySet<string> = new Set([
   'benchmark_logger_type',
   'benchmark_test_id',
 ]);
-
-/** Where a run goes on: what checkpoints say of it. */
-export interface Position {
-  readonly globalStep: number;
-  /** Epochs of the train calls that are complete. */
-  readonly epochs: number;
-  /** Epochs of the call under way, 0 for none, and its steps that are done. */
-  readonly callEpochs: number;
-  readonly step: number;
-  /** Images of such a step. */
-  readonly batchSize: number;
-}
-
-/** Of the newest checkpoint; null without one, and on other processes than the chief, whose folder it is. */
-export function newestPosition(modelDir: string, isChief: boolean): Position | null {
-  const metadata = isChief ? new CheckpointManager(modelDir, { warn: () => {} }).latest()?.metadata : undefined;
-  return metadata ? positionOf(metadata) : null;
-}
-
-export function positionOf(metadata: Readonly<Record<string, string>>): Position {
-  return {
-    globalStep: Number(metadata.global_step),
-    epochs: Number(metadata.epochs),
-    callEpochs: Number(metadata.call_epochs),
-    step: Number(metadata.step),
-    batchSize: Number(metadata.batch_size),
-  };
-}
 
 const SAVING_SECONDS = 5;
 

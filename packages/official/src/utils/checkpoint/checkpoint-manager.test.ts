@@ -6,12 +6,15 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -20,7 +23,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { CheckpointError, CheckpointManager, type CheckpointManagerOptions } from './checkpoint-manager.js';
-import { encodeTensorFile, type TensorFile } from './safetensors.js';
+import { encodeTensorFile, type TensorFile, TensorFileError } from './safetensors.js';
 
 let folder = '';
 let warnings: string[] = [];
@@ -101,7 +104,135 @@ describe('CheckpointManager', () => {
       assert.ok(warnings[0]!.endsWith('it is passed over for the one before it.'), what);
       spoil(checkpoints.path(1));
       assert.equal(checkpoints.latest(), null, what);
+      assert.ok(warnings.at(-1)!.endsWith('; it is passed over.'), what);
     }
+  });
+
+  it('only whole checkpoints count when old ones are deleted, and the new one never is', () => {
+    for (const maxToKeep of [1, 2, 5]) {
+      const directory = join(folder, String(maxToKeep));
+      const checkpoints = manager(directory, { maxToKeep });
+      // Higher steps, and nothing whole: cut off, empty, another content, a folder, a link to nothing.
+      checkpoints.save(7, content(7));
+      const whole = readFileSync(checkpoints.path(7));
+      writeFileSync(checkpoints.path(995), whole.subarray(0, whole.length - 1));
+      writeFileSync(checkpoints.path(996), '');
+      writeFileSync(checkpoints.path(997), encodeTensorFile(content(997)));
+      mkdirSync(checkpoints.path(998));
+      symlinkSync('/nowhere', checkpoints.path(999));
+      const odd = [995, 996, 997, 998, 999];
+      for (const step of [8, 9, 10, 11, 12, 13]) {
+        assert.ok(existsSync(checkpoints.save(step, content(step))));
+        assert.equal(manager(directory).latest()?.step, step);
+      }
+      const kept = [8, 9, 10, 11, 12, 13].slice(-maxToKeep);
+      assert.deepEqual(checkpoints.steps(), [...kept, ...odd.filter((step) => step !== 999), 999]);
+      // Another process knows nothing of what this one wrote, and finds the same.
+      const again = manager(directory, { maxToKeep });
+      again.save(14, content(14));
+      assert.deepEqual(again.steps(), [...kept.slice(1), 14, ...odd]);
+    }
+  });
+
+  it('odd files beside a good one do not hide it', () => {
+    for (const [what, make] of [
+      ['folder', (path: string) => mkdirSync(path)],
+      ['link to nothing', (path: string) => symlinkSync('/nowhere', path)],
+      ['link to itself', (path: string) => symlinkSync(path, path)],
+      ['pipe', (path: string) => assert.equal(spawnSync('mkfifo', [path]).status, 0)],
+      ['device', (path: string) => symlinkSync('/dev/zero', path)],
+      [
+        '3 GB of nothing',
+        (path: string) => {
+          writeFileSync(path, '');
+          truncateSync(path, 3e9);
+        },
+      ],
+    ] as const) {
+      const checkpoints = manager(join(folder, what));
+      checkpoints.save(1, content(1));
+      make(checkpoints.path(5));
+      warnings = [];
+      assert.equal(checkpoints.latest()?.step, 1, what);
+      assert.equal(warnings.length, 1, what);
+      assert.ok(warnings[0]!.startsWith(`Checkpoint ${checkpoints.path(5)} `), what);
+      // A run that comes to this step writes its own there. A folder is not lost by that.
+      checkpoints.save(5, content(5));
+      assert.equal(manager(checkpoints.directory).latest()?.step, 5, what);
+      assert.equal(existsSync(`${checkpoints.path(5)}.set-aside`), what === 'folder');
+    }
+    const checkpoints = manager(join(folder, 'numbers'));
+    checkpoints.save(1, content(1));
+    const whole = readFileSync(checkpoints.path(1));
+    const silly = ['007', '99999999999999999999999', '-3', '1e3', '0x10', ''].map((n) => `ckpt-${n}.safetensors`);
+    for (const name of silly) writeFileSync(join(checkpoints.directory, name), whole);
+    assert.equal(checkpoints.latest()?.step, 1);
+    rmSync(checkpoints.path(1));
+    warnings = [];
+    assert.equal(checkpoints.latest(), null);
+    assert.equal(warnings.length, silly.length);
+  });
+
+  it('what must be true of a checkpoint beside being whole is asked when it is read and when old ones are deleted', () => {
+    const validate = ({ metadata }: TensorFile, step: number) => {
+      if (metadata.global_step !== String(step)) throw new TensorFileError(`is of step ${metadata.global_step}`);
+    };
+    const checkpoints = manager(folder, { validate, maxToKeep: 2 });
+    checkpoints.save(1, content(1));
+    copyFileSync(checkpoints.path(1), checkpoints.path(500));
+    assert.equal(checkpoints.latest()?.step, 1);
+    assert.match(warnings[0]!, /ckpt-500\.safetensors is of step 1; it is passed over for the one before it/);
+    for (const step of [2, 3]) checkpoints.save(step, content(step));
+    assert.deepEqual(checkpoints.steps(), [2, 3, 500]);
+  });
+
+  it('checkpoints that another process rotates away while they are looked at are no damaged ones', () => {
+    const writer = manager(folder, { maxToKeep: 1 });
+    writer.save(1, content(1));
+    let isFirst = true;
+    const reader = manager(folder, {
+      validate: () => {
+        if (!isFirst) return;
+        isFirst = false;
+        writer.save(2, content(2));
+        throw new TensorFileError('is cut off: it became shorter while it was read');
+      },
+    });
+    assert.equal(reader.latest()?.step, 2);
+    assert.deepEqual(warnings, []);
+  });
+
+  it('a file in the making of a process that lives is left alone, and a link under its name not followed', () => {
+    const checkpoints = manager();
+    const theirs = `${checkpoints.path(7)}.${process.ppid}.tmp`;
+    writeFileSync(theirs, 'half');
+    writeFileSync(join(folder, 'victim'), 'precious');
+    symlinkSync(join(folder, 'victim'), `${checkpoints.path(8)}.${process.pid}.tmp`);
+    checkpoints.save(8, content(8));
+    assert.equal(readFileSync(theirs, 'utf8'), 'half');
+    assert.equal(readFileSync(join(folder, 'victim'), 'utf8'), 'precious');
+    assert.equal(lstatSync(checkpoints.path(8)).isSymbolicLink(), false);
+  });
+
+  it('an old one that cannot be deleted is a warning', { skip: process.getuid?.() !== 0 && 'only root can' }, () => {
+    // In a folder with the sticky bit nobody deletes what is not theirs.
+    for (const step of [1, 2]) manager().save(step, content(step));
+    chmodSync(folder, 0o1777);
+    const run = spawnSync(
+      process.execPath,
+      [
+        '--input-type=module',
+        '--eval',
+        `import { CheckpointManager } from ${JSON.stringify(new URL('./checkpoint-manager.js', import.meta.url).href)};
+         process.setgroups([]); process.setgid(65534); process.setuid(65534);
+         const checkpoints = new CheckpointManager(${JSON.stringify(folder)}, { maxToKeep: 1, warn: (line) => console.log(line) });
+         checkpoints.save(3, { tensors: { w: { shape: [2], values: new Float32Array(2) } }, metadata: {} });`,
+      ],
+      { encoding: 'utf8' },
+    );
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(run.stdout, /ckpt-1\.safetensors could not be deleted: no permission to write there \(EPERM\)\./);
+    assert.deepEqual(manager().steps(), [1, 2, 3]);
   });
 
   it('a folder whose path is a file is an error that says so', () => {

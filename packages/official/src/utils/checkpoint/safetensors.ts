@@ -1,7 +1,21 @@
 /**
  * The safetensors format (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON header with
  * name, dtype, shape and place of every tensor, then the bytes. Any tool of the field reads it, and reading runs no code.
+ *
+ * Files are read and written piece by piece, at positions: one of many gigabytes needs no buffer of its size. What a header
+ * may say is checked before any data is read (safetensors-header.ts).
  */
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import {
+  headerLength,
+  parseHeader,
+  quoted,
+  TensorFileError,
+  type TensorHeader,
+  type TensorPlace,
+} from './safetensors-header.js';
+
+export { TensorFileError } from './safetensors-header.js';
 
 /** Tensors that a file holds: f32, or int32. */
 export interface StoredTensor {
@@ -15,40 +29,54 @@ export interface TensorFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** A file is not what it says, or is cut off. */
-export class TensorFileError extends Error {
-  override readonly name = 'TensorFileError';
-}
-
 const ALIGNMENT = 8;
-/** As the reference implementation: a longer header is an attack or garbage. */
-const MAX_HEADER = 100_000_000;
+/** No system call takes 2 GiB at once. */
+const PIECE_BYTES = 2 ** 30;
 
-interface HeaderEntry {
-  readonly dtype: string;
-  readonly shape: number[];
-  readonly data_offsets: [number, number];
-}
-
-/** The whole file's bytes. Tensors lie in the order of their names' insertion. */
-export function encodeTensorFile({ tensors, metadata }: TensorFile): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: metadata };
+/**
+ * A file's bytes, piece by piece. Tensors lie in the order of their names' insertion.
+ * @throws RangeError for what could not be read again: a tensor named `__metadata__`, a shape of another size than its values,
+ *   metadata that is no text.
+ */
+export function* tensorFilePieces({ tensors, metadata }: TensorFile): Generator<Uint8Array, void> {
+  for (const [name, text] of Object.entries(metadata)) {
+    if (typeof text !== 'string') throw new RangeError(`metadata ${quoted(name)} of a safetensors file must be text.`);
+  }
+  const header: [string, unknown][] = [['__metadata__', metadata]];
   let offset = 0;
   for (const [name, { shape, values }] of Object.entries(tensors)) {
+    if (name === '__metadata__') throw new RangeError("a tensor of a safetensors file cannot be named '__metadata__'.");
+    if (shape.reduce((a, b) => a * b, 1) !== values.length) {
+      throw new RangeError(`tensor ${quoted(name)} of shape [${shape}] has ${values.length} values.`);
+    }
     const end = offset + values.byteLength;
-    header[name] = { dtype: values instanceof Int32Array ? 'I32' : 'F32', shape, data_offsets: [offset, end] };
+    header.push([name, { dtype: values instanceof Int32Array ? 'I32' : 'F32', shape, data_offsets: [offset, end] }]);
     offset = end;
   }
-  const json = new TextEncoder().encode(JSON.stringify(header));
-  const headerLength = Math.ceil(json.length / ALIGNMENT) * ALIGNMENT;
-  const bytes = new Uint8Array(8 + headerLength + offset);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerLength), true);
-  bytes.fill(0x20, 8, 8 + headerLength);
-  bytes.set(json, 8);
-  let at = 8 + headerLength;
-  for (const { values } of Object.values(tensors)) {
-    bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
-    at += values.byteLength;
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const length = Math.ceil(json.length / ALIGNMENT) * ALIGNMENT;
+  const first = new Uint8Array(8 + length).fill(0x20, 8);
+  new DataView(first.buffer).setBigUint64(0, BigInt(length), true);
+  first.set(json, 8);
+  yield first;
+  for (const { values } of Object.values(tensors)) yield* pieces(values);
+}
+
+/** An array's bytes in pieces that a system call, or a hash, takes at once. */
+export function* pieces({ buffer, byteOffset, byteLength }: ArrayBufferView): Generator<Uint8Array, void> {
+  for (let at = 0; at < byteLength; at += PIECE_BYTES) {
+    yield new Uint8Array(buffer, byteOffset + at, Math.min(PIECE_BYTES, byteLength - at));
+  }
+}
+
+/** The whole file's bytes, of one that is small enough for that. @throws as {@link tensorFilePieces}. */
+export function encodeTensorFile(file: TensorFile): Uint8Array {
+  const all = [...tensorFilePieces(file)];
+  const bytes = new Uint8Array(all.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of all) {
+    bytes.set(piece, at);
+    at += piece.length;
   }
   return bytes;
 }
@@ -58,40 +86,95 @@ export function encodeTensorFile({ tensors, metadata }: TensorFile): Uint8Array 
  * @throws TensorFileError if the bytes are no safetensors file, are cut off, or have what this reader does not know.
  */
 export function decodeTensorFile(bytes: Uint8Array): TensorFile {
-  if (bytes.length < 8) throw new TensorFileError(`is ${bytes.length} bytes long, too short for a safetensors file`);
-  const headerLength = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  if (headerLength > MAX_HEADER || 8 + headerLength > bytes.length) {
-    throw new TensorFileError(`says that its header has ${headerLength} bytes, but has ${bytes.length} in all`);
-  }
-  let header: Record<string, unknown>;
-  try {
-    header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerLength))) as Record<string, unknown>;
-  } catch {
-    throw new TensorFileError('has a header that is not JSON');
-  }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
-    throw new TensorFileError('has a header that is no JSON object');
-  }
-  const data = 8 + headerLength;
-  const tensors: Record<string, StoredTensor> = {};
-  for (const [name, value] of Object.entries(header)) {
-    if (name !== '__metadata__') tensors[name] = decodeTensor(name, value as HeaderEntry | null, bytes, data);
-  }
-  return { tensors, metadata: (header.__metadata__ ?? {}) as Record<string, string> };
+  const read = (target: Uint8Array, position: number) => target.set(bytes.subarray(position, position + target.length));
+  return readTensors(read, bytes.length);
 }
 
-function decodeTensor(name: string, entry: HeaderEntry | null, bytes: Uint8Array, data: number): StoredTensor {
-  const { dtype, shape, data_offsets: offsets } = entry ?? ({} as Partial<HeaderEntry>);
-  if (!Array.isArray(shape) || !Array.isArray(offsets))
-    throw new TensorFileError(`describes tensor '${name}' incompletely`);
-  const [begin, end] = offsets;
-  const length = shape.reduce((a, b) => a * b, 1);
-  if (dtype !== 'F32' && dtype !== 'I32') throw new TensorFileError(`has tensor '${name}' of unknown dtype ${dtype}`);
-  if (end - begin !== 4 * length)
-    throw new TensorFileError(`has ${end - begin} bytes for tensor '${name}' of shape [${shape}]`);
-  if (begin < 0 || data + end > bytes.length)
-    throw new TensorFileError(`is cut off: tensor '${name}' ends beyond its end`);
-  // Uint8Array's own slice copies; that of a Buffer, which readFileSync gives, is a view of the whole file.
-  const copy = Uint8Array.prototype.slice.call(bytes, data + begin, data + end).buffer as ArrayBuffer;
-  return { shape, values: dtype === 'F32' ? new Float32Array(copy) : new Int32Array(copy) };
+/**
+ * Reads a file, at positions and no more than it needs: what is no safetensors file costs its first bytes only.
+ * @throws TensorFileError as {@link decodeTensorFile}, and for what is no regular file or cannot be read; `cause` is the
+ *   system's error then.
+ */
+export function readTensorFile(path: string): TensorFile {
+  return withFile(path, readTensors);
+}
+
+/** A file's header alone: names, shapes, metadata. @throws as {@link readTensorFile}. */
+export function readTensorHeader(path: string): TensorHeader {
+  return withFile(path, (read, size) => readHeader(read, size).header);
+}
+
+/** Fills `target` from a position of the file. */
+type Read = (target: Uint8Array, position: number) => void;
+
+function withFile<T>(path: string, use: (read: Read, size: number) => T): T {
+  let descriptor: number;
+  try {
+    // Not blocking: a pipe without a writer would hold the process for ever.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw unreadable(error);
+  }
+  try {
+    const stat = fstatSync(descriptor);
+    if (stat.isDirectory()) throw new TensorFileError('is a folder');
+    if (!stat.isFile()) throw new TensorFileError('is no regular file');
+    return use((target, position) => readFully(descriptor, target, position), stat.size);
+  } catch (error) {
+    // What the system refuses has a code; everything else is told as it is.
+    throw typeof (error as NodeJS.ErrnoException).code === 'string' ? unreadable(error) : error;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function unreadable(error: unknown): TensorFileError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const why = code === 'ENOENT' ? 'a link to nothing, or gone (ENOENT)' : (code ?? message);
+  return new TensorFileError(`cannot be read: ${why}`, { cause: error });
+}
+
+function readFully(descriptor: number, target: Uint8Array, position: number): void {
+  for (const piece of pieces(target)) {
+    for (let done = 0; done < piece.length; ) {
+      const count = readSync(descriptor, piece, done, piece.length - done, position + done);
+      if (count === 0) throw new TensorFileError('is cut off: it became shorter while it was read');
+      done += count;
+    }
+    position += piece.length;
+  }
+}
+
+function readHeader(read: Read, size: number): { header: TensorHeader; data: number } {
+  const first = new Uint8Array(8);
+  if (size >= 8) read(first, 0);
+  const length = headerLength(first, size);
+  const bytes = new Uint8Array(length);
+  read(bytes, 8);
+  const data = 8 + length;
+  return { header: parseHeader(bytes, size - data), data };
+}
+
+function readTensors(read: Read, size: number): TensorFile {
+  const { header, data } = readHeader(read, size);
+  for (const { name, dtype } of header.places) {
+    if (dtype !== 'F32' && dtype !== 'I32') {
+      throw new TensorFileError(`has tensor ${quoted(name)} of unknown dtype ${dtype}: only F32 and I32 are read here`);
+    }
+  }
+  const tensors = header.places.map((place) => [place.name, readTensor(place, read, data)] as const);
+  return { tensors: Object.fromEntries(tensors), metadata: header.metadata };
+}
+
+function readTensor({ name, dtype, shape, begin, end }: TensorPlace, read: Read, data: number): StoredTensor {
+  let values: Float32Array | Int32Array;
+  try {
+    values = dtype === 'F32' ? new Float32Array((end - begin) / 4) : new Int32Array((end - begin) / 4);
+  } catch (error) {
+    throw new TensorFileError(`has ${end - begin} bytes for tensor ${quoted(name)}, more than fit into memory`, {
+      cause: error,
+    });
+  }
+  read(new Uint8Array(values.buffer), data + begin);
+  return { shape, values };
 }

@@ -74,7 +74,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       name: 'clean',
       default: false,
       group,
-      help: 'Delete model_dir first, if it exists. Only a folder that looks like a model folder is deleted; anything else is an error.',
+      help: 'Start over: delete what earlier runs wrote into model_dir, known by its content, once everything else about the command was checked. A folder with anything else in it is an error.',
     });
     keyFlags.push('clean');
   }

@@ -98,7 +98,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       lowerBound: 0,
       upperBound: 2 ** 32 - 1,
       group,
-      help: 'Makes initial weights, the order of images and their distortions repeatable: the same seed, flags and machine give the same weights bit by bit. Without it a seed is drawn and printed.',
+      help: "Makes initial weights, the order of images and their distortions repeatable: the same seed, flags and machine give the same weights bit by bit. Without it a run that goes on takes its checkpoint's seed; otherwise one is drawn and printed.",
     });
   }
   if (on('backend')) {

@@ -1,22 +1,12 @@
 /*
- * model-helpers against upstream's model_helpers_test.py, and --clean against folders that must and must not vanish.
+ * model-helpers against upstream's model_helpers_test.py.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { afterEach, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import { recordingLog, silentLog } from '../logs/log.js';
-import {
-  applyClean,
-  generateSyntheticData,
-  MODEL_DIR_MARKER,
-  markModelDir,
-  type NestedTensor,
-  pastStopThreshold,
-} from './model-helpers.js';
+import { generateSyntheticData, type NestedTensor, pastStopThreshold } from './model-helpers.js';
 
 describe('pastStopThreshold', () => {
   it('is passed at or above the threshold', () => {
@@ -105,125 +95,5 @@ describe('generateSyntheticData', () => {
       assert.ok(Math.abs(numbers(b.d)[0]! - 1.1) < 1e-6);
       break;
     }
-  });
-});
-
-describe('applyClean', () => {
-  let dir = '';
-  let model = '';
-  const put = (...names: string[]) => {
-    mkdirSync(model, { recursive: true });
-    for (const name of names) writeFileSync(path.join(model, name), 'x');
-  };
-  const clean = (modelDir = model, log = silentLog) => applyClean({ clean: true, model_dir: modelDir }, log);
-
-  beforeEach(() => {
-    dir = mkdtempSync(path.join(tmpdir(), 'clean-'));
-    model = path.join(dir, 'model');
-  });
-  afterEach(() => rmSync(dir, { recursive: true, force: true }));
-
-  it('deletes a model folder and says so', () => {
-    for (const names of [
-      ['ckpt-100.safetensors'],
-      ['model.ckpt-7.index', 'checkpoint', 'graph.pbtxt', 'events.out.tfevents.123.host'],
-      ['step-12.safetensors', 'metric.log', 'benchmark_run.log', 'timeline-1000.json'],
-      [MODEL_DIR_MARKER],
-      [],
-    ]) {
-      put(...names);
-      mkdirSync(path.join(model, 'eval'));
-      if (names.length === 0) rmSync(path.join(model, 'eval'), { recursive: true });
-      const log = recordingLog();
-      assert.equal(clean(model, log), true, names.join());
-      assert.equal(existsSync(model), false);
-      assert.deepEqual(log.lines, [`info: --clean flag set. Removing existing model dir: ${model}`]);
-    }
-  });
-
-  it('does nothing without the flag or without the folder', () => {
-    put('ckpt-1.safetensors');
-    assert.equal(applyClean({ clean: false, model_dir: model }, silentLog), false);
-    assert.equal(existsSync(model), true);
-    assert.equal(clean(path.join(dir, 'missing')), false);
-  });
-
-  it('leaves everything else alone, with a reason', () => {
-    for (const [names, reason] of [
-      [['notes.txt'], /contains notes\.txt, which no training run makes/],
-      [['ckpt-1.safetensors', '.git'], /contains \.git/],
-      [[MODEL_DIR_MARKER, 'data_batch_1.bin'], /contains data_batch_1\.bin/],
-      [['ckpt-1.safetensors', 'a', 'b', 'c', 'd'], /contains a, b, c and 1 more/],
-      [['metric.log'], /contains no checkpoint/],
-    ] as const) {
-      put(...names);
-      assert.throws(
-        () => clean(),
-        (error: Error) => {
-          assert.match(error.message, reason);
-          assert.match(error.message, /--model_dir=.*Choose another --model_dir/);
-          return true;
-        },
-      );
-      assert.equal(readdirSync(model).length, names.length);
-      rmSync(model, { recursive: true });
-    }
-    put();
-    writeFileSync(path.join(dir, 'file'), '');
-    assert.throws(() => clean(path.join(dir, 'file')), /it is no folder/);
-  });
-
-  it('never deletes the home, current or temporary folder or a parent of one', () => {
-    // Stand-ins that would pass for model folders, so that a failing check costs nothing.
-    const { HOME, TMPDIR } = process.env;
-    const cwd = process.cwd();
-    put('ckpt-1.safetensors');
-    const inner = path.join(model, 'eval', 'inner');
-    mkdirSync(inner, { recursive: true });
-    try {
-      for (const [what, enter, leave] of [
-        ['home', () => (process.env.HOME = inner), () => (process.env.HOME = HOME)],
-        ['temporary', () => (process.env.TMPDIR = inner), () => (process.env.TMPDIR = TMPDIR ?? '/tmp')],
-        ['current', () => process.chdir(inner), () => process.chdir(cwd)],
-      ] as const) {
-        enter();
-        try {
-          assert.throws(() => clean(), /it is or contains the/, what);
-          mkdirSync(path.join(inner, MODEL_DIR_MARKER), { recursive: true });
-          assert.throws(() => clean(inner), /it is or contains the/, what);
-        } finally {
-          leave();
-        }
-        assert.ok(existsSync(inner));
-      }
-    } finally {
-      if (TMPDIR === undefined) delete process.env.TMPDIR;
-    }
-    assert.equal(clean(), true);
-  });
-
-  it('empties the target of a symbolic link and keeps the link', () => {
-    put('ckpt-1.safetensors');
-    const link = path.join(dir, 'link');
-    symlinkSync(model, link);
-    assert.equal(clean(link), true);
-    assert.deepEqual(readdirSync(link), []);
-  });
-
-  it('deletes links inside, not what they point to', () => {
-    put('ckpt-1.safetensors');
-    const outside = path.join(dir, 'precious');
-    mkdirSync(outside);
-    writeFileSync(path.join(outside, 'file'), 'x');
-    symlinkSync(outside, path.join(model, 'eval'));
-    assert.equal(clean(), true);
-    assert.deepEqual(readdirSync(outside), ['file']);
-  });
-
-  it('deletes what markModelDir marked', () => {
-    markModelDir(model);
-    markModelDir(model);
-    assert.equal(clean(), true);
-    assert.equal(existsSync(model), false);
   });
 });
