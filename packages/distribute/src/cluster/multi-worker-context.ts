@@ -4,12 +4,12 @@
  * Ids and counts are global; shared memory ends at the process. It wraps the context that the process's own replicas have.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { gatherValues } from '../communicator/gather.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
 import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
@@ -92,7 +92,7 @@ export class MultiWorkerContext implements ContextMembers {
     this.communicator.allReduce(least, 'min');
     this.communicator.allReduce(most, 'max');
     if (least[0] === most[0]) return;
-    const lists = gatherJson(this.communicator, text);
+    const lists = gatherValues(this.communicator, text);
     const other = lists.findIndex((list) => list !== lists[0]);
     throw new Error(
       `Replicas reduce different gradients: replica 0 has shapes ${lists[0]?.slice(0, 200)}, replica ${other} has ` +
@@ -139,7 +139,8 @@ export class MultiWorkerContext implements ContextMembers {
   }
 
   merge<T, R>(value: T, fn: (values: T[]) => R): R {
-    return fn(gatherJson(this.communicator, value));
+    if (typeof fn !== 'function') throw new TypeError(`merge() takes a value and a function, got ${typeof fn}.`);
+    return fn(gatherValues(this.communicator, value));
   }
 
   /**
@@ -163,7 +164,7 @@ export class MultiWorkerContext implements ContextMembers {
     return {
       communicator: this.communicator,
       replicas: this.numReplicasInSync,
-      gather: <T>(value: T) => gatherJson(this.communicator, value),
+      gather: <T>(value: T) => gatherValues(this.communicator, value),
     };
   }
 }

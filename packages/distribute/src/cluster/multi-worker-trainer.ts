@@ -9,13 +9,13 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
@@ -94,7 +94,7 @@ export class MultiWorkerTrainer {
     checkSameVariables(variables, {
       communicator,
       replicas: communicator.size,
-      gather: (value) => gatherJson(communicator, value),
+      gather: (value) => gatherValues(communicator, value),
     });
     const { weightDecay } = options;
     this.#lossScale = new LossScale(options.lossScale);

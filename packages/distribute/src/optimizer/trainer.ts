@@ -9,12 +9,12 @@
  * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
  */
 import type * as tf from '@tensorflow/tfjs-core';
+import { gatherValues } from '../communicator/gather.js';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { FlatReducer } from '../cross-device-ops/flat-reducer.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import { checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
@@ -110,7 +110,7 @@ export class Trainer {
     checkSameVariables(variables, {
       communicator: context.communicator,
       replicas: context.replicas,
-      gather: (value) => gatherJson(context.communicator, value),
+      gather: (value) => gatherValues(context.communicator, value),
     });
     this.#variables = [...variables];
     this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));

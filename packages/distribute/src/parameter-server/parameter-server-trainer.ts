@@ -6,6 +6,7 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { checkTrainer } from '../optimizer/check-trainer.js';
@@ -13,7 +14,6 @@ import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { ServerLinks, type ServerStatus } from './server-links.js';
@@ -66,7 +66,7 @@ export class ParameterServerTrainer {
     checkSameVariables(variables, {
       communicator: local,
       replicas: local.size,
-      gather: (value) => gatherJson(local, value),
+      gather: (value) => gatherValues(local, value),
     });
     this.#variables = [...variables];
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));

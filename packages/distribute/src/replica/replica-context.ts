@@ -6,6 +6,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { type Shardable, shard } from '../data/shard.js';
@@ -16,7 +17,6 @@ import { Trainer, type TrainerOptions } from '../optimizer/trainer.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
-import { gatherJson } from './gather.js';
 import { copyValues } from './tensor-values.js';
 
 /** What a context is made of. */
@@ -112,7 +112,7 @@ export class ReplicaContext {
     this.communicator.allGather(send, all);
     const isSame = all.every((value, i) => value === all[i % 2]);
     if (isSame) return;
-    const lists = gatherJson(
+    const lists = gatherValues(
       this.communicator,
       tensors.map((tensor) => tensor.shape),
     );
@@ -196,10 +196,14 @@ export class ReplicaContext {
   }
 
   /**
-   * Meets all replicas: `fn` runs on each with the list of everybody's values (JSON), in replica order. Collective.
+   * Meets all replicas: `fn` runs on each with the list of everybody's values, in replica order. Collective.
+   * @param value Small plain data: numbers (NaN, infinities and −0 arrive as they are), strings, undefined, arrays, typed arrays,
+   * objects, dates, maps, sets.
+   * @throws TypeError for what cannot be sent, such as tensors and functions, naming its place in `value`.
    */
   merge<T, R>(value: T, fn: (values: T[]) => R): R {
-    return fn(gatherJson(this.communicator, value));
+    if (typeof fn !== 'function') throw new TypeError(`merge() takes a value and a function, got ${typeof fn}.`);
+    return fn(gatherValues(this.communicator, value));
   }
 
   /**
@@ -219,7 +223,7 @@ export class ReplicaContext {
     return {
       communicator: this.communicator,
       replicas: this.numReplicasInSync,
-      gather: <T>(value: T) => gatherJson(this.communicator, value),
+      gather: <T>(value: T) => gatherValues(this.communicator, value),
     };
   }
 }
