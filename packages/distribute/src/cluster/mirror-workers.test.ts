@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { deserialize } from 'node:v8';
 import { mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
+import { REFUSED_STEPS } from '../strategy/testing-mirrors.js';
 
 const program = new URL('./testing-mirror-workers.js', import.meta.url);
 
@@ -29,6 +30,14 @@ describe('replicas of several processes', { skip: whyNoMpirun() }, () => {
         sent: [i + 1 === count ? Number.NaN : 0.5, ...rest],
       }));
       assert.deepEqual(await resultsOf(workers, replicas, { scene: 'merge' }), Array(count).fill(expected));
+    }
+  });
+
+  it('what is handed to a step is refused where it is handed over', async () => {
+    const results = await resultsOf<{ messages: string[]; weights: number[] }>(2, 2, { scene: 'refusedSteps' });
+    for (const { messages, weights } of results) {
+      assert.deepEqual(messages, REFUSED_STEPS);
+      assert.deepEqual(weights, [1, 1]);
     }
   });
 });

@@ -10,6 +10,7 @@ import type { DeviceDescription } from '../devices/device.js';
 import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
 import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
+import { checkTensors } from '../replica/check-tensors.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
@@ -57,9 +58,7 @@ export class MultiWorkerContext implements ContextMembers {
 
   allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
     checkReduceOp(op);
-    for (const tensor of tensors) {
-      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
-    }
+    checkTensors(tensors);
     this.#checkSameShapes(tensors);
     const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
     let offset = 0;

@@ -11,7 +11,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
-import { checkTrainer } from '../optimizer/check-trainer.js';
+import { checkStep, checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
@@ -129,6 +129,7 @@ export class MultiWorkerTrainer {
    * @throws WorkerLostError if another process is lost; Error if replicas produced different gradients.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
     const { communicator } = this.context;
     this.#steps++;

@@ -16,7 +16,7 @@ import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
-import { checkTrainer } from './check-trainer.js';
+import { checkStep, checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
 import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
@@ -156,6 +156,7 @@ export class Trainer {
    * @throws Error if a replica produced other gradients than the rest, naming who is where.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
     this.#steps++;
     this.context.control.beginStep(this.context.replica);

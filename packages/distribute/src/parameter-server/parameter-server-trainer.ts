@@ -9,7 +9,7 @@ import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
-import { checkTrainer } from '../optimizer/check-trainer.js';
+import { checkStep, checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
@@ -105,6 +105,7 @@ export class ParameterServerTrainer {
    * @throws CommunicatorError when a server, or the chief, is lost.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
     this.#steps++;
     const { local, processes } = this.context;

@@ -15,6 +15,7 @@ import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/
 import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
 import { Trainer, type TrainerOptions } from '../optimizer/trainer.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
+import { checkTensors } from './check-tensors.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
 import { copyValues } from './tensor-values.js';
@@ -74,9 +75,7 @@ export class ReplicaContext {
    */
   allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
     checkReduceOp(op);
-    for (const tensor of tensors) {
-      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
-    }
+    checkTensors(tensors);
     if (this.numReplicasInSync === 1) return tensors.map((tensor) => tensor.clone());
     this.#checkSameSizes(tensors);
     const flat = this.#flat(tensors.reduce((total, tensor) => total + tensor.size, 0));
