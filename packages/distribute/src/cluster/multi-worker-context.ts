@@ -7,10 +7,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import { gatherValues } from '../communicator/gather.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
-import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
-import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
+import type { MirrorTarget } from '../mirror/mirror.js';
+import type { MetricAverageCallback, Metrics } from '../optimizer/average-metrics.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
 import { checkTensors } from '../replica/check-tensors.js';
+import { Mirroring } from '../replica/mirroring.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
@@ -36,6 +37,7 @@ export class MultiWorkerContext implements ContextMembers {
   readonly numInputPipelines: number;
   readonly inputReplicaId: number;
   readonly numInputReplicas: number;
+  readonly #mirroring: Mirroring;
   #steps = 0;
   /** Whether anybody was asked to stop, as the last step's exchange told; null once that answer was given. */
   #stopLearned: boolean | null = null;
@@ -54,12 +56,21 @@ export class MultiWorkerContext implements ContextMembers {
     this.device = inner.device;
     this.threads = inner.threads;
     this.crossDeviceOps = inner.crossDeviceOps;
+    this.#mirroring = new Mirroring({
+      communicator: parts.communicator,
+      mean: (tensors) => this.#reduce('MEAN', tensors),
+      beginStep: () => this.communicator.workers.setStep(++this.#steps),
+    });
   }
 
   allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
     checkReduceOp(op);
     checkTensors(tensors);
     this.#checkSameShapes(tensors);
+    return this.#reduce(op, tensors);
+  }
+
+  #reduce(op: ReduceOp, tensors: readonly tf.Tensor[]): tf.Tensor[] {
     const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
     let offset = 0;
     for (const tensor of tensors) {
@@ -100,29 +111,38 @@ export class MultiWorkerContext implements ContextMembers {
   }
 
   mirror(target: MirrorTarget): void {
-    mirrorVariables(target, this.#mirrorContext());
+    this.#mirroring.mirror(target);
   }
 
   averageStatistics(target: MirrorTarget): void {
-    averageVariables(target, this.#mirrorContext());
+    this.#mirroring.averageStatistics(target);
+  }
+
+  checkMirrored(): void {
+    this.#mirroring.checkMirrored();
+  }
+
+  averageMetrics<M extends Metrics>(metrics: M): M {
+    return this.#mirroring.averageMetrics(metrics);
+  }
+
+  metricAverageCallback(): MetricAverageCallback {
+    return this.#mirroring.metricAverageCallback();
   }
 
   optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
-    return distributeOptimizer(optimizer, {
-      mean: (tensors) => this.allReduce('MEAN', tensors),
-      mirror: (variables) => this.mirror(variables),
-      beginStep: () => this.communicator.workers.setStep(++this.#steps),
-    });
+    return this.#mirroring.optimizer(optimizer);
   }
 
   trainer(variables: readonly tf.Variable[], options: TrainerOptions): MultiWorkerTrainer {
-    return new MultiWorkerTrainer(variables, options, {
+    const context = {
       ...this.parts,
       isStopRequested: () => this.inner.shouldStop(),
-      onStopKnown: (stop) => {
+      onStopKnown: (stop: boolean) => {
         this.#stopLearned = stop;
       },
-    });
+    };
+    return this.#mirroring.trainer(variables, () => new MultiWorkerTrainer(variables, options, context));
   }
 
   shard<T extends Shardable>(data: T): T {
@@ -157,13 +177,5 @@ export class MultiWorkerContext implements ContextMembers {
 
   report(message: unknown): void {
     this.inner.report(message);
-  }
-
-  #mirrorContext() {
-    return {
-      communicator: this.communicator,
-      replicas: this.numReplicasInSync,
-      gather: <T>(value: T) => gatherValues(this.communicator, value),
-    };
   }
 }
