@@ -352,6 +352,7 @@ export class MultiWorkerTrainer {
     else this.context.communicator.local.barrier();
     const { lossSum, stop } = this.#stepReports.read(this.#reports, () => {
       for (const index of this.#packs.keys()) this.#await(index);
+      this.context.communicator.local.barrier();
     });
     this.context.onStopKnown?.(stop);
     return lossSum;

@@ -204,6 +204,14 @@ export class FlatReducer {
     return this.#meetValues;
   }
 
+  /** After {@link meet}: this step's gradients count for nothing, and the next step may begin. Collective. */
+  abandonStep(): void {
+    // Nobody sums a chunk any more.
+    this.#communicator.barrier();
+    this.#pass++;
+    this.#nextStep();
+  }
+
   /** Sums what is not summed and updates weights and slots. On return they are new on every replica. Collective. */
   finishWithUpdate(options: UpdateOptions): FinishResult {
     const began = performance.now();

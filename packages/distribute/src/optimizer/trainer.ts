@@ -168,7 +168,9 @@ export class Trainer {
     const own = { loss: localLoss, produced: this.#produced, learningRate, lossScale, inputs };
     return this.context.communicator.counted(() => {
       // Waits for all to be through with backward. Read before weights change.
-      const { lossSum } = this.#reports.read(this.#reducer.meet(this.#reports.write(own)));
+      const { lossSum } = this.#reports.read(this.#reducer.meet(this.#reports.write(own)), () =>
+        this.#reducer.abandonStep(),
+      );
       const met = performance.now();
       const { finite, reduceMs, updateMs } = this.#reducer.finishWithUpdate({
         learningRate,

@@ -1,10 +1,10 @@
 /** Replicas on threads are mirrors, and programs that would part them are refused: the scenes of testing-mirrors.ts. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { mirrorCases } from './mirror-cases.js';
 import { MirroredStrategy } from './mirrored-strategy.js';
 import { OneDeviceStrategy } from './one-device-strategy.js';
 import type { Strategy } from './strategy.js';
-import { REFUSED_STEPS } from './testing-mirrors.js';
 
 const scenes = new URL('./testing-mirrors.js', import.meta.url);
 
@@ -12,22 +12,11 @@ function mirrored(count: number): Strategy {
   return new MirroredStrategy({ devices: Array.from({ length: count }, (_, i) => `cpu:${i}`), log: () => {} });
 }
 
-async function run<T>(count: number, args: object): Promise<T[]> {
-  return await mirrored(count).run<T>(scenes, args);
+for (const count of [2, 3]) {
+  describe(`${count} replicas on threads`, () => {
+    mirrorCases({ count, processes: 1, run: (args) => mirrored(count).run(scenes, args) });
+  });
 }
-
-describe('what is handed to a step', () => {
-  for (const count of [1, 2]) {
-    test(`${count} replica(s): is refused where it is handed over, and weights stay`, async () => {
-      for (const { messages, weights } of await run<{ messages: string[]; weights: number[] }>(count, {
-        scene: 'refusedSteps',
-      })) {
-        assert.deepEqual(messages, REFUSED_STEPS);
-        assert.deepEqual(weights, [1, 1]);
-      }
-    });
-  }
-});
 
 describe('what is handed to a strategy', () => {
   test('options of run() are checked before anything starts', async () => {
