@@ -45,7 +45,7 @@ export class Mirroring {
     const gather = <T>(value: T) => gatherValues(communicator, value);
     this.#context = { communicator, replicas: communicator.size, gather };
     this.#mirrored = new MirroredVariables(this.#context);
-    if (communicator.size > 1 && communicator.rank === 0) watchForForgotten(communicator.size, defaultLog);
+    if (communicator.size > 1) watchForForgotten(communicator.size, communicator.rank === 0 ? defaultLog : null);
   }
 
   mirror(target: MirrorTarget): void {
