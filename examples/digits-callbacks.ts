@@ -39,7 +39,7 @@ export default async function train(context: ReplicaContext, { epochs, images, s
         activation: 'relu',
         kernelInitializer: tfl.initializers.glorotUniform({ seed: 1 }),
       }),
-      tfl.layers.batchNormalization(),
+      tfl.layers.batchNormalization({ momentum: 0.8 }),
       tfl.layers.dense({
         units: 10,
         activation: 'softmax',

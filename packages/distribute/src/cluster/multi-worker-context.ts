@@ -17,6 +17,7 @@ import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
 import { MultiWorkerTrainer, type MultiWorkerTrainerContext } from './multi-worker-trainer.js';
+import { evenBounds } from './pack-bounds.js';
 
 /** What user code may rely on: a ReplicaContext's public members, except those that belong to one process alone. */
 type ContextMembers = Omit<
@@ -77,11 +78,10 @@ export class MultiWorkerContext implements ContextMembers {
       copyValues(tensor, flat.subarray(offset, offset + tensor.size));
       offset += tensor.size;
     }
-    const size = Math.max(1, Math.ceil(flat.length / (this.parts.numPacks ?? 1)));
-    const works = [];
-    for (let start = 0; start < flat.length; start += size) {
-      works.push(this.communicator.allReduceGradients(flat.subarray(start, start + size)));
-    }
+    const bounds = evenBounds(flat.length, this.parts.numPacks ?? 1);
+    const works = bounds
+      .slice(1)
+      .map((end, i) => this.communicator.allReduceGradients(flat.subarray(bounds[i] as number, end)));
     for (const work of works) work.wait();
     if (op === 'MEAN') for (let i = 0; i < flat.length; i++) flat[i] = (flat[i] as number) / this.numReplicasInSync;
     offset = 0;
