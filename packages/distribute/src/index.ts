@@ -6,6 +6,7 @@ export type { DatasetLike, Shardable } from './data/shard.js';
 export * from './devices/index.js';
 export type { MirrorTarget } from './mirror/mirror.js';
 export * from './mpi/index.js';
+export type { MetricAverageCallback, Metrics } from './optimizer/average-metrics.js';
 export { type BackwardOptions, backward, type GradientCallback } from './optimizer/backward.js';
 export type { Loss, StepInput } from './optimizer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './optimizer/loss-scale.js';

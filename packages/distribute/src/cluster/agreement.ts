@@ -4,8 +4,10 @@
  * Compares named facts (version, flags, model) as text over any Communicator; it knows none of them.
  */
 import { type Communicator, CommunicatorError } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
+import { stringifyValues } from '../communicator/plain-values.js';
 
-/** What must be the same on all ranks, by name: {version: '0.1.0', flags: …, model: …}. Values are compared as JSON. */
+/** What must be the same on all ranks, by name: {version: '0.1.0', flags: …, model: …}. Values are compared as text that keeps NaN apart from null. */
 export type Facts = Readonly<Record<string, unknown>>;
 
 /**
@@ -14,13 +16,13 @@ export type Facts = Readonly<Record<string, unknown>>;
  */
 export function checkAgreement(communicator: Communicator, facts: Facts): void {
   if (communicator.size === 1) return;
-  const all = gatherTexts(communicator, JSON.stringify(facts)).map((text) => JSON.parse(text) as Facts);
+  const all = gatherValues(communicator, facts);
   const differences: string[] = [];
   const names = new Set(all.flatMap((one) => Object.keys(one)));
   for (const name of names) {
     const byValue = new Map<string, number[]>();
     for (const [rank, one] of all.entries()) {
-      const value = JSON.stringify(one[name]) ?? 'nothing';
+      const value = stringifyValues(one[name]);
       byValue.set(value, [...(byValue.get(value) ?? []), rank]);
     }
     if (byValue.size < 2) continue;
@@ -35,33 +37,21 @@ export function checkAgreement(communicator: Communicator, facts: Facts): void {
   );
 }
 
-/** Every rank's text, in rank order. Collective. */
-export function gatherTexts(communicator: Communicator, text: string): string[] {
-  const mine = Buffer.from(text);
-  const lengths = new Int32Array(communicator.size);
-  communicator.allGather(Int32Array.of(mine.length), lengths);
-  const longest = Math.max(...lengths, 1);
-  const padded = new Uint8Array(longest);
-  padded.set(mine);
-  const all = new Uint8Array(longest * communicator.size);
-  communicator.allGather(padded, all);
-  return Array.from(lengths, (length, rank) => Buffer.from(all.buffer, rank * longest, length).toString());
-}
-
 /** Of records, only the members that differ are worth showing. */
 function differencesOnly(values: readonly unknown[]): (rank: number) => string {
   const records = values.filter(
     (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
   ) as Facts[];
-  if (records.length < values.length) return (rank) => shorten(JSON.stringify(values[rank]) ?? 'nothing');
+  if (records.length < values.length) return (rank) => inWords(values[rank]);
   const names = [...new Set(records.flatMap((record) => Object.keys(record)))].filter(
-    (name) => new Set(records.map((record) => JSON.stringify(record[name]))).size > 1,
+    (name) => new Set(records.map((record) => stringifyValues(record[name]))).size > 1,
   );
-  return (rank) =>
-    names.map((name) => `${name}=${shorten(JSON.stringify(records[rank]?.[name]) ?? 'nothing')}`).join(' ');
+  return (rank) => names.map((name) => `${name}=${inWords(records[rank]?.[name])}`).join(' ');
 }
 
-function shorten(text: string): string {
+function inWords(value: unknown): string {
+  // NaN and infinities have no JSON of their own.
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'nothing');
   return text.length > 200 ? `${text.slice(0, 197)}…` : text;
 }
 

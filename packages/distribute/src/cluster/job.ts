@@ -2,9 +2,10 @@
  * A process's place in the job that the launcher started, for strategies: joins once, makes sure that everybody runs the same
  * thing, leaves together with the others. It knows no replicas and moves no gradients.
  */
+import { gatherValues } from '../communicator/gather.js';
 import { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import { MpiGroup, type MpiGroupHandle, type MpiOptions } from '../mpi/mpi-group.js';
-import { checkAgreement, type Facts, gatherTexts } from './agreement.js';
+import { checkAgreement, type Facts } from './agreement.js';
 
 /** See the file's head. */
 export class Job {
@@ -34,8 +35,7 @@ export class Job {
 
   /** Rank 0's value, on all ranks. Collective, from the main thread. */
   fromChief<T>(value: T): T {
-    const [text] = gatherTexts(new MpiCommunicator(this.join()), JSON.stringify(value));
-    return JSON.parse(text as string) as T;
+    return gatherValues(new MpiCommunicator(this.join()), value)[0] as T;
   }
 
   /** The other processes would wait for this one. */

@@ -4,17 +4,20 @@
  * Ids and counts are global; shared memory ends at the process. It wraps the context that the process's own replicas have.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { gatherValues } from '../communicator/gather.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
-import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
-import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
+import type { MirrorTarget } from '../mirror/mirror.js';
+import type { MetricAverageCallback, Metrics } from '../optimizer/average-metrics.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
+import { checkTensors } from '../replica/check-tensors.js';
+import { Mirroring } from '../replica/mirroring.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import { copyValues } from '../replica/tensor-values.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
 import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
 import { MultiWorkerTrainer, type MultiWorkerTrainerContext } from './multi-worker-trainer.js';
+import { evenBounds } from './pack-bounds.js';
 
 /** What user code may rely on: a ReplicaContext's public members, except those that belong to one process alone. */
 type ContextMembers = Omit<
@@ -35,6 +38,7 @@ export class MultiWorkerContext implements ContextMembers {
   readonly numInputPipelines: number;
   readonly inputReplicaId: number;
   readonly numInputReplicas: number;
+  readonly #mirroring: Mirroring;
   #steps = 0;
   /** Whether anybody was asked to stop, as the last step's exchange told; null once that answer was given. */
   #stopLearned: boolean | null = null;
@@ -53,25 +57,31 @@ export class MultiWorkerContext implements ContextMembers {
     this.device = inner.device;
     this.threads = inner.threads;
     this.crossDeviceOps = inner.crossDeviceOps;
+    this.#mirroring = new Mirroring({
+      communicator: parts.communicator,
+      mean: (tensors) => this.#reduce('MEAN', tensors),
+      beginStep: () => this.communicator.workers.setStep(++this.#steps),
+    });
   }
 
   allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
     checkReduceOp(op);
-    for (const tensor of tensors) {
-      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
-    }
+    checkTensors(tensors);
     this.#checkSameShapes(tensors);
+    return this.#reduce(op, tensors);
+  }
+
+  #reduce(op: ReduceOp, tensors: readonly tf.Tensor[]): tf.Tensor[] {
     const flat = new Float32Array(tensors.reduce((total, tensor) => total + tensor.size, 0));
     let offset = 0;
     for (const tensor of tensors) {
       copyValues(tensor, flat.subarray(offset, offset + tensor.size));
       offset += tensor.size;
     }
-    const size = Math.max(1, Math.ceil(flat.length / (this.parts.numPacks ?? 1)));
-    const works = [];
-    for (let start = 0; start < flat.length; start += size) {
-      works.push(this.communicator.allReduceGradients(flat.subarray(start, start + size)));
-    }
+    const bounds = evenBounds(flat.length, this.parts.numPacks ?? 1);
+    const works = bounds
+      .slice(1)
+      .map((end, i) => this.communicator.allReduceGradients(flat.subarray(bounds[i] as number, end)));
     for (const work of works) work.wait();
     if (op === 'MEAN') for (let i = 0; i < flat.length; i++) flat[i] = (flat[i] as number) / this.numReplicasInSync;
     offset = 0;
@@ -92,7 +102,7 @@ export class MultiWorkerContext implements ContextMembers {
     this.communicator.allReduce(least, 'min');
     this.communicator.allReduce(most, 'max');
     if (least[0] === most[0]) return;
-    const lists = gatherJson(this.communicator, text);
+    const lists = gatherValues(this.communicator, text);
     const other = lists.findIndex((list) => list !== lists[0]);
     throw new Error(
       `Replicas reduce different gradients: replica 0 has shapes ${lists[0]?.slice(0, 200)}, replica ${other} has ` +
@@ -101,29 +111,38 @@ export class MultiWorkerContext implements ContextMembers {
   }
 
   mirror(target: MirrorTarget): void {
-    mirrorVariables(target, this.#mirrorContext());
+    this.#mirroring.mirror(target);
   }
 
   averageStatistics(target: MirrorTarget): void {
-    averageVariables(target, this.#mirrorContext());
+    this.#mirroring.averageStatistics(target);
+  }
+
+  checkMirrored(): void {
+    this.#mirroring.checkMirrored();
+  }
+
+  averageMetrics<M extends Metrics>(metrics: M): M {
+    return this.#mirroring.averageMetrics(metrics);
+  }
+
+  metricAverageCallback(): MetricAverageCallback {
+    return this.#mirroring.metricAverageCallback();
   }
 
   optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
-    return distributeOptimizer(optimizer, {
-      mean: (tensors) => this.allReduce('MEAN', tensors),
-      mirror: (variables) => this.mirror(variables),
-      beginStep: () => this.communicator.workers.setStep(++this.#steps),
-    });
+    return this.#mirroring.optimizer(optimizer);
   }
 
   trainer(variables: readonly tf.Variable[], options: TrainerOptions): MultiWorkerTrainer {
-    return new MultiWorkerTrainer(variables, options, {
+    const context = {
       ...this.parts,
       isStopRequested: () => this.inner.shouldStop(),
-      onStopKnown: (stop) => {
+      onStopKnown: (stop: boolean) => {
         this.#stopLearned = stop;
       },
-    });
+    };
+    return this.#mirroring.trainer(variables, () => new MultiWorkerTrainer(variables, options, context));
   }
 
   shard<T extends Shardable>(data: T): T {
@@ -139,7 +158,8 @@ export class MultiWorkerContext implements ContextMembers {
   }
 
   merge<T, R>(value: T, fn: (values: T[]) => R): R {
-    return fn(gatherJson(this.communicator, value));
+    if (typeof fn !== 'function') throw new TypeError(`merge() takes a value and a function, got ${typeof fn}.`);
+    return fn(gatherValues(this.communicator, value));
   }
 
   /**
@@ -157,13 +177,5 @@ export class MultiWorkerContext implements ContextMembers {
 
   report(message: unknown): void {
     this.inner.report(message);
-  }
-
-  #mirrorContext() {
-    return {
-      communicator: this.communicator,
-      replicas: this.numReplicasInSync,
-      gather: <T>(value: T) => gatherJson(this.communicator, value),
-    };
   }
 }

@@ -12,6 +12,7 @@ import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { FlatMemory } from '../simd/index.js';
+import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { Facts } from './agreement.js';
@@ -118,6 +119,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the worker if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
+    checkRunOptions(options);
     const devices = resolveDevices(
       this.devices.map(({ name }) => name),
       options.threadsPerReplica,

@@ -9,13 +9,14 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
-import { checkTrainer } from '../optimizer/check-trainer.js';
+import { checkStep, checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import { LossScale, type LossScaleState } from '../optimizer/loss-scale.js';
+import { REPORT, StepReports } from '../optimizer/step-reports.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
@@ -53,9 +54,6 @@ interface Pack {
   readonly runs: readonly Run[];
 }
 
-/** Numbers that replicas tell each other in every step: loss, gradients produced, whether to stop. */
-const REPORT = 3;
-
 /** See the file's head. */
 export class MultiWorkerTrainer {
   /** All weights of this process, in variable order. Write to it only between steps, on every process's leader alike. */
@@ -75,6 +73,7 @@ export class MultiWorkerTrainer {
   /** Steps in which a replica of this process found a summed gradient that is not a finite number: the last one. */
   readonly #notFinite: Int32Array;
   readonly #produced: Uint8Array;
+  readonly #stepReports: StepReports;
   readonly #lossScale: LossScale;
   readonly #local: LocalStepRunner;
   readonly #localReports: Float64Array;
@@ -94,7 +93,7 @@ export class MultiWorkerTrainer {
     checkSameVariables(variables, {
       communicator,
       replicas: communicator.size,
-      gather: (value) => gatherJson(communicator, value),
+      gather: (value) => gatherValues(communicator, value),
     });
     const { weightDecay } = options;
     this.#lossScale = new LossScale(options.lossScale);
@@ -119,6 +118,19 @@ export class MultiWorkerTrainer {
     this.#reports = memory.allocateDoubles(REPORT * communicator.size);
     this.#localReports = new Float64Array(REPORT * replicas);
     this.#produced = new Uint8Array(variables.length);
+    const { rank } = communicator.local;
+    this.#stepReports = new StepReports({
+      segments: this.segments,
+      gather: (value) => gatherValues(communicator, value),
+      copies: {
+        weights: this.weights,
+        part: this.weights.subarray(
+          Math.floor((elements * rank) / replicas),
+          Math.floor((elements * (rank + 1)) / replicas),
+        ),
+        replicasPerCopy: replicas,
+      },
+    });
     this.#aliases = this.#adopt();
   }
 
@@ -126,9 +138,11 @@ export class MultiWorkerTrainer {
    * One synchronous step: `loss` and its gradients here, their mean over all replicas of all workers, the update. Collective.
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
    * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
-   * @throws WorkerLostError if another process is lost; Error if replicas produced different gradients.
+   * @throws WorkerLostError if another process is lost; TypeError, RangeError for what no step can be made of; Error, the same on all
+   * replicas, if they produced gradients of different variables, or have different learning rates, inputs or weights.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
     const { communicator } = this.context;
     this.#steps++;
@@ -137,15 +151,14 @@ export class MultiWorkerTrainer {
     communicator.workers.setStep(this.#steps);
     const lossScale = this.#lossScale.value;
     const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, lossScale, inputs);
-    let gradients = 0;
-    for (const [segment, produced] of this.#produced.entries()) {
-      gradients += produced;
-      if (produced === 0) this.#zero(segment);
-    }
+    for (const [segment, produced] of this.#produced.entries()) if (produced === 0) this.#zero(segment);
     const backwardDone = performance.now();
-    this.#exchange(localLoss, gradients);
-    const updateMs = this.#finish(learningRate);
-    const sum = this.#checkReports();
+    const stop = this.context.isStopRequested?.() ?? false;
+    this.#exchange(
+      this.#stepReports.write({ loss: localLoss, stop, produced: this.#produced, learningRate, lossScale, inputs }),
+    );
+    const sum = this.#readReports();
+    const updateMs = this.#finish(learningRate, Number.isFinite(sum));
     const finite = Atomics.load(this.#notFinite, 0) !== this.#steps;
     const isMadeUpFor = this.#lossScale.settle(finite);
     const end = performance.now();
@@ -241,11 +254,10 @@ export class MultiWorkerTrainer {
     }
   }
 
-  /** Tells everybody this replica's loss and number of gradients. All packs are on their way afterwards. */
-  #exchange(loss: number, gradients: number): void {
+  /** Tells everybody this replica's report. All packs are on their way afterwards. */
+  #exchange(own: Float64Array): void {
     const { communicator } = this.context;
-    const stop = this.context.isStopRequested?.() ? 1 : 0;
-    communicator.local.allGather(Float64Array.of(loss, gradients, stop), this.#localReports);
+    communicator.local.allGather(own, this.#localReports);
     if (!communicator.isLeader) return;
     while (this.#works.length < this.#packs.length) this.#start();
     try {
@@ -255,11 +267,14 @@ export class MultiWorkerTrainer {
     }
   }
 
-  /** Applies pack after pack as they arrive. @returns milliseconds of updating. */
-  #finish(learningRate: number): number {
+  /** Applies pack after pack as they arrive; a step without a finite loss changes nothing. @returns milliseconds of updating. */
+  #finish(learningRate: number, hasLoss: boolean): number {
     const { communicator } = this.context;
     let updateMs = 0;
-    if (this.#lossScale.isDynamic && !this.#areAllFinite()) return 0;
+    if (this.#lossScale.isDynamic || !hasLoss) {
+      const areFinite = this.#areAllFinite();
+      if (!areFinite || !hasLoss) return 0;
+    }
     for (const [index, pack] of this.#packs.entries()) {
       this.#await(index);
       const begin = performance.now();
@@ -331,25 +346,24 @@ export class MultiWorkerTrainer {
     }
   }
 
-  /** Sum of all losses. @throws Error, the same on all replicas, if their gradients were not the same variables'. */
-  #checkReports(): number {
-    let sum = 0;
-    const { size } = this.context.communicator;
-    const counts = Array.from({ length: size }, (_, replica) => this.#reports[REPORT * replica + 1] as number);
-    let stop = false;
-    for (let replica = 0; replica < size; replica++) {
-      sum += this.#reports[REPORT * replica] as number;
-      stop ||= this.#reports[REPORT * replica + 2] === 1;
-    }
+  /**
+   * Reads what everybody reported, before any weight changes. The leader has it; the others see it as soon as the first sum is there.
+   * @returns the sum of all losses.
+   */
+  #readReports(): number {
+    if (this.#packs.length > 0) this.#await(0);
+    else this.context.communicator.local.barrier();
+    const { lossSum, stop } = this.#stepReports.read(this.#reports, () => {
+      for (const index of this.#packs.keys()) this.#await(index);
+      this.context.communicator.local.barrier();
+    });
     this.context.onStopKnown?.(stop);
-    if (counts.some((count) => count !== counts[0])) {
-      throw new Error(
-        `Replicas produced different numbers of gradients in step ${this.#steps}: ` +
-          `${counts.map((count, replica) => `replica ${replica} ${count}`).join(', ')} of ${this.segments.length} variables.\n` +
-          'help: the loss must use the same variables on every replica.',
-      );
-    }
-    return sum;
+    return lossSum;
+  }
+
+  /** Before weights are saved: throws unless all workers have the same, naming the first variable that differs. Collective. */
+  checkMirrored(): void {
+    this.#stepReports.check('now');
   }
 
   /** Replica 0 of worker 0 has the initial values; every variable becomes a view of the flat weights. */

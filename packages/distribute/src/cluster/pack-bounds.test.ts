@@ -22,8 +22,14 @@ describe('bounds of packs', () => {
   });
 
   it('are even for a given number: the last pack gets what is left', () => {
-    assert.deepEqual(evenBounds(10, 4), [0, 3, 6, 9, 10]);
-    assert.deepEqual(evenBounds(2, 4), [0, 1, 2]);
+    // Upstream's own examples: T=10 in 3 packs, T=7 in 2, T=16 in 4, T=3 in 8, ResNet-50 in 2 and in 8.
+    assert.deepEqual(sizesOf(evenBounds(10, 3)), [3, 3, 4]);
+    assert.deepEqual(sizesOf(evenBounds(7, 2)), [3, 4]);
+    assert.deepEqual(sizesOf(evenBounds(16, 4)), [4, 4, 4, 4]);
+    assert.deepEqual(sizesOf(evenBounds(3, 8)), [3], 'the seven empty ones are not sent');
+    assert.deepEqual(sizesOf(evenBounds(25_559_081, 2)), [12_779_540, 12_779_541]);
+    assert.deepEqual(sizesOf(evenBounds(25_559_081, 8)), [...Array(7).fill(3_194_885), 3_194_886]);
+    assert.deepEqual(sizesOf(evenBounds(10, 4)), [2, 2, 2, 4]);
     assert.deepEqual(evenBounds(0, 4), [0]);
   });
 

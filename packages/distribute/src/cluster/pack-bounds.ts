@@ -1,16 +1,19 @@
 /** Where flat gradients are cut into packs. Backward fills a buffer from its end, so packs start from the end, too. */
+import { splitIntoPacks } from '../cross-device-ops/packing.js';
 
 /** 8 MB of f32: long enough for the network's full rate, and most of a large model is on its way before backward ends. */
 const PACK_ELEMENTS = 2 ** 21;
 /** 512 KB: what is still to be sent when backward is over. */
 const LAST_PACK_ELEMENTS = 2 ** 17;
 
-/** `count` packs of ⌈elements ÷ count⌉ elements, as upstream's num_packs cuts them. @returns first elements, and the end. */
+/**
+ * `count` packs as upstream's num_packs cuts them, with one process and with many: the last one has what ⌊elements ÷ count⌋ each
+ * leaves over. Empty packs, of more packs than elements, are left out: they would be messages of nothing.
+ * @returns first elements, and the end.
+ */
 export function evenBounds(elements: number, count: number): number[] {
-  const size = Math.max(1, Math.ceil(elements / count));
-  const bounds = [0];
-  for (let end = size; end < elements; end += size) bounds.push(end);
-  return elements > 0 ? [...bounds, elements] : bounds;
+  const packs = splitIntoPacks(elements, count).filter(({ length }) => length > 0);
+  return [0, ...packs.map(({ offset, length }) => offset + length)];
 }
 
 /**

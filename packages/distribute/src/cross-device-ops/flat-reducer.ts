@@ -180,7 +180,7 @@ export class FlatReducer {
    * numbers (a loss, say). Part of every step; {@link finishWithUpdate} does it if it was not called. Collective.
    * @returns `values` of all replicas, replica 0's first; good until the next call.
    */
-  meet(values: readonly number[] = []): Float64Array {
+  meet(values: ArrayLike<number> = []): Float64Array {
     this.#checkComplete();
     if (values.length > MAX_MEET_VALUES) {
       throw new RangeError(`meet() exchanges at most ${MAX_MEET_VALUES} numbers, got ${values.length}.`);
@@ -202,6 +202,14 @@ export class FlatReducer {
       this.#meetValues.set(this.#values.subarray(from, from + values.length), other * values.length);
     }
     return this.#meetValues;
+  }
+
+  /** After {@link meet}: this step's gradients count for nothing, and the next step may begin. Collective. */
+  abandonStep(): void {
+    // Nobody sums a chunk any more.
+    this.#communicator.barrier();
+    this.#pass++;
+    this.#nextStep();
   }
 
   /** Sums what is not summed and updates weights and slots. On return they are new on every replica. Collective. */

@@ -114,7 +114,7 @@ describe('backward', () => {
     const none = () => undefined;
     assert.throws(
       () => backward(() => tf.tidy(() => tf.square(variable)) as never, [variable], none),
-      /must be a scalar/,
+      /must be a scalar tensor of float32, got a float32 tensor of shape \[2\]/,
     );
     assert.throws(() => backward(() => tf.scalar(1), [variable], none), /depends on none of the variables/);
     assert.throws(

@@ -7,6 +7,7 @@
  * arithmetic, its order included, is TensorFlow.js' own (tfjs-core src/tape.ts), so gradients are bit-identical to it.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { describe } from './describe.js';
 
 /** What this file needs of the engine's tape; tfjs-core has these fields, without exporting their types. */
 interface TapeNode {
@@ -44,7 +45,7 @@ export interface BackwardOptions {
  * Runs `loss`, then backward; calls `onGradient` once for each of `variables` that the loss depends on.
  *
  * @returns the loss, a scalar that the caller disposes.
- * @throws Error if the loss is no scalar or depends on none of the variables.
+ * @throws TypeError if the loss is no scalar, Error if it depends on none of the variables.
  */
 export function backward(
   loss: () => tf.Scalar,
@@ -68,10 +69,7 @@ export function backward(
     engine.endTape();
   }
   try {
-    if (!(value instanceof tf.Tensor) || value.size !== 1) {
-      const got = value instanceof tf.Tensor ? `shape [${value.shape}]` : typeof value;
-      throw new Error(`The loss must be a scalar tensor, got ${got}.`);
-    }
+    checkLoss(value);
     onForward?.();
     walk(state.activeTape ?? [], value, variables, onGradient, lossScale);
   } catch (error) {
@@ -81,6 +79,17 @@ export function backward(
     releaseTape(state);
   }
   return value;
+}
+
+/** As TensorFlow.js: a scalar, of rank 0. A loss of another shape would be summed unseen; one of integers has no gradient. */
+function checkLoss(loss: unknown): void {
+  if (loss instanceof tf.Tensor && loss.rank === 0 && loss.dtype === 'float32') return;
+  if (loss instanceof Promise) {
+    throw new TypeError('The loss must be a scalar tensor, got a promise.\nhelp: the function must not be async.');
+  }
+  throw new TypeError(
+    `The loss must be a scalar tensor of float32, got ${describe(loss)}.\nhelp: tf.mean() makes one of the losses of a batch.`,
+  );
 }
 
 /** Frees what nodes saved and were not asked for. */

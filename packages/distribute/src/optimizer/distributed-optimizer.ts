@@ -2,76 +2,294 @@
  * Any TensorFlow.js optimizer, made distributed: between computing and applying gradients they are averaged over replicas.
  *
  * `applyGradients` is the one door through which `minimize`, `model.fit` and hand-written loops go, so replacing it leaves
- * learning rates, slots and saving the optimizer's own. Every replica applies the same bits and stays a mirror. That all
- * begin alike is seen to as well: before the first gradients are computed, replica 0's values go to everybody.
+ * learning rates, slots and saving the optimizer's own. Every replica applies the same bits and stays a mirror. That is seen to:
+ * variables are mirrored when they are first seen, gradients are matched by variable, and with each step's exchange travels a
+ * fingerprint of what must be the same on all replicas: which variables have gradients, the optimizer's settings, and weights that
+ * were changed by anybody else. A difference is an error that says who has what, before any weight changes.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { CommunicatorError } from '../communicator/communicator.js';
+import { stringifyValues } from '../communicator/plain-values.js';
+import { describeMissing, finish, hashText, mix, whoHasWhat } from '../mirror/fingerprint.js';
+import { registryHash } from '../mirror/mirror.js';
+import { CHECK_STEPS, type MirroredVariables } from '../mirror/mirrored-variables.js';
+import { describe } from './describe.js';
 
 /** What this file needs of a replica. */
 export interface GradientReducer {
-  /** Mean over replicas of each tensor; new tensors. Collective. */
-  mean(tensors: tf.Tensor[]): tf.Tensor[];
-  /** Gives every replica replica 0's values. Collective. */
-  mirror(variables: tf.Variable[]): void;
+  readonly mirrored: MirroredVariables;
+  /** Mean over replicas of each tensor; new tensors. The lists have been compared. Collective. */
+  mean(tensors: readonly tf.Tensor[]): tf.Tensor[];
+  /** Replica 0's values of each tensor; new tensors. Collective. */
+  first(tensors: readonly tf.Tensor[]): tf.Tensor[];
+  /** All replicas' numbers, replica 0's first. Collective. */
+  exchange(numbers: Float64Array): Float64Array;
+  /** All replicas' values, replica 0's first. Collective. */
+  gather<T>(value: T): T[];
   /** Counts the step. */
   beginStep(): void;
+  /** Says a line once for all replicas. */
+  warn(line: string): void;
 }
 
-interface NamedGradient {
+type Gradients = Parameters<tf.Optimizer['applyGradients']>[0];
+
+interface Item {
   readonly name: string;
+  readonly variable: tf.Variable;
   readonly tensor: tf.Tensor;
 }
-type Gradients = Parameters<tf.Optimizer['applyGradients']>[0];
 
 /** Known to backends that record steps of `model.fit`. */
 const TRACEABLE = Symbol.for('lockstep.traceable');
 
+/** The fingerprint's numbers. */
+const [NEW, GRADIENTS, SETTINGS, WEIGHTS, LENGTH] = [0, 1, 2, 3, 4];
+
 const distributed = new WeakSet<tf.Optimizer>();
 
+/** Whether {@link distributeOptimizer} has it. */
+export function isDistributed(optimizer: tf.Optimizer): boolean {
+  return distributed.has(optimizer);
+}
+
 /**
- * Replaces the optimizer's `applyGradients` (and `computeGradients`, to mirror first) and returns the same optimizer.
- * @throws Error if it is distributed already: gradients would be averaged twice.
+ * Replaces the optimizer's `applyGradients` (and `computeGradients`, to mirror first) and returns the same optimizer. Collective:
+ * variables that exist are mirrored.
+ * @throws TypeError for what is no optimizer; Error if it is distributed already: gradients would be averaged twice.
  */
 export function distributeOptimizer<Optimizer extends tf.Optimizer>(
   optimizer: Optimizer,
   reducer: GradientReducer,
 ): Optimizer {
+  checkOptimizer(optimizer);
   if (distributed.has(optimizer)) {
     throw new Error('This optimizer is distributed already.\nhelp: call context.optimizer() once per optimizer.');
   }
   distributed.add(optimizer);
+  const step = new DistributedStep(optimizer, reducer);
+  // A loop that calls tf.variableGrads() itself computes its first gradients with these values.
+  reducer.mirrored.mirrorOthers();
   const compute = optimizer.computeGradients.bind(optimizer);
-  let isMirrored = false;
   const mirrorThenCompute: typeof compute = (f, varList) => {
-    if (!isMirrored) {
-      isMirrored = true;
-      const variables = varList ?? Object.values(tf.engine().registeredVariables);
-      reducer.mirror(variables.filter((variable) => variable.trainable));
-    }
+    step.mirror(varList);
     return compute(f, varList);
   };
   // A backend that records steps may leave it out in replays: mirroring has been done by then.
   optimizer.computeGradients = Object.assign(mirrorThenCompute, { [TRACEABLE]: true });
   const apply = optimizer.applyGradients.bind(optimizer);
-  optimizer.applyGradients = (gradients: Gradients): void => {
-    reducer.beginStep();
-    const named = namedGradients(gradients);
-    // A variable that the loss does not depend on has no gradient, on any replica.
-    const present = named.filter((gradient) => gradient.tensor != null);
-    const reduced = reducer.mean(present.map((gradient) => gradient.tensor));
-    const tensorOf = new Map(present.map((gradient, i) => [gradient.name, reduced[i] as tf.Tensor]));
-    try {
-      if (Array.isArray(gradients)) {
-        apply(named.map(({ name }) => ({ name, tensor: tensorOf.get(name) ?? null })) as never);
-      } else apply(Object.fromEntries(named.map(({ name }) => [name, tensorOf.get(name) ?? null])) as never);
-    } finally {
-      tf.dispose(reduced);
-    }
-  };
+  optimizer.applyGradients = (gradients: Gradients): void => step.apply(gradients, apply);
   return optimizer;
 }
 
-function namedGradients(gradients: Gradients): NamedGradient[] {
-  if (Array.isArray(gradients)) return gradients as NamedGradient[];
-  return Object.entries(gradients).map(([name, tensor]) => ({ name, tensor: tensor as tf.Tensor }));
+/** What happens in each step of one optimizer. */
+class DistributedStep {
+  readonly #numbers = new Float64Array(LENGTH);
+  #steps = 0;
+  #hasComputed = false;
+
+  constructor(
+    private readonly optimizer: tf.Optimizer,
+    private readonly reducer: GradientReducer,
+  ) {}
+
+  /**
+   * Before gradients are computed: whatever is named for the first time is mirrored.
+   * @param variables Absent: all trainable ones; later ones may be a replica's own, and are seen when they have a gradient.
+   */
+  mirror(variables?: readonly tf.Variable[]): void {
+    if (!variables && this.#hasComputed) return;
+    const { mirrored } = this.reducer;
+    const named = variables ?? Object.values(tf.engine().registeredVariables);
+    const unseen = mirrored.untrained(named.filter(({ trainable }) => trainable));
+    try {
+      if (unseen.length > 0) mirrored.train(unseen);
+      if (!this.#hasComputed) mirrored.mirrorOthers();
+    } catch (error) {
+      if (!(error instanceof CommunicatorError) || unseen.length === 0) throw error;
+      const names = unseen.slice(0, 3).map(({ name }) => `'${name}'`);
+      throw new Error(
+        `Here variables ${names.join(', ')}${unseen.length > 3 ? ', …' : ''} are trained for the first time, and not all ` +
+          `replicas came to do the same: ${error.message}\nhelp: train the same variables in the same step on every replica.`,
+        { cause: error },
+      );
+    }
+    this.#hasComputed = true;
+  }
+
+  apply(gradients: Gradients, apply: (gradients: Gradients) => void): void {
+    const { reducer } = this;
+    const { mirrored } = reducer;
+    reducer.beginStep();
+    this.#steps++;
+    const names = namesOf(gradients);
+    const items = itemsOf(gradients, names);
+    checkSettings(this.optimizer);
+    if (mirrored.replicas === 1) {
+      apply(gradients);
+      return;
+    }
+    const unseen = mirrored.untrained(items.map(({ variable }) => variable));
+    let numbers = this.#exchange(items, unseen.length);
+    let isOfFirst = false;
+    if (anyNot(numbers, NEW, 0)) {
+      isOfFirst = this.#mirrorLate(unseen, items);
+      numbers = this.#exchange(items, 0);
+    }
+    this.#compare(numbers, items);
+    // In the order of their numbers, which is the same everywhere.
+    items.sort((a, b) => mirrored.numberOf(a.variable) - mirrored.numberOf(b.variable));
+    const tensors = items.map(({ tensor }) => tensor);
+    const reduced = isOfFirst ? reducer.first(tensors) : reducer.mean(tensors);
+    const tensorOf = new Map(items.map(({ name }, i) => [name, reduced[i] as tf.Tensor]));
+    try {
+      const list = names.map((name) => ({ name, tensor: tensorOf.get(name) ?? null }));
+      if (Array.isArray(gradients)) apply(list as never);
+      else apply(Object.fromEntries(list.map(({ name, tensor }) => [name, tensor])) as never);
+    } finally {
+      tf.dispose(reduced);
+    }
+    mirrored.updated(items.map(({ variable }) => variable));
+  }
+
+  #exchange(items: readonly Item[], unseen: number): Float64Array {
+    const { mirrored } = this.reducer;
+    const numbers = this.#numbers;
+    numbers[NEW] = unseen;
+    // Order does not matter: a sum of mixed numbers.
+    let gradients = 0;
+    for (const { variable } of items) gradients = (gradients + finish(mix(0, mirrored.numberOf(variable)), 1)) | 0;
+    numbers[GRADIENTS] = gradients;
+    numbers[SETTINGS] = hashText(settingsOf(this.optimizer));
+    numbers[WEIGHTS] = mirrored.hash(this.#steps % CHECK_STEPS === 0);
+    return this.reducer.exchange(numbers);
+  }
+
+  /**
+   * Gradients came without computeGradients(), of variables that no step has named: they are mirrored now. Where values differed,
+   * all gradients of this step but replica 0's are of a network that nobody has any more.
+   * @returns whether replica 0's gradients are this step's.
+   */
+  #mirrorLate(unseen: readonly tf.Variable[], items: readonly Item[]): boolean {
+    const { reducer } = this;
+    this.#checkNames(items);
+    const different = reducer.mirrored.train(unseen);
+    if (different.length === 0) return false;
+    reducer.warn(
+      `Variable '${different[0]?.name}'${different.length > 1 ? ` and ${different.length - 1} more` : ''} had different values on ` +
+        "the replicas when gradients were computed; all have replica 0's now, and this step takes replica 0's gradients.\n" +
+        'help: make variables before context.optimizer(), or call context.mirror(variables) before the first gradients.',
+    );
+    return true;
+  }
+
+  #compare(numbers: Float64Array, items: readonly Item[]): void {
+    const { reducer } = this;
+    const when = `in step ${this.#steps}`;
+    if (differs(numbers, SETTINGS)) {
+      const settings = reducer.gather(settingsOf(this.optimizer));
+      throw new Error(
+        `Replicas apply gradients with different settings ${when}: ${whoHasWhat(settings)}.\n` +
+          'help: decide from what all replicas know, such as context.averageMetrics(logs); a replica that decides by its own loss ' +
+          'is a mirror no longer.',
+      );
+    }
+    if (differs(numbers, GRADIENTS)) {
+      this.#checkNames(items);
+      throw new Error(
+        `Replicas apply gradients of different variables ${when}.\nhelp: the loss must use the same variables on every replica.`,
+      );
+    }
+    // Another value on all alike, a clipped one for instance, has the same fingerprint.
+    if (differs(numbers, WEIGHTS)) reducer.mirrored.check(`before the update ${when}`);
+  }
+
+  /** By numbers where there are some; by names where these mean the same on all replicas. */
+  #checkNames(items: readonly Item[]): void {
+    const { mirrored, gather } = this.reducer;
+    const own = items.map(({ name, variable }) => ({ name, number: mirrored.numberOf(variable) }));
+    const all = gather({ registry: registryHash(), own });
+    const isNamed = all.every(({ registry }) => registry === all[0]?.registry);
+    const lists = all.map(({ own }) => own.filter(({ number }) => isNamed || number >= 0));
+    // A variable with a number is called what the first replica calls it that has it.
+    const nameOf = new Map(
+      lists
+        .flat()
+        .reverse()
+        .map(({ name, number }) => [number, name]),
+    );
+    const missing = describeMissing(
+      lists.map((list) => list.map(({ name, number }) => (isNamed ? name : (nameOf.get(number) as string)))),
+      'a gradient',
+    );
+    if (missing === null) return;
+    throw new Error(
+      `Replicas apply gradients of different variables in step ${this.#steps}: ${missing}.\n` +
+        'help: the loss must use the same variables on every replica; add tf.mul(0, tf.sum(variable)) for one that a batch does ' +
+        'not need.',
+    );
+  }
+}
+
+function differs(numbers: Float64Array, column: number): boolean {
+  return anyNot(numbers, column, numbers[column] as number);
+}
+
+function anyNot(numbers: Float64Array, column: number, value: number): boolean {
+  for (let at = column; at < numbers.length; at += LENGTH) if (numbers[at] !== value) return true;
+  return false;
+}
+
+function namesOf(gradients: Gradients): string[] {
+  return Array.isArray(gradients) ? gradients.map(({ name }) => name) : Object.keys(gradients);
+}
+
+/** Gradients that are there, with their variables. A variable that the loss does not depend on has none, on any replica. */
+function itemsOf(gradients: Gradients, names: readonly string[]): Item[] {
+  const { registeredVariables } = tf.engine();
+  const seen = new Set<string>();
+  return names.flatMap((name, i) => {
+    const tensor: tf.Tensor | null = (Array.isArray(gradients) ? gradients[i]?.tensor : gradients[name]) ?? null;
+    if (tensor === null) return [];
+    const variable = registeredVariables[name];
+    if (!variable)
+      throw new Error(`applyGradients() was given a gradient for '${name}', and there is no such variable.`);
+    if (seen.has(name))
+      throw new Error(`applyGradients() was given two gradients for '${name}'.\nhelp: add them up first.`);
+    seen.add(name);
+    if (tensor.dtype !== 'float32' || !tf.util.arraysEqual(tensor.shape, variable.shape)) {
+      throw new TypeError(
+        `The gradient for '${name}' must be a float32 tensor of shape [${variable.shape}], got ${describe(tensor)}.`,
+      );
+    }
+    return [{ name, variable, tensor }];
+  });
+}
+
+function checkOptimizer(optimizer: unknown): void {
+  const { minimize, computeGradients, applyGradients } = (optimizer ?? {}) as Partial<tf.Optimizer>;
+  if ([minimize, computeGradients, applyGradients].every((method) => typeof method === 'function')) return;
+  throw new TypeError(
+    `context.optimizer() takes an optimizer of TensorFlow.js, got ${describe(optimizer)}.\n` +
+      `help: context.optimizer(tf.train.${typeof optimizer === 'string' && optimizer in tf.train ? optimizer : 'adam'}(0.001))`,
+  );
+}
+
+/** TensorFlow.js takes any learning rate; one that is no number makes every weight NaN. */
+function checkSettings(optimizer: tf.Optimizer): void {
+  const { learningRate } = optimizer as unknown as { learningRate?: unknown };
+  if (!('learningRate' in optimizer) || (typeof learningRate === 'number' && Number.isFinite(learningRate))) return;
+  throw new RangeError(
+    `The optimizer's learning rate must be a finite number, got ${describe(learningRate)}.\nhelp: tf.train.sgd(0.01)`,
+  );
+}
+
+/** 'SGD {"learningRate":0.1}': all that an optimizer says of itself. */
+function settingsOf(optimizer: tf.Optimizer): string {
+  try {
+    return `${optimizer.getClassName()} ${stringifyValues(optimizer.getConfig())}`;
+  } catch {
+    // One of the user's own need not have a configuration.
+    return optimizer.constructor.name;
+  }
 }

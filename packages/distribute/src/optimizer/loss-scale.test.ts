@@ -63,7 +63,7 @@ test('a fixed scale has no state, and takes none', () => {
 });
 
 test('nonsense is an error with the value', () => {
-  assert.throws(() => new LossScale(0), /lossScale must be positive, got 0/);
+  assert.throws(() => new LossScale(0), /lossScale must be positive and finite, got 0/);
   assert.throws(() => new LossScale(Number.NaN), /got NaN/);
   assert.throws(() => new LossScale({ growthSteps: 1.5 }), /positive integer, got 1.5/);
   for (const value of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {

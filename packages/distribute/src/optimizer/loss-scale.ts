@@ -36,13 +36,20 @@ export class LossScale {
   #value: number;
   #goodSteps = 0;
 
-  /** @throws RangeError for a scale or a number of steps that is not positive. */
+  /** @throws RangeError for a scale or a number of steps that is not positive and finite; TypeError for anything else. */
   constructor(option: LossScaleOption = 1) {
+    if (typeof option !== 'number' && option !== 'dynamic' && (typeof option !== 'object' || option === null)) {
+      throw new TypeError(
+        `lossScale must be a number, 'dynamic', or { initial, growthSteps }, got ${String(option)} (${typeof option}).`,
+      );
+    }
     this.isDynamic = typeof option !== 'number';
     const { initial = DEFAULT_INITIAL, growthSteps = DEFAULT_GROWTH_STEPS } = typeof option === 'object' ? option : {};
     this.#value = typeof option === 'number' ? option : initial;
     this.#growthSteps = growthSteps;
-    if (!(this.#value > 0)) throw new RangeError(`lossScale must be positive, got ${this.#value}.`);
+    if (typeof this.#value !== 'number' || !(this.#value > 0 && Number.isFinite(this.#value))) {
+      throw new RangeError(`lossScale must be positive and finite, got ${this.#value}.`);
+    }
     if (!Number.isInteger(growthSteps) || growthSteps < 1) {
       throw new RangeError(`growthSteps of the loss scale must be a positive integer, got ${growthSteps}.`);
     }

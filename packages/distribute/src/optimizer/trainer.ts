@@ -9,17 +9,18 @@
  * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
  */
 import type * as tf from '@tensorflow/tfjs-core';
+import { gatherValues } from '../communicator/gather.js';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { FlatReducer } from '../cross-device-ops/flat-reducer.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
-import { checkTrainer } from './check-trainer.js';
+import { checkStep, checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
 import { LossScale, type LossScaleOption, type LossScaleState } from './loss-scale.js';
+import { StepReports } from './step-reports.js';
 
 export interface TrainerOptions {
   /** v ← momentum·v + g, w ← w − rate·v (TensorFlow's momentum, which `tf.train.momentum` is); or w ← w − rate·g. */
@@ -80,9 +81,6 @@ export interface TrainerContext {
   readonly control: ControlBlock;
 }
 
-/** Numbers that replicas tell each other in every step: loss, gradients produced. */
-const STEP_REPORT = 2;
-
 /** See the file's head. */
 export class Trainer {
   /** All weights, in variable order. Shared by the replicas of this process; write to it only between steps, on one replica. */
@@ -97,9 +95,9 @@ export class Trainer {
   readonly #gradients: Float32Array;
   readonly #reducer: FlatReducer;
   readonly #produced: Uint8Array;
+  readonly #reports: StepReports;
   readonly #lossScale: LossScale;
   readonly #local: LocalStepRunner;
-  #steps = 0;
 
   constructor(
     variables: readonly tf.Variable[],
@@ -111,7 +109,7 @@ export class Trainer {
     checkSameVariables(variables, {
       communicator: context.communicator,
       replicas: context.replicas,
-      gather: (value) => gatherJson(context.communicator, value),
+      gather: (value) => gatherValues(context.communicator, value),
     });
     this.#variables = [...variables];
     this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));
@@ -128,6 +126,8 @@ export class Trainer {
     this.#gradients = gradients[context.replica] as Float32Array;
     this.#aliases = this.#adopt();
     this.#produced = new Uint8Array(variables.length);
+    const gather = <T>(value: T) => gatherValues(context.communicator, value);
+    this.#reports = new StepReports({ segments: this.segments, gather });
 
     const { weightDecay } = options;
     const decays = variables.map((variable) => weightDecay?.applies(variable) ?? false);
@@ -154,26 +154,26 @@ export class Trainer {
    *
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
    * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
-   * @throws Error if a replica produced other gradients than the rest, naming who is where.
+   * @throws TypeError, RangeError for what no step can be made of; Error, the same on all replicas, if they produced gradients of
+   * different variables, or gave different learning rates or inputs, naming who has what. No weight has changed then.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
-    this.#steps++;
     this.context.control.beginStep(this.context.replica);
     this.#produced.fill(0);
     const lossScale = this.#lossScale.value;
     const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, lossScale, inputs);
-    let gradients = 0;
-    for (const [segment, produced] of this.#produced.entries()) {
-      gradients += produced;
-      if (produced === 0) this.#zero(segment);
-    }
+    for (const [segment, produced] of this.#produced.entries()) if (produced === 0) this.#zero(segment);
     const backwardDone = performance.now();
+    const own = { loss: localLoss, produced: this.#produced, learningRate, lossScale, inputs };
     return this.context.communicator.counted(() => {
-      const reports = this.#meet(localLoss, gradients);
+      // Waits for all to be through with backward. Read before weights change.
+      const { lossSum } = this.#reports.read(this.#reducer.meet(this.#reports.write(own)), () =>
+        this.#reducer.abandonStep(),
+      );
       const met = performance.now();
-      const losses = reports.filter((_, i) => i % STEP_REPORT === 0);
-      const loss = losses.reduce((sum, other) => sum + other, 0) / losses.length;
+      const loss = lossSum / this.context.replicas;
       // All replicas know the loss by now, before anything has changed: a step without one changes nothing, at no cost.
       const { finite, reduceMs, updateMs } = Number.isFinite(loss)
         ? this.#reducer.finishWithUpdate({ learningRate, lossScale, skipNonFinite: this.#lossScale.isDynamic })
@@ -208,6 +208,9 @@ export class Trainer {
     this.#lossScale.restore(state);
   }
 
+  /** Without effect: here is one copy of the weights. */
+  checkMirrored(): void {}
+
   /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. Plain f64 sum, for logs. */
   weightDecayLoss(): number {
     let sum = 0;
@@ -232,18 +235,6 @@ export class Trainer {
     const { offset, length } = this.segments[index] as TrainerSegment;
     this.#gradients.fill(0, offset, offset + length);
     this.#reducer.markReady(index);
-  }
-
-  /** Waits for all to be through with backward; checks, before weights change, that all made the same gradients. */
-  #meet(loss: number, gradients: number): Float64Array {
-    const reports = this.#reducer.meet([loss, gradients]).slice();
-    const counts = [...reports.filter((_, i) => i % STEP_REPORT === 1)];
-    if (counts.every((count) => count === counts[0])) return reports;
-    const found = counts.map((count, replica) => `replica ${replica} ${count}`).join(', ');
-    throw new Error(
-      `Replicas produced different numbers of gradients in step ${this.#steps}: ${found} of ` +
-        `${this.segments.length} variables.\nhelp: the loss must use the same variables on every replica.`,
-    );
   }
 
   /** Replica 0's values become everybody's, and every variable a view of the flat weights. */

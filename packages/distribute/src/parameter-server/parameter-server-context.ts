@@ -6,6 +6,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
+import type { MetricAverageCallback, Metrics } from '../optimizer/average-metrics.js';
 import type { TrainerOptions } from '../optimizer/trainer.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import type { ReduceOp } from '../strategy/enums.js';
@@ -56,6 +57,18 @@ export class ParameterServerContext implements ContextMembers {
 
   averageStatistics(target: MirrorTarget): void {
     this.inner.averageStatistics(target);
+  }
+
+  checkMirrored(): void {
+    this.inner.checkMirrored();
+  }
+
+  averageMetrics<M extends Metrics>(metrics: M): M {
+    return this.inner.averageMetrics(metrics);
+  }
+
+  metricAverageCallback(): MetricAverageCallback {
+    return this.inner.metricAverageCallback();
   }
 
   /** @throws Error always: TensorFlow.js' optimizers keep their state where they run, and here it lives with the servers. */

@@ -6,14 +6,15 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
-import { checkTrainer } from '../optimizer/check-trainer.js';
+import { checkStep, checkTrainer } from '../optimizer/check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from '../optimizer/flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from '../optimizer/local-step.js';
 import type { LossScaleState } from '../optimizer/loss-scale.js';
+import { REPORT, StepReports } from '../optimizer/step-reports.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
-import { gatherJson } from '../replica/gather.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
 import { ServerLinks, type ServerStatus } from './server-links.js';
@@ -31,8 +32,6 @@ export interface ParameterServerTrainerContext {
   readonly onStopKnown: (stop: boolean) => void;
 }
 
-/** Numbers that a worker's replicas tell each other in every step: loss, gradients produced, whether to stop. */
-const REPORT = 3;
 /** What the leader tells its replicas after a pull: whether the chief has asked to stop, whether gradients were finite. */
 const NEWS = 2;
 
@@ -50,6 +49,7 @@ export class ParameterServerTrainer {
   readonly #lossScale: number;
   readonly #local: LocalStepRunner;
   readonly #produced: Uint8Array;
+  readonly #stepReports: StepReports;
   readonly #reports: Float64Array;
   /** Only of the leader. */
   readonly #links: ServerLinks | null;
@@ -66,7 +66,7 @@ export class ParameterServerTrainer {
     checkSameVariables(variables, {
       communicator: local,
       replicas: local.size,
-      gather: (value) => gatherJson(local, value),
+      gather: (value) => gatherValues(local, value),
     });
     this.#variables = [...variables];
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
@@ -88,6 +88,10 @@ export class ParameterServerTrainer {
     this.#gradients = memory.allocateEach(local.size, elements);
     this.#reports = new Float64Array(REPORT * local.size);
     this.#produced = new Uint8Array(variables.length);
+    this.#stepReports = new StepReports({
+      segments: this.segments,
+      gather: (value) => gatherValues(local, value),
+    });
     this.#links = local.rank === 0 ? new ServerLinks(processes, servers, this.segments) : null;
     if (this.#isChief) {
       this.#links?.specify({ optimizer, gradientScale: 1 / (local.size * lossScale) }, this.#decays);
@@ -105,6 +109,7 @@ export class ParameterServerTrainer {
    * @throws CommunicatorError when a server, or the chief, is lost.
    */
   step(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): StepResult {
+    checkStep(loss, learningRate, inputs);
     this.#checkAliases();
     this.#steps++;
     const { local, processes } = this.context;
@@ -113,17 +118,17 @@ export class ParameterServerTrainer {
     const { stop: isStopped, finite } = this.#pull();
     this.#produced.fill(0);
     const { loss: localLoss, begin, forwardDone } = this.#local.run(loss, this.#lossScale, inputs);
-    let produced = 0;
-    for (const [index, has] of this.#produced.entries()) {
-      produced += has;
-      if (has === 0) this.#gradientOf(index).fill(0);
-    }
+    for (const [index, has] of this.#produced.entries()) if (has === 0) this.#gradientOf(index).fill(0);
     const backwardDone = performance.now();
-    const stop = isStopped || this.context.isStopRequested() ? 1 : 0;
-    local.allGather(Float64Array.of(localLoss, produced, stop), this.#reports);
-    const { mean, stopped } = this.#checkReports();
-    this.context.onStopKnown(stopped);
-    if (this.#links) {
+    const own = { loss: localLoss, produced: this.#produced, learningRate, lossScale: this.#lossScale, inputs };
+    const asked = isStopped || this.context.isStopRequested();
+    local.allGather(this.#stepReports.write({ ...own, stop: asked }), this.#reports);
+    // Before anything is pushed. Workers are not in step, so only the worker's own replicas are compared.
+    const { lossSum, stop } = this.#stepReports.read(this.#reports);
+    const mean = lossSum / local.size;
+    this.context.onStopKnown(stop);
+    // A step without a finite loss changes nothing.
+    if (this.#links && Number.isFinite(mean)) {
       const [sum] = this.#gradients as [Float32Array];
       if (this.#gradients.length > 1) this.context.memory.kernels.sum(sum, this.#gradients);
       this.#links.push(sum, learningRate);
@@ -151,6 +156,9 @@ export class ParameterServerTrainer {
 
   /** Without effect: here the loss scale is fixed. */
   restoreLossScale(_state: LossScaleState): void {}
+
+  /** Without effect: here is one copy of the weights. */
+  checkMirrored(): void {}
 
   /** rate · Σw²/2 over the variables that decay, of the weights that were pulled last. */
   weightDecayLoss(): number {
@@ -219,20 +227,6 @@ export class ParameterServerTrainer {
   #gradientOf(index: number): Float32Array {
     const { offset, length } = this.segments[index] as TrainerSegment;
     return (this.#gradients[this.context.local.rank] as Float32Array).subarray(offset, offset + length);
-  }
-
-  #checkReports(): { mean: number; stopped: boolean } {
-    const { size } = this.context.local;
-    const column = (at: number) => Array.from({ length: size }, (_, i) => this.#reports[REPORT * i + at] as number);
-    const counts = column(1);
-    if (counts.some((count) => count !== counts[0])) {
-      throw new Error(
-        `Replicas produced different numbers of gradients in step ${this.#steps}: ` +
-          `${counts.map((count, replica) => `replica ${replica} ${count}`).join(', ')} of ${this.segments.length} variables.\n` +
-          'help: the loss must use the same variables on every replica.',
-      );
-    }
-    return { mean: column(0).reduce((a, b) => a + b, 0) / size, stopped: column(2).includes(1) };
   }
 
   /** Replica 0's values become this worker's, and every variable a view of the flat weights. */

@@ -8,7 +8,7 @@
 
 /** First number of a request's header. */
 export const Kind = {
-  /** Chief: [kind, bytes of the specification] + the specification as JSON. */
+  /** Chief: [kind, bytes of the specification] + the specification as text (plain-values.ts). */
   specify: 1,
   /** Any worker: [kind]; reply [version, stop, finite] + weights. Held back until the chief has written. */
   pull: 2,

@@ -4,6 +4,7 @@
  */
 import type { Work } from '../communicator/communicator.js';
 import { CommunicatorError } from '../communicator/communicator.js';
+import { stringifyValues } from '../communicator/plain-values.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { TrainerSegment } from '../optimizer/trainer.js';
 import { placeVariables } from './placement.js';
@@ -83,7 +84,7 @@ export class ServerLinks {
         length,
         weightDecay: decays[index] as number,
       }));
-      const text = Buffer.from(JSON.stringify({ ...shared, segments } satisfies ShardSpecification));
+      const text = Buffer.from(stringifyValues({ ...shared, segments } satisfies ShardSpecification));
       const bytes = new Uint8Array(new SharedArrayBuffer(text.length));
       bytes.set(text);
       this.#request(link, [Kind.specify, bytes.length], bytes);

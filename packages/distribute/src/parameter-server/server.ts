@@ -6,6 +6,7 @@
  * from then on; the loss of the chief ends the job (the communicator sees to that).
  */
 import type { Work } from '../communicator/communicator.js';
+import { parseValues } from '../communicator/plain-values.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { FlatMemory } from '../simd/index.js';
 import {
@@ -184,7 +185,7 @@ export class ParameterServer {
   #handleData(client: Client): void {
     switch (client.header[0]) {
       case Kind.specify:
-        this.#specify(JSON.parse(Buffer.from(client.data as Uint8Array).toString()) as ShardSpecification);
+        this.#specify(parseValues(Buffer.from(client.data as Uint8Array).toString()) as ShardSpecification);
         break;
       case Kind.write:
         this.#write(client.data as Float32Array);

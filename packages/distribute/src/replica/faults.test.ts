@@ -80,11 +80,11 @@ describe('faults in the middle of training', () => {
     assert.deepEqual([error.replica, error.kind], [1, 'out-of-step']);
   });
 
-  test('a replica produces more gradients: who has how many', TIMEOUT, async () => {
+  test('a replica produces more gradients: who has which', TIMEOUT, async () => {
     const error = await failure({ scene: 'fault', fault: 'more-gradients', culprit: 2 });
     assert.match(
       error.message,
-      /different numbers of gradients in step 4: replica 0 3, replica 1 3, replica 2 4 of 4 variables/,
+      /gradients of different variables in step 4: .\d+. has one on replica 2 and none on replicas 0, 1\./,
     );
   });
 });

@@ -6,17 +6,19 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
+import { gatherValues } from '../communicator/gather.js';
 import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
 import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
-import { averageVariables, type MirrorTarget, mirrorVariables } from '../mirror/mirror.js';
-import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
+import type { MirrorTarget } from '../mirror/mirror.js';
+import type { MetricAverageCallback, Metrics } from '../optimizer/average-metrics.js';
 import { Trainer, type TrainerOptions } from '../optimizer/trainer.js';
 import { checkReduceOp, type ReduceOp } from '../strategy/enums.js';
+import { checkTensors } from './check-tensors.js';
 import type { ControlBlock } from './control-block.js';
 import type { CountingCommunicator } from './counting-communicator.js';
-import { gatherJson } from './gather.js';
+import { Mirroring } from './mirroring.js';
 import { copyValues } from './tensor-values.js';
 
 /** What a context is made of. */
@@ -48,6 +50,7 @@ export class ReplicaContext {
   readonly communicator: Communicator;
   readonly crossDeviceOps: CrossDeviceOps;
   readonly #parts: ReplicaContextParts;
+  readonly #mirroring: Mirroring;
   #stopQuestions = 0;
   #scratch: Float32Array = new Float32Array();
 
@@ -61,6 +64,11 @@ export class ReplicaContext {
     this.threads = parts.device.threads;
     this.communicator = parts.communicator;
     this.crossDeviceOps = parts.crossDeviceOps;
+    this.#mirroring = new Mirroring({
+      communicator: parts.communicator,
+      mean: (tensors) => this.#reduce('MEAN', tensors),
+      beginStep: () => parts.control.beginStep(parts.replica),
+    });
   }
 
   /** The replicas of this process as one group, with the flat memory in which cross-device ops and FlatReducer work. */
@@ -74,11 +82,13 @@ export class ReplicaContext {
    */
   allReduce(op: ReduceOp, tensors: tf.Tensor[]): tf.Tensor[] {
     checkReduceOp(op);
-    for (const tensor of tensors) {
-      if (tensor.dtype !== 'float32') throw new TypeError(`allReduce() takes float32 tensors, got ${tensor.dtype}.`);
-    }
+    checkTensors(tensors);
     if (this.numReplicasInSync === 1) return tensors.map((tensor) => tensor.clone());
     this.#checkSameSizes(tensors);
+    return this.#reduce(op, tensors);
+  }
+
+  #reduce(op: ReduceOp, tensors: readonly tf.Tensor[]): tf.Tensor[] {
     const flat = this.#flat(tensors.reduce((total, tensor) => total + tensor.size, 0));
     let offset = 0;
     for (const tensor of tensors) {
@@ -112,7 +122,7 @@ export class ReplicaContext {
     this.communicator.allGather(send, all);
     const isSame = all.every((value, i) => value === all[i % 2]);
     if (isSame) return;
-    const lists = gatherJson(
+    const lists = gatherValues(
       this.communicator,
       tensors.map((tensor) => tensor.shape),
     );
@@ -135,29 +145,52 @@ export class ReplicaContext {
    * @throws Error naming the first difference if the replicas' variables do not match.
    */
   mirror(target: MirrorTarget): void {
-    mirrorVariables(target, this.#mirrorContext());
+    this.#mirroring.mirror(target);
   }
 
   /**
    * Sets variables that each replica keeps for itself, such as batch norm's moving statistics, to their mean over replicas:
-   * before they are saved, or read for evaluation. Collective.
+   * before they are saved, or read for evaluation. What is trained together is compared, as {@link checkMirrored} does. Collective.
    */
   averageStatistics(target: MirrorTarget): void {
-    averageVariables(target, this.#mirrorContext());
+    this.#mirroring.averageStatistics(target);
+  }
+
+  /**
+   * Throws unless all that optimizers and trainers of this context train is the same on all replicas, naming the first variable that
+   * is not and who has what. Steps do so every now and then; call it before saving. Collective.
+   */
+  checkMirrored(): void {
+    this.#mirroring.checkMirrored();
+  }
+
+  /**
+   * Sets each metric to its mean over replicas, in place, and returns the record: for whatever decides something, such as a plateau,
+   * an early stop or the best checkpoint, which all replicas must decide alike. Collective.
+   * @throws Error if replicas have different metrics.
+   */
+  averageMetrics<M extends Metrics>(metrics: M): M {
+    return this.#mirroring.averageMetrics(metrics);
+  }
+
+  /**
+   * A callback of `model.fit` that does {@link averageMetrics} with the logs of each epoch. It comes first in the list, so that those
+   * behind it and the history see the means: `[new tfl.CustomCallback(context.metricAverageCallback()), tfl.callbacks.earlyStopping()]`.
+   */
+  metricAverageCallback(): MetricAverageCallback {
+    return this.#mirroring.metricAverageCallback();
   }
 
   /**
    * Makes any TensorFlow.js optimizer distributed: gradients are packed, averaged over replicas, then applied.
-   * Works with `model.compile`, `optimizer.minimize` and `applyGradients`. The same object is returned. Before the first
-   * gradients are computed the trainable variables are mirrored; a loop that computes gradients without the optimizer
-   * calls {@link mirror} itself.
+   * Works with `model.compile`, `optimizer.minimize`, and `tf.variableGrads` with `applyGradients`. The same object is returned.
+   * Variables are mirrored when they are first seen: those that exist now, and later ones in the step that names them. In each step
+   * replicas compare which variables have gradients and what the optimizer is set to. Collective.
+   * @throws TypeError for what is no optimizer; Error for one that is distributed already. Its steps throw an Error, the same on all
+   * replicas and before any weight changes, if something differs that must not.
    */
   optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
-    return distributeOptimizer(optimizer, {
-      mean: (tensors) => this.allReduce('MEAN', tensors),
-      mirror: (variables) => this.mirror(variables),
-      beginStep: () => this.#parts.control.beginStep(this.replicaIdInSyncGroup),
-    });
+    return this.#mirroring.optimizer(optimizer);
   }
 
   /**
@@ -170,13 +203,14 @@ export class ReplicaContext {
     options: TrainerOptions,
     crossDeviceOps: CrossDeviceOps = this.crossDeviceOps,
   ): Trainer {
-    return new Trainer(variables, options, {
+    const context = {
       replica: this.replicaIdInSyncGroup,
       replicas: this.numReplicasInSync,
       communicator: this.#parts.communicator,
       crossDeviceOps,
       control: this.#parts.control,
-    });
+    };
+    return this.#mirroring.trainer(variables, () => new Trainer(variables, options, context));
   }
 
   /**
@@ -196,10 +230,14 @@ export class ReplicaContext {
   }
 
   /**
-   * Meets all replicas: `fn` runs on each with the list of everybody's values (JSON), in replica order. Collective.
+   * Meets all replicas: `fn` runs on each with the list of everybody's values, in replica order. Collective.
+   * @param value Small plain data: numbers (NaN, infinities and −0 arrive as they are), strings, undefined, arrays, typed arrays,
+   * objects, dates, maps, sets.
+   * @throws TypeError for what cannot be sent, such as tensors and functions, naming its place in `value`.
    */
   merge<T, R>(value: T, fn: (values: T[]) => R): R {
-    return fn(gatherJson(this.communicator, value));
+    if (typeof fn !== 'function') throw new TypeError(`merge() takes a value and a function, got ${typeof fn}.`);
+    return fn(gatherValues(this.communicator, value));
   }
 
   /**
@@ -213,14 +251,6 @@ export class ReplicaContext {
   /** Sends `message` (anything that `structuredClone` takes) to `onReport` on the main thread. */
   report(message: unknown): void {
     this.#parts.report(message);
-  }
-
-  #mirrorContext() {
-    return {
-      communicator: this.communicator,
-      replicas: this.numReplicasInSync,
-      gather: <T>(value: T) => gatherJson(this.communicator, value),
-    };
   }
 }
 

@@ -6,10 +6,11 @@
  * replicas that share memory sum slices side by side.
  */
 
-import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
+import { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { checkRunOptions } from './check-run-options.js';
 import { chooseCrossDeviceOps } from './cross-device-choice.js';
 import type { Strategy, StrategyLog } from './strategy.js';
 
@@ -32,6 +33,12 @@ export class MirroredStrategy implements Strategy {
   constructor(options: MirroredStrategyOptions = {}) {
     const names = options.devices ? checkDevices(options.devices) : defaultDevices();
     this.devices = resolveDevices(names);
+    if (options.crossDeviceOps !== undefined && !(options.crossDeviceOps instanceof CrossDeviceOps)) {
+      throw new TypeError(
+        `crossDeviceOps must be cross-device ops, got ${String(options.crossDeviceOps)}.\n` +
+          "help: new ShardedAllReduce(numPacks), or createCrossDeviceOps('hierarchical_copy', numPacks)",
+      );
+    }
     if (options.crossDeviceOps) {
       options.crossDeviceOps.checkDevices(this.devices);
       this.crossDeviceOps = options.crossDeviceOps;
@@ -52,6 +59,7 @@ export class MirroredStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
+    checkRunOptions(options);
     const devices = resolveDevices(
       this.devices.map((device) => device.name),
       options.threadsPerReplica,
@@ -68,6 +76,9 @@ function defaultDevices(): string[] {
 
 /** Upstream's rules, in upstream's order and words. */
 function checkDevices(devices: readonly string[]): string[] {
+  if (!Array.isArray(devices)) {
+    throw new TypeError(`devices must be a list of names, got ${typeof devices}.\nhelp: devices: ['cpu:0', 'cpu:1']`);
+  }
   if (devices.length === 0) {
     throw new RangeError('Got an empty `devices` list. Please make sure the `devices` you pass in is not empty.');
   }

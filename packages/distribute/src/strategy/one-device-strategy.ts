@@ -5,6 +5,7 @@
  */
 import { type DeviceDescription, resolveDevices } from '../devices/device.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { checkRunOptions } from './check-run-options.js';
 import { singleReplicaOps } from './cross-device-choice.js';
 import type { Strategy } from './strategy.js';
 
@@ -24,6 +25,7 @@ export class OneDeviceStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
+    checkRunOptions(options);
     const devices = resolveDevices(
       this.devices.map((device) => device.name),
       options.threadsPerReplica,
