@@ -1,14 +1,14 @@
 // Everything that must be there before Lockstep runs: native libraries, npm packages, a build. Plain Node without
 // dependencies, because it runs before anything is installed. It says what it does; what is done already is skipped.
 //
-//   node scripts/setup.mjs [--mpi] [--quiet]
+//   node scripts/setup.mjs [--tests]      --tests: also what tests need of the system
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const wantsMpi = process.argv.includes('--mpi');
+const forTests = process.argv.includes('--tests');
 const STAMP = join(root, 'node_modules', '.lockstep-installed');
 
 const say = (line) => process.stderr.write(`setup: ${line}\n`);
@@ -27,9 +27,26 @@ function fail(line) {
 /** Debian's and Ubuntu's package that brings a library, by the file that proves it is there. */
 const LIBRARIES = [
   { files: ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'], packages: ['libdnnl2', 'libdnnl3.6'], what: 'oneDNN' },
-  ...(wantsMpi
-    ? [{ files: ['libmpi.so.40'], packages: ['openmpi-bin libopenmpi3', 'openmpi-bin libopenmpi40'], what: 'Open MPI' }]
-    : []),
+];
+/**
+ * What some suites need, by the commands and libraries that prove it is there. None of it is needed to train on one machine: where it
+ * cannot be installed, those suites are skipped and say so.
+ */
+const FOR_TESTS = [
+  {
+    what: 'Open MPI',
+    files: ['libmpi.so.40'],
+    commands: ['mpirun'],
+    packages: ['openmpi-bin libopenmpi3', 'openmpi-bin libopenmpi40'],
+  },
+  {
+    what: 'Slurm',
+    files: ['libpmix.so'],
+    commands: ['slurmctld', 'slurmd', 'srun', 'munged'],
+    packages: ['slurm-wlm munge libpmix-dev'],
+  },
+  { what: 'strace', files: [], commands: ['strace'], packages: ['strace'] },
+  { what: 'network namespaces', files: [], commands: ['ip', 'tc'], packages: ['iproute2'] },
 ];
 const FOLDERS = [
   ...(process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean),
@@ -46,34 +63,66 @@ function hasLibrary(files) {
   return FOLDERS.some((folder) => files.some((file) => existsSync(join(folder, file))));
 }
 
+const COMMAND_FOLDERS = (process.env.PATH ?? '').split(':').filter(Boolean);
+
+const isThere = ({ files, commands = [] }) =>
+  (files.length === 0 || hasLibrary(files)) &&
+  commands.every((command) => COMMAND_FOLDERS.some((folder) => existsSync(join(folder, command))));
+
 function installLibraries() {
-  const missing = LIBRARIES.filter(({ files }) => !hasLibrary(files));
+  const missing = LIBRARIES.filter((one) => !isThere(one));
   if (missing.length === 0) return;
   const names = missing.map(({ what }) => what).join(' and ');
   const hint = `apt-get install ${missing.map(({ packages }) => packages[0]).join(' ')}`;
-  if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) {
+  const obstacle = whyNoApt();
+  if (obstacle === 'system') {
     fail(
       `setup: ${names} is missing. Install it with this system's package manager (on Debian: ${hint}), then run this again.`,
     );
   }
-  const prefix = privileges();
-  if (prefix === null) fail(`setup: ${names} is missing, and installing it needs root. Run: sudo ${hint}`);
+  if (obstacle === 'root') fail(`setup: ${names} is missing, and installing it needs root. Run: sudo ${hint}`);
   say(`installing ${names} (${hint})`);
+  for (const one of missing) {
+    if (!install(one)) {
+      fail(
+        `setup: ${one.what} could not be installed. Run: ${hint}\nTraining without it: --backend=cpu (TensorFlow.js' own kernels, very slow).`,
+      );
+    }
+  }
+}
+
+/** Installs what can be; says what cannot, and that suites will be skipped for it. */
+function installForTests() {
+  for (const one of FOR_TESTS.filter((each) => !isThere(each))) {
+    const hint = `apt-get install ${one.packages[0]}`;
+    const without = `the tests that need it are skipped. To run them: ${hint}`;
+    const obstacle = whyNoApt();
+    if (obstacle !== null) {
+      say(`${one.what} is not here${obstacle === 'root' ? ', and installing it needs root' : ''}; ${without}`);
+      continue;
+    }
+    say(`installing ${one.what}, for its tests (${hint})`);
+    if (!install(one)) say(`${one.what} could not be installed; ${without}`);
+  }
+}
+
+/** Why nothing can be installed here: not a Debian 'system', no 'root'; null where it can. */
+function whyNoApt() {
+  if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) return 'system';
+  return privileges() === null ? 'root' : null;
+}
+
+function install(one) {
+  const prefix = privileges();
   const apt = (...args) =>
     run(prefix[0] ?? 'apt-get', [...prefix.slice(1), ...(prefix.length ? ['apt-get'] : []), ...args], {
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
     });
-  for (const { packages, what, files } of missing) {
-    const install = () =>
-      packages.some((list) => apt('install', '-y', '-qq', '--no-install-recommends', ...list.split(' '))) &&
-      hasLibrary(files);
-    // A fresh machine has no package lists yet.
-    if (!install() && !(apt('update', '-qq') && install())) {
-      fail(
-        `setup: ${what} could not be installed. Run: ${hint}\nTraining without it: --backend=cpu (TensorFlow.js' own kernels, very slow).`,
-      );
-    }
-  }
+  const attempt = () =>
+    one.packages.some((list) => apt('install', '-y', '-qq', '--no-install-recommends', ...list.split(' '))) &&
+    isThere(one);
+  // A fresh machine has no package lists yet.
+  return attempt() || (apt('update', '-qq') && attempt());
 }
 
 /** [] as root, ['sudo', '-n'] where that works without a password, null where neither. */
@@ -105,7 +154,7 @@ function newestSource() {
       } else if (/\.(ts|json|mjs)$/.test(entry.name)) newest = Math.max(newest, statSync(path).mtimeMs);
     }
   };
-  visit(join(root, 'packages'));
+  for (const folder of ['packages', 'examples']) visit(join(root, folder));
   return newest;
 }
 
@@ -121,5 +170,6 @@ const [major, minor] = process.versions.node.split('.').map(Number);
 if (major < 20 || (major === 20 && minor < 11))
   fail(`setup: Node ${process.versions.node} is too old; Lockstep needs 20.11 or newer.`);
 installLibraries();
+if (forTests) installForTests();
 installPackages();
 build();

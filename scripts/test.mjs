@@ -2,16 +2,17 @@
 // status is 1 if anything failed or nothing ran.
 //
 //   node scripts/test.mjs [--only=<part of a suite's or file's name>]
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { run, runTestFile } from './run-test-file.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const only = process.argv.find((word) => word.startsWith('--only='))?.slice('--only='.length) ?? '';
 /** A file of tests that takes longer hangs. */
 const FILE_LIMIT_MS = 300_000;
+const CHECK_LIMIT_MS = 900_000;
 const total = { passed: 0, failed: 0, skipped: 0 };
 
 function add(name, { passed, failed, skipped }, seconds) {
@@ -24,34 +25,11 @@ function add(name, { passed, failed, skipped }, seconds) {
   );
 }
 
-/** Runs a command, collects its output, and ends it when it hangs. */
-function run(command, args, { limit = 900_000, env = {} } = {}) {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, {
-      cwd: root,
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let output = '';
-    child.stdout.on('data', (data) => (output += data));
-    child.stderr.on('data', (data) => (output += data));
-    const timer = setTimeout(() => {
-      output += `\nended after ${limit / 1000} s\n`;
-      child.kill('SIGKILL');
-    }, limit);
-    child.once('error', (error) => resolve({ status: 1, output: `${output}${error.message}\n` }));
-    child.once('close', (status) => {
-      clearTimeout(timer);
-      resolve({ status, output });
-    });
-  });
-}
-
 /** A suite that passes or fails as a whole. */
 async function check(name, command, args) {
   if (!name.includes(only)) return;
   const begin = Date.now();
-  const { status, output } = await run(command, args);
+  const { status, output } = await run(command, args, { limit: CHECK_LIMIT_MS, cwd: root });
   if (status !== 0) console.log(output);
   add(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, (Date.now() - begin) / 1000);
 }
@@ -61,38 +39,31 @@ function testFiles(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) return testFiles(path);
-    return entry.name.endsWith('.test.js') ? [path] : [];
+    return /\.test\.m?js$/.test(entry.name) ? [path] : [];
   });
 }
 
-/** One file in a process of its own; TAP gives the counts, and the failures' details. */
+/** One file in a process of its own, with the details of what failed and the reasons of what was skipped. */
 async function testFile(path) {
   const begin = Date.now();
   const name = relative(root, path).replace('/dist/', '/');
-  const { status, output } = await run(process.execPath, ['--test', '--test-reporter=tap', path], {
+  const { output, reasons, ...counts } = await runTestFile(path, {
     limit: FILE_LIMIT_MS,
     env: { LOCKSTEP_TEST_PROVIDER: '@lockstep/onednn' },
+    cwd: root,
   });
-  const count = (what) => Number(output.match(new RegExp(`^# ${what} (\\d+)$`, 'm'))?.[1] ?? 0);
-  const counts = {
-    passed: count('pass'),
-    failed: count('fail') + count('cancelled'),
-    skipped: count('skipped') + count('todo'),
-  };
-  if (status !== 0 && counts.failed === 0) counts.failed = 1;
-  if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
   if (counts.failed > 0) console.log(output);
-  else {
-    for (const [, test, why] of output.matchAll(/^\s*ok \d+ - (.*) # SKIP(.*)$/gm))
-      console.log(`skipped ${name}: ${test}:${why}`);
-  }
+  for (const reason of reasons) console.log(`skipped ${name}: ${reason}`);
   add(name, counts, (Date.now() - begin) / 1000);
 }
 
 async function conformance(name, args = []) {
   if (!name.includes(only)) return;
   const begin = Date.now();
-  const { status, output } = await run(process.execPath, ['packages/onednn/conformance/run.mjs', ...args]);
+  const { status, output } = await run(process.execPath, ['packages/onednn/conformance/run.mjs', ...args], {
+    limit: CHECK_LIMIT_MS,
+    cwd: root,
+  });
   const [, specs, failures, pending] = output.match(/(\d+) specs?, (\d+) failures?(?:, (\d+) pending)?/) ?? [];
   const failed = specs === undefined ? 1 : Number(failures) || (status === 0 ? 0 : 1);
   if (failed > 0) console.log(output);
@@ -107,7 +78,7 @@ async function conformance(name, args = []) {
 await check('format and lint, arrows between packages (biome)', 'npx', ['biome', 'ci', '.']);
 const files = readdirSync(join(root, 'packages'))
   .flatMap((name) => testFiles(join(root, 'packages', name, 'dist')))
-  .concat(testFiles(join(root, 'examples', 'dist')))
+  .concat(testFiles(join(root, 'examples', 'dist')), testFiles(join(root, 'scripts')))
   .filter((path) => relative(root, path).includes(only));
 // Files that were not told apart by --only must exist: an empty list would pass.
 if (files.length === 0 && only === '') add('test files', { passed: 0, failed: 1, skipped: 0 }, 0);
@@ -128,6 +99,9 @@ for (const script of ['check-arrows', 'check-packages', 'check-text']) {
 
 const { version } = JSON.parse(readFileSync(join(root, 'packages/lockstep/package.json'), 'utf8'));
 console.log(`Lockstep ${version}, Node ${process.versions.node}`);
-if (total.passed + total.failed === 0) total.failed = 1;
+if (total.passed + total.failed + total.skipped === 0) {
+  console.log(`No suite has '${only}' in its name.`);
+  total.failed = 1;
+}
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exitCode = total.failed > 0 ? 1 : 0;

@@ -11,6 +11,8 @@ export interface StatusListener {
 export class StatusFilter {
   /** What the chief reported; null: nothing. */
   status: number | null = null;
+  /** The job's name as the chief knows it; undefined: unknown. */
+  job: string | undefined;
   #rest = '';
 
   constructor(
@@ -35,7 +37,9 @@ export class StatusFilter {
   }
 
   #take(what: string): void {
-    if (what === BEGUN) {
+    const [first, job] = what.split(' ');
+    if (first === BEGUN) {
+      this.job = job;
       this.listener.onBegun?.();
       return;
     }

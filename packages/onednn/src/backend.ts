@@ -255,9 +255,12 @@ export class OneDnnBackend extends MathBackendCPU {
     return true;
   }
 
-  /** A step that is run by TensorFlow.js at first and replayed later; see program.ts. */
-  program(): StepProgram {
-    return new StepProgram(this as unknown as ProgramHost);
+  /**
+   * A step that is run by TensorFlow.js at first and replayed later; see program.ts.
+   * @param objection Asked before each recording: why there must be none, or null.
+   */
+  program(objection?: () => string | null): StepProgram {
+    return new StepProgram(this as unknown as ProgramHost, objection);
   }
 
   /** Values of a tensor. Pooled memory is copied, because the pool will use it again. */

@@ -3,7 +3,7 @@
  * its batch, so it may be recorded without anybody seeing a difference; code of the user's own might count, draw or log.
  */
 import { losses, serialization } from '@tensorflow/tfjs-core';
-import { layers, metrics } from '@tensorflow/tfjs-layers';
+import { LayersModel, layers, metrics } from '@tensorflow/tfjs-layers';
 
 /** Layers, activations, regularizers, initializers and constraints of tfjs-layers, by class name. */
 const NAMES = `
@@ -61,6 +61,11 @@ export function ownCodeOf(model: TrainableModel): string | null {
       | undefined;
     if (own) return `a ${what} is a function of its own ('${own.name || 'anonymous'}')`;
   }
+  // A subclass may compute other penalties, and so may a model with a method of its own.
+  if (model instanceof LayersModel && !classes.has(model.constructor)) {
+    return `it is of a class of its own, ${model.constructor.name}`;
+  }
+  if (Object.hasOwn(model, 'calculateLosses')) return 'it has its own calculateLosses()';
   return ownCodeOfLayers(model.layers, new Set());
 }
 

@@ -19,9 +19,10 @@ import {
   tidy,
   type Variable,
 } from '@tensorflow/tfjs-core';
-import { LayersModel } from '@tensorflow/tfjs-layers';
+import { LayersModel, Sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
 import { ownCodeOf, rememberBuiltIns, type TrainableModel } from './built-in.js';
+import { LayerSettings, usedByStep } from './layer-settings.js';
 import type { StepProgram } from './program.js';
 
 type Data = (Tensor | null | undefined)[];
@@ -31,9 +32,14 @@ type Values = Float32Array | Int32Array | Uint8Array;
 /** Members of LayersModel that are used here; most are protected there. */
 interface Model extends TrainableModel {
   optimizer_: Pick<Optimizer, 'minimize' | 'computeGradients' | 'applyGradients'>;
-  readonly lossFunctions: unknown;
+  /** Of the model and what is inside it, read in every step. */
+  readonly inputs: object;
+  readonly outputs: object;
+  readonly lossFunctions: object;
+  readonly metricsTensors: object;
   readonly collectedTrainableWeights: readonly { read(): Tensor }[];
   makeTrainFunction(): TrainFunction;
+  compile(args: object): void;
   dispose(): unknown;
 }
 
@@ -63,16 +69,15 @@ let steps = 0;
  * traced and not afterwards. Without it, models are recorded that consist of TensorFlow.js' own classes and functions only.
  */
 export function setRunEagerly(model: LayersModel, isEager: boolean): void {
-  for (const trained of withInner(model)) {
-    eagerly.set(trained, isEager);
-    forget(trained as unknown as Model);
-  }
+  const trained = model as unknown as Model;
+  for (const own of withInner(trained)) eagerly.set(own, isEager);
+  forget(trained);
 }
 
-/** A Sequential trains the functional model that it has inside, which is made when it is built. */
-function withInner(model: LayersModel): object[] {
-  const { model: inner } = model as unknown as { model?: object };
-  return inner instanceof LayersModel ? [model, inner] : [model];
+/** A Sequential trains the functional model that it has inside; each compile makes it another. */
+function withInner(model: Model): Model[] {
+  const { model: inner } = model as unknown as { model?: Model };
+  return inner instanceof LayersModel ? [model, inner as unknown as Model] : [model];
 }
 
 /** Gives LayersModel its recorded step, once per thread. */
@@ -91,13 +96,29 @@ export function patchTraining(): void {
     forget(this);
     return disposeModel.call(this);
   };
+  forgetAtCompile(prototype);
+  // It has a compile of its own, which replaces the model inside.
+  forgetAtCompile(Sequential.prototype as unknown as Model);
+}
+
+function forgetAtCompile(prototype: Model): void {
+  const { compile } = prototype;
+  prototype.compile = function (this: Model, args) {
+    forget(this);
+    compile.call(this, args);
+    const isEager = eagerly.get(this);
+    if (isEager !== undefined) for (const own of withInner(this)) eagerly.set(own, isEager);
+  };
 }
 
 const PATCHED = Symbol.for('lockstep.onednn.training');
 
+/** Gives back what the model's recording holds. */
 function forget(model: Model): void {
-  programs.get(model)?.dispose();
-  programs.delete(model);
+  for (const own of withInner(model)) {
+    programs.get(own)?.dispose();
+    programs.delete(own);
+  }
 }
 
 /** The model's program, made if its step can be one. */
@@ -146,13 +167,12 @@ class FitProgram {
   readonly #weights: unknown;
   /** Why the model's steps stay with TensorFlow.js; null if they need not. */
   readonly #refusal: string | null;
-  #configuration: string | null = null;
   #traced: Traced | null = null;
   #lastKey = '';
   #inARow = 0;
   #lastStep = 0;
-  /** Whether the step was found to be not recordable. */
-  #isHopeless = false;
+  /** If the step was found to be not recordable: the settings that made it so. */
+  #hopeless: LayerSettings | null = null;
   #results: number[] = [];
 
   constructor(
@@ -164,7 +184,6 @@ class FitProgram {
     const isEager = eagerly.get(model);
     this.#refusal = isEager ? 'it runs eagerly' : isEager === undefined ? ownCodeOf(model) : null;
     if (this.#refusal !== null) backend.runtime.onProgram(`model '${model.name}' is not recorded: ${this.#refusal}`);
-    this.refresh();
   }
 
   /** False after `compile`, and in another backend: then there must be another program. */
@@ -175,15 +194,9 @@ class FitProgram {
     );
   }
 
-  /** A training begins: what was changed in the layers since the last one is seen now. */
+  /** A training begins: what was changed in the layers since may have made a step recordable that was not. */
   refresh(): void {
-    if (this.#refusal !== null) return;
-    const configuration = JSON.stringify(this.model.layers.map((layer) => layer.getConfig()));
-    if (this.#configuration !== null && configuration !== this.#configuration) {
-      this.#forget();
-      this.#isHopeless = false;
-    }
-    this.#configuration = configuration;
+    if (this.#hopeless?.areSame === false) this.#hopeless = null;
   }
 
   /** @returns loss and metrics, scalars that the caller disposes. */
@@ -206,7 +219,7 @@ class FitProgram {
     if (own.program.state === 'not recordable') {
       // Another shape of batch would not help, and what was set aside for it serves others.
       this.#forget();
-      this.#isHopeless = true;
+      this.#hopeless = new LayerSettings(this.#parts());
     }
     return this.#results.map((value) => scalar(value));
   }
@@ -227,7 +240,7 @@ class FitProgram {
   }
 
   #traceFor(data: Data): Traced | null {
-    if (this.#isHopeless) return null;
+    if (this.#hopeless) return null;
     if (data.some((entry) => entry?.dtype === 'string' || entry?.dtype === 'complex64')) return null;
     const key = data.map((entry) => (entry == null ? 'none' : `${entry.dtype} ${entry.shape}`)).join('; ');
     this.#inARow = key === this.#lastKey ? this.#inARow + 1 : 1;
@@ -244,9 +257,20 @@ class FitProgram {
       key,
       inputs: data.map((like) => (like == null ? null : this.#makeInput(like))),
       gradients: new Map(),
-      program: this.backend.program(),
+      program: this.backend.program(() => this.#objection()),
     };
     return this.#traced;
+  }
+
+  /** What of the model decides what a step computes. */
+  #parts(): object[] {
+    const { layers, inputs, outputs, lossFunctions, metricsTensors } = this.model;
+    return [layers, inputs, outputs, lossFunctions, metricsTensors];
+  }
+
+  /** A user's code may have come in since the model was compiled, a call hook for example. */
+  #objection(): string | null {
+    return eagerly.get(this.model) === undefined ? ownCodeOf(this.model) : null;
   }
 
   #use(): void {
@@ -276,6 +300,8 @@ class FitProgram {
     const { optimizer_: optimizer } = model;
     const minimize = (f: () => Scalar, _returnCost: boolean, variables: Variable[]): Scalar => {
       const { value, grads } = optimizer.computeGradients(f, variables);
+      // What was frozen, or is no longer reached, since the last time has none.
+      for (const name of gradients.keys()) if (grads[name] == null) gradients.delete(name);
       for (const [name, gradient] of Object.entries(grads)) {
         if (gradient == null) continue;
         // The same array every time: a recording has its address.
@@ -286,6 +312,7 @@ class FitProgram {
       dispose(grads);
       return value;
     };
+    for (const part of this.#parts()) usedByStep(part);
     tidy(() => {
       const batch = inputs.map((input) => {
         if (!input) return null;

@@ -1,3 +1,4 @@
+/// <reference types="@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.d.ts" preserve="true" />
 /**
  * @lockstep/onednn: a TensorFlow.js backend on oneDNN. `import '@lockstep/onednn'` makes it the backend of choice in this
  * thread; everything else here is for those who need control.
@@ -17,6 +18,7 @@ export { type ConvolutionBound, convolutionBound } from './convolution-bound.js'
 export { deviceProvider } from './device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
+export { fileSystem } from './file-system.js';
 export { setRunEagerly } from './fit-program.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
 export type { Primitive, PrimitiveObserver } from './primitive.js';

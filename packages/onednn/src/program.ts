@@ -7,9 +7,11 @@
  *
  * Nothing is replayed that could differ. The step is rehearsed first; it is recorded only if a second run makes the same
  * primitives and the same constants, so random numbers and counters stay with TensorFlow.js; and code that reads data in
- * between makes it refuse (see recorder.ts). A recording whose inputs were replaced is made anew.
+ * between makes it refuse (see recorder.ts). A recording whose inputs were replaced is made anew, and so is one whose layers or
+ * variables were changed (frozen, another dropout rate; see layer-settings.ts): TensorFlow.js would see it in the next step.
  */
 import { engine, env, type Variable } from '@tensorflow/tfjs-core';
+import { type LayerSettings, settingsUsedBy } from './layer-settings.js';
 import { type Arena, OutOfMemoryError } from './memory/pool.js';
 import type { TensorStorage } from './memory/storage.js';
 import { Recorder, type Recording } from './recorder.js';
@@ -17,10 +19,12 @@ import type { Runtime } from './runtime.js';
 
 /** Runs before a rehearsal: primitives are compiled, and memory has found its place. */
 const WARM_UP = 2;
-/** Recordings that were in vain before no more are made: the step replaces what it reads. */
-const MAX_IN_VAIN = 4;
 /** Replays after which a recording has paid for itself. */
 const WORTHWHILE = 16;
+/** Recordings in vain before the next has to wait: what was replaced may have been replaced for once. */
+const MAX_IN_VAIN = 2;
+/** The longest wait, in runs: a step that replaces what it reads in every run costs next to nothing then. */
+const LONGEST_WAIT = 256;
 
 /** What a program needs of the backend. */
 export interface ProgramHost {
@@ -30,23 +34,39 @@ export interface ProgramHost {
   unresolved(dataId: object): TensorStorage;
 }
 
+interface VariableState {
+  readonly variable: Variable;
+  readonly dataId: object;
+  readonly trainable: boolean;
+}
+
 export type ProgramState = 'warming up' | 'recorded' | 'not recordable';
 
 /** See the file's head. It belongs to the thread that made it. */
 export class StepProgram {
-  #runs = 0;
+  /** Runs until the next rehearsal. */
+  #wait = WARM_UP;
+  /** Recordings one after another that did not pay for themselves. */
   #inVain = 0;
+  /** Times that a run did not compute what its rehearsal had, one after another. */
+  #differed = 0;
   /** Replays of the present recording. */
   #replays = 0;
   #rehearsal: Recorder | null = null;
   #recording: Recording | null = null;
   #arena: Arena | null = null;
-  #settings = '';
-  /** Variables that the recording reads, and their data when it was made: an assignment gives them other data. */
-  #variables: readonly { readonly variable: Variable; readonly dataId: object }[] = [];
+  #precision = '';
+  /** The layers that the recording called. */
+  #settings: LayerSettings | null = null;
+  /** Variables that the recording reads, as they were when it was made: an assignment gives them other data. */
+  #variables: readonly VariableState[] = [];
   #refusal: string | null = null;
 
-  constructor(private readonly backend: ProgramHost) {
+  /** @param objection Asked before each recording: why there must be none, or null. */
+  constructor(
+    private readonly backend: ProgramHost,
+    private readonly objection: () => string | null = () => null,
+  ) {
     if (!backend.runtime.recording) this.#refusal = 'recording is off';
   }
 
@@ -85,7 +105,7 @@ export class StepProgram {
       }
       this.#forget();
     }
-    if (this.#refusal !== null || isObserved || this.#runs++ < WARM_UP) this.runtime.runStep(step);
+    if (this.#refusal !== null || isObserved || this.#wait-- > 0) this.runtime.runStep(step);
     else if (this.#rehearsal === null) this.#rehearse(step);
     else this.#record(step, this.#rehearsal);
   }
@@ -103,6 +123,13 @@ export class StepProgram {
   }
 
   #record(step: () => void, rehearsal: Recorder): void {
+    const objection = this.objection();
+    if (objection !== null) {
+      this.#rehearsal = null;
+      this.#refuse(objection);
+      this.runtime.runStep(step);
+      return;
+    }
     const { pool } = this.runtime;
     // What the step needed so far is what the recording needs of its own.
     pool.trim();
@@ -111,16 +138,17 @@ export class StepProgram {
     let isDone = false;
     let isKept = false;
     try {
-      this.#listen(recorder, step);
+      const settings = settingsUsedBy(() => this.#listen(recorder, step));
       isDone = true;
-      this.#refuse(recorder.refusal ?? (recorder.isLike(rehearsal) ? null : 'two runs of it did not compute the same'));
-      if (this.#refusal !== null) return;
+      this.#refuse(recorder.refusal);
+      if (this.#refusal !== null || !this.#isSteady(recorder.isLike(rehearsal))) return;
       const recording = recorder.finish(pool);
       isKept = true;
       this.#recording = recording;
       this.#replays = 0;
       this.#arena = arena;
-      this.#settings = this.backend.precision;
+      this.#precision = this.backend.precision;
+      this.#settings = settings;
       this.#variables = this.#variablesOf(recording);
       this.runtime.programs.add(this);
       this.runtime.onProgram(`recorded, ${recording.length} operations`);
@@ -138,18 +166,28 @@ export class StepProgram {
     }
   }
 
+  /** Whether two runs were alike. Something may have been changed between them; a second time it is the step itself. */
+  #isSteady(areAlike: boolean): boolean {
+    if (areAlike) this.#differed = 0;
+    else if (++this.#differed > 1) this.#refuse('two runs of it did not compute the same');
+    return areAlike;
+  }
+
   #isValid(recording: Recording): boolean {
     return (
       recording.isValid &&
-      this.backend.precision === this.#settings &&
-      this.#variables.every(({ variable, dataId }) => variable.dataId === dataId)
+      this.backend.precision === this.#precision &&
+      this.#variables.every(
+        ({ variable, dataId, trainable }) => variable.dataId === dataId && variable.trainable === trainable,
+      ) &&
+      this.#settings?.areSame === true
     );
   }
 
-  #variablesOf(recording: Recording) {
+  #variablesOf(recording: Recording): VariableState[] {
     return Object.values(engine().state.registeredVariables)
       .filter(({ dataId }) => this.backend.data.has(dataId) && recording.reads(this.backend.unresolved(dataId)))
-      .map((variable) => ({ variable, dataId: variable.dataId }));
+      .map((variable) => ({ variable, dataId: variable.dataId, trainable: variable.trainable }));
   }
 
   #refuse(reason: string | null): void {
@@ -167,14 +205,15 @@ export class StepProgram {
   }
 
   #forget(): void {
-    if (this.#recording && this.#replays < WORTHWHILE) this.#inVain++;
+    if (this.#recording) this.#inVain = this.#replays < WORTHWHILE ? this.#inVain + 1 : 0;
     this.runtime.programs.delete(this);
     this.#recording?.dispose();
     this.#recording = null;
+    this.#settings = null;
+    this.#variables = [];
     if (this.#arena) this.runtime.pool.close(this.#arena);
     this.#arena = null;
     this.#rehearsal = null;
-    this.#runs = WARM_UP;
-    if (this.#inVain >= MAX_IN_VAIN) this.#refuse('it replaces what it reads, and was recorded in vain');
+    this.#wait = this.#inVain <= MAX_IN_VAIN ? 0 : Math.min(2 ** (this.#inVain + 1), LONGEST_WAIT);
   }
 }

@@ -6,7 +6,9 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-layers';
 import { findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
+import { registerChainedOperations } from './chained-operations.js';
 import { patchDropout } from './dropout-layers.js';
+import { registerFileSystem } from './file-system.js';
 import { patchTraining } from './fit-program.js';
 import { registerGradients } from './gradients.js';
 import { createInsight, verbosityOf } from './insight.js';
@@ -23,8 +25,10 @@ import { matmulKernels } from './kernels/matmul.js';
 import { movingAverageKernels } from './kernels/moving-average.js';
 import { poolingKernels } from './kernels/pooling.js';
 import { residualKernels } from './kernels/residual.js';
+import { watchLayers } from './layer-settings.js';
 import { patchLayers } from './layers.js';
 import { patchOptimizers } from './optimizers.js';
+import { registerForGood } from './own-gradients.js';
 import { patchRecurrentLayers } from './recurrent-layers.js';
 
 /** Above `cpu` (1), below whatever a user registers for a GPU. */
@@ -56,8 +60,11 @@ export function register(): void {
   const ours = new Set(kernelNames);
   registerFallbacks(ours);
   registerKernels(kernels, fuse);
-  registerGradients();
+  registerForGood(registerGradients);
+  registerChainedOperations();
+  registerFileSystem();
   patchLayers();
+  watchLayers();
   patchTraining();
   patchOptimizers();
   patchRecurrentLayers();

@@ -11,6 +11,7 @@ export {
   validateClusterSpec,
   workerCount,
 } from './cluster-spec.js';
+export { environmentNumber } from './environment-number.js';
 export { HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 export {
   type Host,

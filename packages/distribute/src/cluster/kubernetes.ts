@@ -25,7 +25,7 @@ export function parseHostfile(text: string): Host[] {
   for (const [i, line] of text.split('\n').entries()) {
     const content = line.replace(/#.*/, '').trim();
     if (content === '') continue;
-    const match = /^([\w.-]+)(?::(\d+))?(?:\s+slots\s*=\s*(\d+))?(?:\s+max[_-]slots\s*=\s*\d+)?$/.exec(content);
+    const match = /^(\w[\w.-]*)(?::(\d+))?(?:\s+slots\s*=\s*(\d+))?(?:\s+max[_-]slots\s*=\s*\d+)?$/.exec(content);
     if (!match) {
       throw new ClusterError(
         `Line ${i + 1} of the hostfile is '${content}'.\nhelp: lines are 'host', 'host:2' or 'host slots=2'.`,

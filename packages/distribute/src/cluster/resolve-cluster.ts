@@ -7,6 +7,7 @@
  */
 import { hostname } from 'node:os';
 import { ClusterError, type ClusterSpec, isChief, type Task, tasksByRank, tasksOf } from './cluster-spec.js';
+import { environmentNumber } from './environment-number.js';
 import type { Host } from './kubernetes.js';
 import { type LaunchedProcess, launchedProcess } from './mpi-environment.js';
 import { mpirunCommand, shellQuote } from './mpirun-command.js';
@@ -72,8 +73,8 @@ export function resolveCluster(
 
 function specOfLaunch(launched: LaunchedProcess | null, environment: NodeJS.ProcessEnv): ClusterSpec {
   const size = launched?.size ?? 1;
-  const servers = Number(environment[NUM_PS_VARIABLE] ?? 0);
-  if (!Number.isInteger(servers) || servers < 0 || servers >= Math.max(size, 1)) {
+  const servers = environmentNumber(environment, NUM_PS_VARIABLE, 0);
+  if (servers >= Math.max(size, 1)) {
     throw new ClusterError(
       `${NUM_PS_VARIABLE} is '${environment[NUM_PS_VARIABLE]}' and ${size} processes were started; at least one has to be a worker.\n` +
         'help: lockstep launch --hosts a:2,b:2 --ps 1 -- … sets it.',

@@ -6,6 +6,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { ClusterError, type ClusterSpec, type Task } from './cluster-spec.js';
+import { environmentNumber } from './environment-number.js';
 
 export interface SlurmOptions {
   /** Number of tasks of each job: {ps: 1, worker: 3}. */
@@ -94,8 +95,7 @@ export class SlurmClusterResolver {
 
 function numberOf(environment: NodeJS.ProcessEnv, ...names: string[]): number {
   for (const name of names) {
-    const value = environment[name];
-    if (value) return Number(value);
+    if (environment[name]) return environmentNumber(environment, name);
   }
   throw new ClusterError(
     `None of ${names.join(', ')} is set.\nhelp: start the program with srun --mpi=pmix, or with mpirun inside the allocation.`,

@@ -25,11 +25,17 @@ export function readTfConfig(environment: NodeJS.ProcessEnv = process.env): TfCo
   } catch (error) {
     throw new ClusterError(`TF_CONFIG is not JSON: ${(error as Error).message}.\n${EXAMPLE}`);
   }
-  if (!isRecord(value)) throw new ClusterError(`TF_CONFIG must be a JSON object, got ${text}.\n${EXAMPLE}`);
-  const { cluster } = value;
+  if (!isRecord(value))
+    throw new ClusterError(`TF_CONFIG must be a JSON object, got ${text.slice(0, 80)}.\n${EXAMPLE}`);
+  const { cluster, task } = value;
   if (cluster !== undefined) {
     const isSpec = isRecord(cluster) && Object.values(cluster).every(isListOfStrings);
     if (!isSpec) throw new ClusterError(`"cluster" in TF_CONFIG must map job names to lists of host:port.\n${EXAMPLE}`);
+  }
+  if (task !== undefined && !isRecord(task)) {
+    throw new ClusterError(
+      `"task" in TF_CONFIG must be an object, got ${JSON.stringify(task).slice(0, 80)}.\n${EXAMPLE}`,
+    );
   }
   return value as TfConfig;
 }

@@ -82,6 +82,44 @@ describe('shard', () => {
     assert.equal(tf.memory().numTensors, before);
   });
 
+  test('data sets of tf.data stay data sets of tf.data: batch, map and take go on from the part', async () => {
+    const { array } = await import('@tensorflow/tfjs-data');
+    const parts = everyReplica(2, (context) => shard(array([0, 1, 2, 3, 4, 5, 6]), context));
+    const found: unknown[] = [];
+    for (const part of parts) {
+      assert.equal(part.size, 3);
+      const batches: number[][] = [];
+      await part
+        .map((value) => (value as number) * 10)
+        .batch(2)
+        .forEachAsync((batch) => batches.push([...(batch as tf.Tensor).dataSync()]));
+      found.push(batches, await part.take(1).toArray());
+    }
+    assert.deepEqual(found, [[[0, 20], [40]], [0], [[10, 30], [50]], [1]]);
+  });
+
+  test('a tuple of tensors is not dealt out as a list', () => {
+    const [images, labels] = [tf.zeros([6, 2, 2]), tf.zeros([6])];
+    for (const tuple of [
+      [images, labels],
+      [labels, labels],
+      [new Float32Array(6), new Int32Array(6)],
+    ]) {
+      assert.throws(
+        () => shard(tuple, among(2, 0)),
+        /a list of 2 tensors or arrays of 6 elements.*\nhelp: .*\{ images, labels \}/s,
+      );
+    }
+    // Lists whose elements are tensors: of different lengths, many of one shape, or at least as many as each is long.
+    for (const list of [
+      [tf.zeros([2]), tf.zeros([3])],
+      Array.from({ length: 9 }, () => tf.zeros([28, 28])),
+      [tf.zeros([2]), tf.zeros([2])],
+    ]) {
+      assert.equal(shard(list, among(2, 0)).length, Math.floor(list.length / 2));
+    }
+  });
+
   test('a stream ends for all as soon as it ends for one', async () => {
     // Another replica runs out after three elements.
     let asked = 0;
@@ -115,6 +153,10 @@ describe('shard', () => {
     assert.throws(() => shard([1, 2], among(3, 0)), /2 elements cannot be divided among 3 replicas/);
     const unequal: ShardContext = { replica: 0, replicas: 2, gather: (value) => [value, value + 1] };
     assert.throws(() => shard([1, 2, 3], unequal), /different lengths: replica 0 has 3, replica 1 has 4\.\nhelp:/);
+    assert.throws(() => shard(new DataView(new ArrayBuffer(8)), among(1, 0)), /cannot divide a DataView/);
+    assert.throws(() => shard({ a: 'text' }, among(1, 0)), /'a' is a value of type string/);
+    assert.throws(() => shard({ x: tf.scalar(1) }, among(1, 0)), /'x' is a scalar/);
+    assert.throws(() => shard({}, among(1, 0)), /an empty record/);
     assert.throws(() => shard(3 as never, among(1, 0)), /cannot divide a number/);
   });
 });

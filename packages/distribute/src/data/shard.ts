@@ -19,6 +19,9 @@ export interface DatasetLike<T> {
  */
 export type Shardable = object;
 
+/** A list of tensors of one shape is taken for a model's inputs when it is no longer than this, and for examples when it is. */
+const MOST_INPUTS = 8;
+
 /** What sharding needs to know of the replicas. */
 export interface ShardContext {
   readonly replica: number;
@@ -38,6 +41,9 @@ export interface ShardContext {
  */
 export function shard<T extends Shardable>(data: T, context: ShardContext): T {
   if (data instanceof tf.Tensor) return shardTensor(data, context) as tf.Tensor as T;
+  if (data instanceof DataView)
+    throw new TypeError('shard() cannot divide a DataView.\nhelp: a typed array has elements.');
+  if (Array.isArray(data)) checkNoTuple(data);
   if (Array.isArray(data) || ArrayBuffer.isView(data)) return shardArray(data as never, context) as never;
   if (typeof data !== 'object' || data === null) throw new TypeError(`shard() cannot divide a ${typeof data}.`);
   if (typeof (data as DatasetLike<unknown>).iterator === 'function') {
@@ -50,18 +56,43 @@ export function shard<T extends Shardable>(data: T, context: ShardContext): T {
     return shardIterable(data as Iterable<unknown>, context) as never;
   }
   const members = Object.entries(data as Record<string, Shardable>);
-  const lengths = new Set(members.map(([, member]) => lengthOf(member)));
+  if (members.length === 0) throw new TypeError('shard() was given an empty record.');
+  const lengths = new Set(members.map(([name, member]) => lengthOf(name, member)));
   if (lengths.size > 1) {
-    const found = members.map(([name, member]) => `${name} ${lengthOf(member)}`).join(', ');
+    const found = members.map(([name, member]) => `${name} ${lengthOf(name, member)}`).join(', ');
     throw new Error(`Members of a data set must have the same number of elements; got ${found}.`);
   }
   return Object.fromEntries(members.map(([name, member]) => [name, shard(member, context)])) as never;
 }
 
-function lengthOf(member: Shardable): number {
-  if (member instanceof tf.Tensor) return member.shape[0] ?? 0;
-  if (Array.isArray(member) || ArrayBuffer.isView(member)) return (member as unknown as ArrayLike<unknown>).length;
-  throw new TypeError('Members of a record that is sharded must be tensors or arrays.');
+function lengthOf(name: string, member: unknown): number {
+  if (member instanceof tf.Tensor && member.rank > 0) return member.shape[0] as number;
+  if (Array.isArray(member) || (ArrayBuffer.isView(member) && !(member instanceof DataView))) {
+    return (member as unknown as ArrayLike<unknown>).length;
+  }
+  const found =
+    member instanceof tf.Tensor ? 'a scalar' : member === null ? 'null' : `a value of type ${typeof member}`;
+  throw new TypeError(`Members of a record that is sharded must be tensors or arrays; '${name}' is ${found}.`);
+}
+
+/**
+ * `[images, labels]` is a list of two elements here, and would be dealt out as one: images for one replica, labels for the other.
+ * A list of few tensors that have the same length, longer than the list, is taken for such a tuple.
+ */
+function checkNoTuple(list: readonly unknown[]): void {
+  const lengths = list.map((one) => {
+    if (one instanceof tf.Tensor) return one.shape[0] ?? 0;
+    return ArrayBuffer.isView(one) && 'length' in one ? (one.length as number) : 0;
+  });
+  const [length = 0] = lengths;
+  if (list.length < 2 || list.length >= length || lengths.some((other) => other !== length)) return;
+  const shapes = list.map((one) => (one instanceof tf.Tensor ? JSON.stringify(one.shape) : `${length}`));
+  if (new Set(shapes).size === 1 && list.length > MOST_INPUTS) return;
+  throw new TypeError(
+    `shard() was given a list of ${list.length} tensors or arrays of ${length} elements each, and deals out the elements of a list: a whole ` +
+      'tensor to each replica.\nhelp: for images and labels that belong together, context.shard({ images, labels }); for a list ' +
+      'whose elements are tensors, context.shard(list.values()).',
+  );
 }
 
 /** Elements for each replica; checked to be the same everywhere. */
@@ -153,10 +184,27 @@ async function* shardAsync<T>(source: AsyncIterable<T>, context: ShardContext): 
 
 function shardDataset<T>(dataset: DatasetLike<T>, context: ShardContext): DatasetLike<T> {
   const size = dataset.size ?? null;
-  return {
+  const own = {
     size: size === null ? null : Math.floor(size / context.replicas),
-    iterator: async () => shardAsyncIterator((await dataset.iterator()) as never, context),
+    iterator: async () => {
+      const iterator = await dataset.iterator();
+      const mine = shardAsyncIterator(iterator as never, context);
+      // tf.data's `batch`, `map`, … ask the iterator for the same.
+      return withMethods(iterator, 'columnMajorBatch', { next: () => mine.next(), summary: () => 'sharded' });
+    },
   };
+  return withMethods(dataset, 'batch', own) as DatasetLike<T>;
+}
+
+/**
+ * `members` with the chained operations of `original`'s class, which are made of them: tf.data's are methods of one abstract class,
+ * and that package is the user's, not this one's. Where there is no such method, `members` alone.
+ * @param method A method by which the class is told.
+ */
+function withMethods<Members extends object>(original: object, method: string, members: Members): Members {
+  let prototype: object | null = Object.getPrototypeOf(original);
+  while (prototype !== null && !Object.hasOwn(prototype, method)) prototype = Object.getPrototypeOf(prototype);
+  return prototype === null ? members : Object.assign(Object.create(prototype) as object, members);
 }
 
 /** True if every replica has an element; streams may end at different places, steps may not. */

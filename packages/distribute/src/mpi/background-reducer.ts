@@ -6,7 +6,8 @@
  */
 import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { type Buffer, CommunicatorError } from '../communicator/communicator.js';
-import type { AllReduceJob } from './all-reduce/start.js';
+import { threadFile } from '../thread-file.js';
+import { type AllReduceJob, mostUnderWay } from './all-reduce/start.js';
 import {
   BEATS,
   type CommunicationData,
@@ -27,7 +28,7 @@ const LOOK_MS = 100;
 /** See the file's head. */
 export class BackgroundReducer {
   readonly #words = new Int32Array(new SharedArrayBuffer(4 * (FIRST_SLOT + SLOTS)));
-  readonly #free = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
+  readonly #free: number[];
   readonly #port;
   readonly #thread: Worker;
   readonly #failures = new Map<number, string>();
@@ -38,11 +39,13 @@ export class BackgroundReducer {
 
   constructor({ rank, size, collectives, board, silenceMs }: MpiGroupHandle) {
     this.#silenceMs = silenceMs;
+    const slots = Math.min(SLOTS, mostUnderWay(size));
+    this.#free = Array.from({ length: slots }, (_, i) => slots - 1 - i);
     const channel = new MessageChannel();
     const data: CommunicationData = { rank, size, comm: collectives, board, words: this.#words, port: channel.port2 };
     this.#port = channel.port1;
     this.#port.unref();
-    this.#thread = new Worker(new URL('./communication-thread.js', import.meta.url), {
+    this.#thread = new Worker(threadFile('communication-thread.js', import.meta.url), {
       workerData: data,
       transferList: [channel.port2],
       name: 'mpi communication',

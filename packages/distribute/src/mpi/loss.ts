@@ -15,13 +15,18 @@ export interface Loss {
 
 /** Whether a rank has said that it is through: it joins no further collective. */
 export function isThrough({ state }: Pick<RankStatus, 'state'>): boolean {
-  return state === 'closed' || state === 'left';
+  return state === 'closed' || mayGo({ state });
 }
 
-/** Whether a rank's process is gone, cannot be reached, or has been silent for too long; one that is through is not lost. */
+/** Whether a rank's process may end, or fall silent, without being missed. One that is only 'closed' still waits, and is missed. */
+export function mayGo({ state }: Pick<RankStatus, 'state'>): boolean {
+  return state === 'leaving' || state === 'left';
+}
+
+/** Whether a rank's process is gone, cannot be reached, or has been silent for too long, and was not to go yet. */
 export function isLost(board: StatusBoard, group: MpiGroupHandle, rank: number): boolean {
   const status = board.status(rank);
-  if (rank === group.rank || isThrough(status)) return false;
+  if (rank === group.rank || mayGo(status)) return false;
   return status.gone > 0 || monotonicMs() - status.heard > group.silenceMs;
 }
 

@@ -1,6 +1,7 @@
 /** MpiCommunicator under real mpirun: sums against closed forms, and what happens when a rank is lost. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { isLocalJob, localTransports } from './ports.js';
 import { mpirun, whyNoMpirun } from './testing-mpirun.js';
 
 const program = new URL('./testing-program.js', import.meta.url);
@@ -14,6 +15,13 @@ describe('MpiCommunicator', { skip }, () => {
         assert.equal(result.status, 0, result.describe());
       });
     }
+  }
+
+  for (const processes of [2, 3]) {
+    it(`thousands of packs at once, ${processes} processes`, async () => {
+      const result = await mpirun(processes, program, { args: ['many'] });
+      assert.equal(result.status, 0, result.describe());
+    });
   }
 
   it('debug mode names the ranks that disagree, and what they issued', async () => {
@@ -48,6 +56,16 @@ describe('a rank is lost', { skip }, () => {
       assert.ok(result.seconds < 20, result.describe());
     });
   }
+
+  it('killed while another rank is inside a long call: it is named all the same', async () => {
+    const result = await mpirun(2, program, { args: ['longCall'] });
+    assert.notEqual(result.status, 0, result.describe());
+    assert.match(
+      result.outputs[0] as string,
+      /Rank 1 \(host .*, process \d+\) was lost: its process is gone\. Rank 0 of 2 was computing .*step 3/,
+      result.describe(),
+    );
+  });
 
   it('frozen: a warning first, then the same within the limit', async () => {
     const result = await fault('stop');
@@ -193,8 +211,62 @@ describe('a rank is lost', { skip }, () => {
     assert.match(result.outputs[0] as string, /waited to the end/, result.describe());
   });
 
+  it('a rank that was lost while the last one closed is missed before MPI_Finalize', async () => {
+    const mpirunArgs = ['--enable-recovery'];
+    const result = await mpirun(3, program, { args: ['early', 'tolerated-last'], mpirunArgs, limitSeconds: 60 });
+    for (const survivor of [0, 2]) assert.match(result.outputs[survivor] as string, /^left /m, result.describe());
+    assert.doesNotMatch(result.outputs.join(''), /could not leave Open MPI/, result.describe());
+    for (const survivor of [0, 2])
+      assert.match(result.outputs[survivor] as string, /^in order: false$/m, result.describe());
+  });
+
   it('two jobs at once do not meet', async () => {
     const results = await Promise.all([1, 2].map(() => mpirun(2, program, { args: ['asynchronous'] })));
     for (const result of results) assert.equal(result.status, 0, result.describe());
   });
+});
+
+describe('ports', { skip }, () => {
+  it('ranks of one machine listen on none', async () => {
+    const result = await mpirun(2, program, { args: ['ports'] });
+    assert.equal(result.status, 0, result.describe());
+    for (const each of result.results as { ports: number[] }[]) assert.deepEqual(each.ports, [], result.describe());
+  });
+
+  it('what somebody has chosen for messages stays', async () => {
+    const result = await mpirun(2, program, { args: ['ports'], mpirunArgs: ['--mca', 'btl', 'self,tcp'] });
+    assert.equal(result.status, 0, result.describe());
+    for (const each of result.results as { ports: number[]; transports: string }[]) {
+      assert.equal(each.transports, 'self,tcp');
+      assert.ok(each.ports.length > 0, result.describe());
+    }
+  });
+
+  it('several hosts, or a launcher that does not say: nothing is changed', () => {
+    assert.equal(isLocalJob({ OMPI_COMM_WORLD_SIZE: '4', OMPI_COMM_WORLD_LOCAL_SIZE: '2' }), false);
+    assert.equal(isLocalJob({}), false);
+    assert.equal(isLocalJob({ SLURM_STEP_NUM_NODES: '2' }), false);
+    assert.equal(isLocalJob({ SLURM_STEP_NUM_NODES: '1' }), true);
+    assert.equal(localTransports('5.0.3'), 'self,sm');
+  });
+
+  for (const whom of ['one', 'all']) {
+    it(`a stranger who connects to ${whom} and stays is no end of the limits`, async () => {
+      const mpirunArgs = ['--mca', 'btl', 'self,tcp'];
+      const result = await mpirun(2, program, { args: ['stray', whom], mpirunArgs, limitSeconds: 60 });
+      for (const [, pid] of result.outputs.join('').matchAll(/^stranger (\d+)$/gm)) {
+        try {
+          process.kill(Number(pid), 'SIGKILL');
+        } catch {
+          // It has ended by itself.
+        }
+      }
+      assert.ok(result.status, result.describe());
+      assert.match(
+        result.outputs.join(''),
+        /Rank \d \(host .*, process \d+\) .*(inside Open MPI|has heard of no other rank|was lost)/,
+        result.describe(),
+      );
+    });
+  }
 });

@@ -16,7 +16,7 @@ import {
 import { defaultLog } from '../log.js';
 import { elementType } from './all-reduce/all-reduce.js';
 import { type RunState, Runs } from './all-reduce/runs.js';
-import { type AllReduceJob, type MpiAlgorithm, startAllReduce } from './all-reduce/start.js';
+import { type AllReduceJob, type MpiAlgorithm, mostUnderWay, startAllReduce } from './all-reduce/start.js';
 import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
 import { describeCulprit, findLoss, inSeconds, isLost, isThrough } from './loss.js';
@@ -130,6 +130,13 @@ export class MpiCommunicator implements Communicator {
       if (slot >= 0) return this.#workInBackground(this.#background, slot, operation);
     }
     const { rank, size } = this;
+    // Earlier ones go first: they are the ones that the other ranks have begun as well.
+    if (this.#runs.size >= mostUnderWay(size)) {
+      this.#wait(operation, () => {
+        this.#runs.advance();
+        return this.#runs.size < mostUnderWay(size);
+      });
+    }
     const context = { mpi: this.#mpi, comm: this.group.collectives, rank, size, scratch: this.#scratch, tag };
     return this.#work(this.#runs.add(startAllReduce(context, buffer, job)), operation);
   }

@@ -4,16 +4,19 @@
  * It runs no collectives (MpiCommunicator does, in whichever one thread of the process is given the handle). One group per
  * process at a time. Every wait here ends: start and leave are guarded by the watch thread, the rest polls with a limit.
  */
-import { isMainThread, MessageChannel, Worker } from 'node:worker_threads';
+import { isMainThread, MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
+import { threadFile } from '../thread-file.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
-import { describeCulprit, findLoss, isLost, isThrough } from './loss.js';
+import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
 import { type Address, addressOf, OpenMpi } from './open-mpi.js';
 import { describeWhere } from './operation.js';
+import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
+import type { WatchdogData } from './watchdog.js';
 
 export interface MpiOptions {
   /** Longest wait in one operation for ranks that are alive, in seconds. Default 600. */
@@ -112,14 +115,7 @@ export class MpiGroup {
       startMs,
       finalizeMs: 30_000,
     };
-    this.#watch = new Worker(new URL('./watch-thread.js', import.meta.url), {
-      workerData,
-      transferList: [channel.port2],
-      name: 'mpi watch',
-      // Flags such as --input-type or --test belong to the program, not to this thread.
-      execArgv: [],
-    });
-    this.#watch.unref();
+    this.#watch = startThread('watch-thread', 'mpi watch', workerData, [channel.port2]);
     if (!this.#mpi.isRunning) this.#mpi.init();
     const { world } = this.#mpi;
     const rank = this.#mpi.rank(world);
@@ -144,11 +140,23 @@ export class MpiGroup {
       algorithm: options.algorithm ?? 'auto',
       tolerated: options.tolerated ?? [],
     };
-    const orders: WatchOrders = { rank, size, comm: watch, identities, heartbeatMs: options.heartbeatMs ?? 250 };
+    const orders: WatchOrders = {
+      rank,
+      size,
+      comm: watch,
+      identities,
+      heartbeatMs: options.heartbeatMs ?? 250,
+      tolerated: this.handle.tolerated,
+    };
     channel.port1.postMessage(orders);
     channel.port1.unref();
     this.#board.hearAll(size);
     this.#board.phase = Phase.running;
+    if (size > 1) {
+      const { silenceMs, tolerated } = this.handle;
+      const watchdog: WatchdogData = { board: this.#board.buffer, rank, identities, silenceMs, tolerated };
+      startThread('watchdog', 'mpi watchdog', watchdog);
+    }
     this.#onExit = (code) => this.#leaveWithout(code);
     process.once('exit', this.#onExit);
     this.#onTerminate = isMainThread && size > 1 ? () => this.#terminate() : null;
@@ -180,12 +188,16 @@ export class MpiGroup {
     this.#isOpen = false;
     process.off('exit', this.#onExit);
     const board = this.#board;
-    const hasLost = () => this.handle.tolerated.some((rank) => isLost(board, this.handle, rank));
+    // Who has left without MPI_Finalize has seen a loss that was not seen here yet.
+    const hasLost = () =>
+      this.handle.tolerated.some((rank) => isLost(board, this.handle, rank)) ||
+      (this.#finalize && this.#others().some((rank) => board.status(rank).state === 'left'));
     if (this.#finalize && !board.isAborted && !hasLost()) this.#waitForOthers(hasLost);
     // Until here, so that a rank that the launcher ends for another's fault can still say whose.
     if (this.#onTerminate) process.off('SIGTERM', this.#onTerminate);
     if (board.isAborted) {
       board.waitForDelivery(500);
+      removeSegments(jobName());
       void this.#watch.terminate();
       return;
     }
@@ -194,6 +206,7 @@ export class MpiGroup {
       // goes last, when it has said all that it has to say, and ends what may still hang, a frozen rank for instance.
       this.#sayGoodbye();
       board.phase = Phase.finalized;
+      removeSegments(jobName());
       if (this.rank === 0) {
         process.once('exit', (code) => {
           board.nap(PARTING_MS);
@@ -221,22 +234,31 @@ export class MpiGroup {
   }
 
   /**
-   * Returns when all ranks are through, or the group is aborted, or a tolerated rank is lost. It must not be MPI_Finalize that
-   * waits for ranks that still work: that wait hears of no failure and has no limit of ours, and mpirun of Open MPI 4.1 may hang
-   * when it has to end a job of which a rank is within it.
+   * Returns when all ranks know that all are through, or the group is aborted, or a tolerated rank is lost. It must not be
+   * MPI_Finalize that waits for ranks that still work: that wait hears of no failure and has no limit of ours, and mpirun of Open
+   * MPI 4.1 may hang when it has to end a job of which a rank is within it. For the same reason nobody enters it for whom a rank
+   * would be missing there: that all are through is said once more, and only by the living.
    */
   #waitForOthers(hasLost: () => boolean): void {
     const [board, { timeoutMs, tolerated }] = [this.#board, this.handle];
-    const others = Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
+    const others = this.#others();
     board.setState(this.rank, 'closed');
     board.wake();
     const began = monotonicMs();
+    let isReady = isThrough;
     for (;;) {
-      const late = others.filter((rank) => !isThrough(board.status(rank)));
-      if (late.length === 0 || board.isAborted || hasLost()) break;
+      const late = others.filter((rank) => !isReady(board.status(rank)));
+      if (board.isAborted || hasLost()) break;
+      if (late.length === 0) {
+        if (isReady === mayGo) break;
+        isReady = mayGo;
+        board.setState(this.rank, 'leaving');
+        board.wake();
+        continue;
+      }
       const now = monotonicMs();
       // One that is closed waits here as well, and is missed when it goes.
-      const needed = others.filter((rank) => !tolerated.includes(rank) && board.status(rank).state !== 'left');
+      const needed = others.filter((rank) => !tolerated.includes(rank) && !mayGo(board.status(rank)));
       const loss = findLoss(board, this.handle, needed, now);
       if (loss) board.abort(loss.text, loss.rank);
       else if (tolerated.length === 0 && now - began > timeoutMs) {
@@ -247,6 +269,10 @@ export class MpiGroup {
     if (!board.isAborted) return;
     const why = describeCulprit(board.abortReason, this.handle);
     this.#log(`${why}. Rank ${this.rank} of ${this.size} was through and waited for the others.`);
+  }
+
+  #others(): number[] {
+    return Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
   }
 
   #exchangeIdentities(comm: Address, rank: number, size: number, limitMs: number): RankIdentity[] {
@@ -284,6 +310,7 @@ export class MpiGroup {
     if (this.#isTolerated) return;
     this.#board.abort(`ended with exit status ${code} before the group was closed`, this.rank);
     this.#board.waitForDelivery(500);
+    removeSegments(jobName());
     // Where mpirun lets a job go on without a rank, it does not end the others, frozen ones among them, by itself.
     if (this.handle.tolerated.length > 0) {
       this.#board.nap(PARTING_MS);
@@ -331,6 +358,19 @@ export class MpiGroup {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
+}
+
+/** A thread of this folder that does not keep the process alive. */
+function startThread(file: string, name: string, workerData: unknown, transferList: Transferable[] = []): Worker {
+  const thread = new Worker(threadFile(`${file}.js`, import.meta.url), {
+    workerData,
+    transferList,
+    name,
+    // Flags such as --input-type or --test belong to the program, not to this thread.
+    execArgv: [],
+  });
+  thread.unref();
+  return thread;
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

@@ -8,6 +8,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { type LoadedMpi, loadMpi } from './library.js';
+import { closePortsOfLocalJob } from './ports.js';
 
 type KoffiFunction = ReturnType<LibraryHandle['func']>;
 
@@ -20,7 +21,8 @@ export type Request = number;
 export const MPI_THREAD_MULTIPLE = 3;
 const IN_PLACE: Address = 1;
 const STATUS_IGNORE: Address = 0;
-const REQUESTS = 4096;
+/** Messages that one thread can have under way. */
+export const REQUESTS = 4096;
 
 /** Element types that MPI can combine. */
 export type ElementType = 'float' | 'double' | 'int32' | 'uint8' | 'int64' | 'byte';
@@ -103,6 +105,7 @@ export class OpenMpi {
 
   /** Starts MPI for the process; blocks until all processes have. @throws CommunicatorError without full thread support. */
   init(): void {
+    closePortsOfLocalJob(this.#loaded);
     this.#word[0] = -1;
     this.#call('int MPI_Init_thread(uintptr_t argc, uintptr_t argv, int required, uintptr_t provided)', [
       0,

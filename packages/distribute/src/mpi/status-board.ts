@@ -24,10 +24,10 @@ export const OPERATIONS = [
 export type OperationName = (typeof OPERATIONS)[number];
 
 /**
- * Life of a rank as it says itself. 'closed' waits for the others to be through as well and listens to them; 'left' does not,
- * nothing is to be sent to it any more.
+ * Life of a rank as it says itself. 'closed' waits for the others to be through as well and listens to them; 'leaving' knows that
+ * all are, and enters MPI_Finalize as soon as all know; 'left' has gone without it, and nothing is to be sent to it any more.
  */
-export const RANK_STATES = ['computing', 'waiting', 'closed', 'left'] as const;
+export const RANK_STATES = ['computing', 'waiting', 'closed', 'leaving', 'left'] as const;
 export type RankState = (typeof RANK_STATES)[number];
 
 /** What the operating system says of a rank's process. Always 'unknown' for ranks on other hosts. */
@@ -42,6 +42,7 @@ const ABORTED = 1;
 const ABORT_RANK = 2;
 const WAKE = 3;
 const DELIVERED = 4;
+const LOOKS = 5;
 const TEXT_LENGTH = 6;
 const HEADER_WORDS = 16;
 const TEXT_BYTES = 2048;
@@ -206,6 +207,15 @@ export class StatusBoard {
       if (left <= 0) return false;
       Atomics.wait(this.#words, PHASE, now, left);
     }
+  }
+
+  /** How often the watch thread has looked around, counted up for ever: stands still when that thread is held up. */
+  get looks(): number {
+    return Atomics.load(this.#words, LOOKS);
+  }
+
+  countLook(): void {
+    Atomics.add(this.#words, LOOKS, 1);
   }
 
   get isAborted(): boolean {

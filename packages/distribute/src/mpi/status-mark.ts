@@ -5,15 +5,16 @@
  * its processes do.
  */
 import { defaultLog } from '../log.js';
+import { jobName } from './segments.js';
 
 /** Holds the mark; set by launch only. */
 export const STATUS_MARK_VARIABLE = 'LOCKSTEP_STATUS_MARK';
-/** What stands behind the mark when the chief begins. */
+/** What stands behind the mark when the chief begins; the job's name follows. */
 export const BEGUN = 'begun';
 
 /** In the chief, at its beginning; elsewhere nothing. */
 export function reportBeginning(): void {
-  report(BEGUN, defaultLog);
+  report(`${BEGUN} ${jobName() ?? ''}`, defaultLog);
 }
 
 /** In the chief, at its end; elsewhere nothing. @param log Receives a line. Default: standard error, of the main thread. */

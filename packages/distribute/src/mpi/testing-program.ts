@@ -4,11 +4,17 @@
  * Expected values are closed forms of rank and index, computed in float64 where rounding matters.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Buffer, Work } from '../communicator/communicator.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
+import { loadMpi } from './library.js';
 import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
 import { MpiGroup, type MpiOptions } from './mpi-group.js';
+import { OpenMpi } from './open-mpi.js';
+import { TRANSPORTS_VARIABLE } from './ports.js';
+import { reportResult } from './testing-result.js';
 
 const [, , part = '', ...rest] = process.argv;
 
@@ -46,6 +52,34 @@ function sumInRankOrder(size: number, length: number): Float32Array {
     for (let i = 0; i < length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
   }
   return sum;
+}
+
+/** Ports on which this process accepts TCP connections, from the kernel's tables. */
+function listeningPorts(): number[] {
+  const sockets = new Set(
+    readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+      } catch {
+        return undefined;
+      }
+    }),
+  );
+  const LISTEN = '0A';
+  const ports = ['tcp', 'tcp6'].flatMap((table) =>
+    readFileSync(`/proc/self/net/${table}`, 'utf8')
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      .filter((fields) => fields[3] === LISTEN && sockets.has(fields[9]))
+      .map((fields) => Number.parseInt((fields[1] as string).split(':')[1] as string, 16)),
+  );
+  return [...new Set(ports)];
+}
+
+/** A variable as C sees it. */
+function nativeEnvironment(name: string): string | null {
+  return loadMpi().library.func('str getenv(str name)')(name) as string | null;
 }
 
 const parts: Record<string, () => void> = {
@@ -179,6 +213,29 @@ const parts: Record<string, () => void> = {
     communicator.close();
   },
 
+  /** More all-reduces at once than Open MPI can have messages under way, small ones and large ones, on either thread. */
+  many() {
+    const communicator = open();
+    for (const [count, length, background] of [
+      [6000, 5, false],
+      [900, 40_000, false],
+      [6000, 5, true],
+      [900, 40_000, true],
+    ] as const) {
+      const buffer = new Float32Array(new SharedArrayBuffer(4 * length * count)).fill(communicator.rank + 1);
+      const works = Array.from({ length: count }, (_, i) =>
+        communicator.allReduceAsync(buffer.subarray(i * length, (i + 1) * length), 'sum', { background }),
+      );
+      for (const work of works) work.wait();
+      const sum = (communicator.size * (communicator.size + 1)) / 2;
+      assert.ok(
+        buffer.every((value) => value === sum),
+        `${count} of ${length} elements`,
+      );
+    }
+    communicator.close();
+  },
+
   /** Nobody calls this communicator while the thread beside works. */
   alone() {
     const communicator = open();
@@ -263,7 +320,7 @@ const parts: Record<string, () => void> = {
    * see rank 1 killed, which is tolerated then.
    */
   early() {
-    const tolerated = rest[0] === 'tolerated' ? [1] : [];
+    const tolerated = rest[0]?.startsWith('tolerated') ? [1] : [];
     const group = MpiGroup.open({ silenceSeconds: 10, timeoutSeconds: rest[0] === 'hang' ? 2 : 20, tolerated });
     const communicator = new MpiCommunicator(group.handle);
     communicator.setStep(7);
@@ -279,6 +336,11 @@ const parts: Record<string, () => void> = {
         if (group.rank === 0) process.kill((group.handle.identities[1] as { pid: number }).pid, 'SIGKILL');
         nap(group.rank === 0 ? 0 : 1000);
       }
+      // Killed by the last one to close, so that it is through by all that anybody has heard.
+      if (rest[0] === 'tolerated-last' && group.rank === 0) {
+        nap(1000);
+        process.kill((group.handle.identities[1] as { pid: number }).pid, 'SIGKILL');
+      }
       if (group.rank === 0 && rest[0] === 'kill') {
         nap(500);
         process.kill(process.pid, 'SIGKILL');
@@ -286,6 +348,7 @@ const parts: Record<string, () => void> = {
     }
     group.close();
     console.log(`left ${performance.timeOrigin + performance.now()}`);
+    console.log(`in order: ${new OpenMpi().isFinalized}`);
   },
 
   /** Rank 2 is lost, and may be. Rank 1 leaves, and rank 0 still waits for something of its own when rank 1's process is gone. */
@@ -313,6 +376,47 @@ const parts: Record<string, () => void> = {
       console.log('waited to the end');
     }
     group.close();
+  },
+
+  /** Rank 1 is killed while rank 0 is inside a call that takes longer than the launcher waits. */
+  longCall() {
+    const communicator = open();
+    communicator.setStep(3);
+    communicator.barrier();
+    if (communicator.rank === 1) process.kill(process.pid, 'SIGKILL');
+    const end = Date.now() + 5000;
+    while (Date.now() < end);
+    communicator.barrier();
+    communicator.close();
+  },
+
+  /** On which TCP ports the rank listens, while the job runs. */
+  ports() {
+    const communicator = open();
+    communicator.barrier();
+    reportResult({ ports: listeningPorts(), transports: nativeEnvironment(TRANSPORTS_VARIABLE) });
+    communicator.barrier();
+    communicator.close();
+  },
+
+  /** A stranger connects to rank 1 (argument: to 'all'), sends less than Open MPI's handshake, and stays. */
+  stray() {
+    const communicator = open({ silenceSeconds: 3, timeoutSeconds: 60, warningSeconds: 60 });
+    if (rest[0] === 'all' || communicator.rank === 1) {
+      const ports = listeningPorts();
+      assert.ok(ports.length > 0, 'this rank listens on no port');
+      const script = `for (const port of ${JSON.stringify(ports)}) require('net').connect(port, '127.0.0.1').on('error', () => {}).write('GET / HTTP/1.0\\r\\n\\r\\n'); setTimeout(() => process.exit(), 20000);`;
+      // Its output is nobody's: mpirun would wait for the end of it.
+      const child = spawn(process.execPath, ['-e', script], { stdio: 'ignore', detached: true });
+      console.log(`stranger ${child.pid}`);
+    }
+    const buffer = new Float32Array(new SharedArrayBuffer(4 * 200_000));
+    for (let step = 1; step <= 20_000; step++) {
+      communicator.setStep(step);
+      communicator.allReduce(buffer);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
+    }
+    communicator.close();
   },
 
   debug() {

@@ -8,9 +8,11 @@
 import { writeSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { describeRank, processState, type RankIdentity } from './identity.js';
-import { isThrough } from './loss.js';
+import { isThrough, mayGo } from './loss.js';
 import { Mailbox } from './mailbox.js';
 import { type Address, OpenMpi } from './open-mpi.js';
+import { describeWhere } from './operation.js';
+import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, type RankState, StatusBoard } from './status-board.js';
 import { reportStatus } from './status-mark.js';
 
@@ -29,6 +31,8 @@ export interface WatchOrders {
   readonly comm: Address;
   readonly identities: readonly RankIdentity[];
   readonly heartbeatMs: number;
+  /** Ranks whose loss does not end the job. */
+  readonly tolerated: readonly number[];
 }
 
 const BEAT_TAG = 1;
@@ -36,6 +40,8 @@ const ABORT_TAG = 2;
 /** A look takes a tenth of a millisecond of the core that trains. */
 const NAP_MS = 50;
 const PROCESS_CHECK_MS = 50;
+/** For the thread that waits for a lost rank to name it. */
+const FIRST_WORD_MS = 300;
 const TEXT_BYTES = 2048;
 /** Exit status of what SIGKILL has ended, as a shell counts. */
 const KILLED = 137;
@@ -78,8 +84,31 @@ function watch(orders: WatchOrders): void {
     return false;
   };
 
+  // The launcher ends everybody a second after a rank is gone, and the thread that would name it may be inside a long call.
+  let hasNamed = false;
+  const nameLoss = (now: number) => {
+    if (hasNamed || board.isAborted) return;
+    const needed = identities
+      .map((_, other) => other)
+      .filter((other) => other !== rank && !orders.tolerated.includes(other));
+    const missed = needed.find((other) => {
+      const status = board.status(other);
+      return status.process === 'gone' && !mayGo(status) && now - status.gone > FIRST_WORD_MS;
+    });
+    if (missed === undefined) return;
+    hasNamed = true;
+    const who = describeRank(missed, identities[missed]);
+    const where = describeWhere(board.status(rank));
+    writeSync(
+      2,
+      `R${who.slice(1)} was lost: its process is gone. Rank ${rank} of ${size} ${where}, and will stop there.\n`,
+    );
+  };
+
   while (board.phase === Phase.running) {
     const now = monotonicMs();
+    nameLoss(now);
+    board.countLook();
     sayThrough();
     if (now >= nextBeat) {
       nextBeat = now + orders.heartbeatMs;
@@ -134,6 +163,7 @@ function endProcess(message: string): void {
   const log = (line: string) => writeSync(2, `${line}\n`);
   log(message);
   reportStatus(KILLED, log);
+  removeSegments(jobName());
   // The main thread is inside MPI, so no JavaScript and no signal handler of this process will run again.
   process.kill(process.pid, 'SIGKILL');
 }

@@ -50,12 +50,14 @@ export interface LocalStep {
   readonly forwardDone: number;
 }
 
-/** Batches of different shapes (the last of an epoch) and loss scales that are kept at a time. */
+/** Batches of different shapes (the last of an epoch) and loss scales that are kept at a time, for each loss. */
 const MAX_TRACED = 4;
+/** Losses that are kept at a time. Whoever makes one in every step gains nothing, but loses no memory either. */
+const MAX_LOSSES = 8;
 
 /** See the file's head. */
 export class LocalStepRunner {
-  readonly #traced = new WeakMap<Loss, Map<string, Traced>>();
+  readonly #traced = new Map<Loss, Map<string, Traced>>();
   #loss = Number.NaN;
   #forwardDone = 0;
 
@@ -68,6 +70,7 @@ export class LocalStepRunner {
   /** Runs `loss` and backward. All gradients have been handed out when it returns. */
   run(loss: Loss, lossScale: number, inputs?: readonly StepInput[]): LocalStep {
     const begin = performance.now();
+    this.#checkTrainable();
     const traced = inputs ? this.#trace(loss, lossScale, inputs) : null;
     if (traced) traced.program.run(() => this.#differentiate(() => loss(...traced.tensors), lossScale));
     else if (inputs) {
@@ -77,6 +80,17 @@ export class LocalStepRunner {
       });
     } else this.#differentiate(loss, lossScale);
     return { loss: this.#loss, begin, forwardDone: this.#forwardDone };
+  }
+
+  /** TensorFlow.js would leave such a variable out; here momentum and weight decay would go on moving it. */
+  #checkTrainable(): void {
+    for (const { name, trainable } of this.variables) {
+      if (trainable) continue;
+      throw new Error(
+        `Variable '${name}' was frozen (trainable = false) after the trainer had been made.\n` +
+          'help: make another trainer of the variables that are still to be trained, on every replica.',
+      );
+    }
   }
 
   #differentiate(loss: () => tf.Scalar, lossScale: number): void {
@@ -100,15 +114,19 @@ export class LocalStepRunner {
     const key = `${lossScale} ${inputs.map(({ shape, values }) => `${values.constructor.name} ${shape}`).join('; ')}`;
     let known = this.#traced.get(loss);
     if (!known) {
+      if (this.#traced.size >= MAX_LOSSES) {
+        const [oldest, all] = this.#traced.entries().next().value as [Loss, Map<string, Traced>];
+        for (const own of all.values()) release(own);
+        this.#traced.delete(oldest);
+      }
       known = new Map();
       this.#traced.set(loss, known);
     }
     let traced = known.get(key);
     if (!traced) {
       if (known.size >= MAX_TRACED) {
-        const [oldest, { program, tensors }] = known.entries().next().value as [string, Traced];
-        program.dispose();
-        tf.dispose([...tensors]);
+        const [oldest, own] = known.entries().next().value as [string, Traced];
+        release(own);
         known.delete(oldest);
       }
       const values = inputs.map((input) => input.values.slice());
@@ -119,4 +137,9 @@ export class LocalStepRunner {
     for (const [i, { values }] of inputs.entries()) (traced.values[i] as Float32Array).set(values as Float32Array);
     return traced;
   }
+}
+
+function release({ program, tensors }: Traced): void {
+  program.dispose();
+  tf.dispose([...tensors]);
 }

@@ -3,6 +3,8 @@
 import type { SharedMemoryGroupHandle } from '../communicator/shared-memory-group.js';
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
+import type { OutputMessage } from './output.js';
+import type { ReplicaFailureReport } from './transferred-error.js';
 
 /** Everything a replica's thread is born with. */
 export interface ReplicaWorkerData {
@@ -17,21 +19,12 @@ export interface ReplicaWorkerData {
   readonly control: SharedArrayBuffer;
   readonly group: SharedMemoryGroupHandle;
   readonly crossDeviceOps: CrossDeviceOpsConfig;
-}
-
-/** An error as it crosses threads. */
-export interface TransferredError {
-  readonly name: string;
-  readonly message: string;
-  readonly stack?: string;
-  /** For a CommunicatorError: the rank that it blames, if it knows one. */
-  readonly blamedRank?: number;
-  readonly isCommunicatorError: boolean;
-  /** Before the replica function began. */
-  readonly whileStarting: boolean;
+  /** Of output; one integer. */
+  readonly underWay: SharedArrayBuffer;
 }
 
 export type ReplicaMessage =
   | { readonly type: 'report'; readonly message: unknown }
   | { readonly type: 'result'; readonly value: unknown }
-  | { readonly type: 'error'; readonly error: TransferredError };
+  | { readonly type: 'error'; readonly error: ReplicaFailureReport }
+  | OutputMessage;

@@ -5,15 +5,18 @@
  * which decides what becomes of the others.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { CommunicatorError } from '../communicator/communicator.js';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createCrossDeviceOpsFromConfig } from '../cross-device-ops/create.js';
 import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
+import { checkMessage } from './check-message.js';
 import { ControlBlock } from './control-block.js';
 import { CountingCommunicator } from './counting-communicator.js';
-import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';
+import { redirectOutput } from './output.js';
+import { enterReplica, leaveStart } from './own-module.js';
+import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { ReplicaContext } from './replica-context.js';
+import { toFailureReport } from './transferred-error.js';
 
 /** The default export of a module that strategies run. */
 type ReplicaFunction = (context: ReplicaContext, args: unknown) => unknown;
@@ -21,14 +24,17 @@ type ReplicaFunction = (context: ReplicaContext, args: unknown) => unknown;
 const data = workerData as ReplicaWorkerData;
 const control = new ControlBlock(data.control);
 let isStarting = true;
+redirectOutput(tell, new Int32Array(data.underWay));
+enterReplica(data.module);
 
 try {
   const value = await run();
+  checkMessage(value, 'what the replica function returned');
   control.setState(data.replica, 'finished');
   tell({ type: 'result', value });
 } catch (error) {
   control.setState(data.replica, 'failed');
-  tell({ type: 'error', error: transferable(error) });
+  tell({ type: 'error', error: toFailureReport(error, isStarting) });
 }
 
 async function run(): Promise<unknown> {
@@ -47,34 +53,36 @@ async function run(): Promise<unknown> {
     communicator,
     control,
     crossDeviceOps: createCrossDeviceOpsFromConfig(data.crossDeviceOps),
-    report: (message) => tell({ type: 'report', message }),
+    report: (message) => {
+      checkMessage(message, 'what was given to context.report()');
+      tell({ type: 'report', message });
+    },
   });
   isStarting = false;
+  leaveStart();
   control.setState(replica, 'running');
   return await replicaFunction(context, data.args);
 }
 
 async function importDefault<T>(url: string, what: string): Promise<T> {
-  const module = (await import(url)) as { default?: T };
-  if (typeof module.default !== 'function') {
-    throw new TypeError(`The ${what} ${url} has no function as its default export.`);
+  const module = (await import(url)) as { default?: T | { default?: T } };
+  const exported = module.default;
+  if (typeof exported === 'function') return exported;
+  // CommonJS that a compiler made of a module: the whole of its exports is the default one.
+  if (
+    typeof exported === 'object' &&
+    exported !== null &&
+    typeof (exported as { default?: T }).default === 'function'
+  ) {
+    return (exported as { default: T }).default;
   }
-  return module.default;
+  const names = Object.keys(module).filter((name) => name !== 'default' && name !== 'module.exports');
+  throw new TypeError(
+    `The ${what} ${url} has no function as its default export${names.length > 0 ? `; it exports ${names.join(', ')}` : ''}.\n` +
+      'help: export default async function train(context, args) { … }',
+  );
 }
 
 function tell(message: ReplicaMessage): void {
   parentPort?.postMessage(message);
-}
-
-function transferable(thrown: unknown): TransferredError {
-  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-  const isCommunicatorError = error instanceof CommunicatorError;
-  return {
-    name: error.name,
-    message: error.message,
-    ...(error.stack !== undefined && { stack: error.stack }),
-    isCommunicatorError,
-    ...(isCommunicatorError && error.rank !== undefined && { blamedRank: error.rank }),
-    whileStarting: isStarting,
-  };
 }

@@ -10,9 +10,14 @@ import { type ResourceLimits, Worker } from 'node:worker_threads';
 import { createSharedMemoryGroup, type SharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
+import { threadFile, threadFlags } from '../thread-file.js';
+import { checkMessage } from './check-message.js';
 import { ControlBlock } from './control-block.js';
-import type { ReplicaMessage, ReplicaWorkerData, TransferredError } from './protocol.js';
+import { writeOutput } from './output.js';
+import { checkNotOwn } from './own-module.js';
+import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';
+import { describeError, fromTransferred, type ReplicaFailureReport, toTransferred } from './transferred-error.js';
 
 export interface RunOptions {
   /** Called, in order of arrival, with what replicas hand to `context.report`. An exception from it fails the run. */
@@ -48,6 +53,11 @@ const UNWIND_MS = 2_000;
 const LINGER_MS = 1_000;
 /** A thread in native code cannot be terminated before that returns. */
 const TERMINATE_MS = 10_000;
+/** Node's exit status for a thread that has nothing left to do while its module still awaits. */
+const UNSETTLED = 13;
+const NEVER_SETTLES =
+  'waits for a promise that never settles: nothing is left in its thread that could settle it.\n' +
+  'help: look for an await in the replica function, or at the top level of its module, whose resolve is never called.';
 /** How often the main thread looks whether somebody waits for a replica that has finished. */
 const WATCH_MS = 100;
 
@@ -63,7 +73,8 @@ interface Failure {
 /**
  * Runs the default export of `module` on every device.
  * @returns what the replicas returned, in replica order.
- * @throws ReplicaError if a replica fails; the signal's AbortError if the run was cancelled and did not end gracefully.
+ * @throws ReplicaError if a replica fails; the signal's AbortError if the run was cancelled and did not end gracefully;
+ *   TypeError for a tensor among the arguments; Error in a replica that would start itself.
  */
 export function runReplicas(
   spec: ReplicaGroupSpec,
@@ -72,7 +83,10 @@ export function runReplicas(
   options: RunOptions = {},
 ): Promise<unknown[]> {
   options.signal?.throwIfAborted();
-  return new ReplicaRun(spec, moduleUrl(module), args, options).promise;
+  const url = moduleUrl(module);
+  checkNotOwn(url);
+  checkMessage(args, 'the arguments of strategy.run()');
+  return new ReplicaRun(spec, url, args, options).promise;
 }
 
 /** A worker imports by URL; a relative name would be relative to the worker's own file. */
@@ -91,6 +105,8 @@ class ReplicaRun {
   readonly #size: number;
   readonly #group: SharedMemoryGroup;
   readonly #control: ControlBlock;
+  /** Bytes of output under way, of all replicas. */
+  readonly #underWay = new Int32Array(new SharedArrayBuffer(4));
   readonly #workers: Worker[] = [];
   readonly #results: unknown[];
   readonly #finished = new Set<number>();
@@ -148,10 +164,12 @@ class ReplicaRun {
         control: this.#control.buffer,
         group: this.#group,
         crossDeviceOps: this.spec.crossDeviceOps,
+        underWay: this.#underWay.buffer,
       };
-      const worker = new Worker(new URL('./replica-worker.js', import.meta.url), {
+      const worker = new Worker(threadFile('replica-worker.js', import.meta.url), {
         workerData,
         name: `replica ${replica}`,
+        execArgv: threadFlags(),
         ...(this.options.resourceLimits && { resourceLimits: this.options.resourceLimits }),
       });
       this.#workers.push(worker);
@@ -163,7 +181,8 @@ class ReplicaRun {
   }
 
   #onMessage(replica: number, message: ReplicaMessage): void {
-    if (message.type === 'report') {
+    if (message.type === 'output') writeOutput(message, this.#underWay);
+    else if (message.type === 'report') {
       try {
         this.options.onReport?.(replica, message.message);
       } catch (error) {
@@ -183,8 +202,8 @@ class ReplicaRun {
     } else this.#onTransferredError(replica, message.error);
   }
 
-  #onTransferredError(replica: number, error: TransferredError): void {
-    const cause = Object.assign(new Error(error.message), { name: error.name, stack: error.stack });
+  #onTransferredError(replica: number, error: ReplicaFailureReport): void {
+    const cause = fromTransferred(error);
     if (!error.isCommunicatorError) {
       const verb = error.whileStarting ? 'could not start' : 'failed';
       const kind = error.whileStarting ? 'start' : 'error';
@@ -217,7 +236,7 @@ class ReplicaRun {
       this.#fail({
         replica,
         kind: 'error',
-        message: `failed: ${describeError(error)}`,
+        message: `failed: ${describeError(toTransferred(error))}`,
         cause: error,
         isSecondary: false,
       });
@@ -229,7 +248,8 @@ class ReplicaRun {
       this.#fail({
         replica,
         kind: 'exit',
-        message: `ended by process.exit(${code}) before the replica function returned.`,
+        message:
+          code === UNSETTLED ? NEVER_SETTLES : `ended by process.exit(${code}) before the replica function returned.`,
         isSecondary: false,
       });
     }
@@ -254,7 +274,9 @@ class ReplicaRun {
             kind: 'out-of-step',
             message:
               `returned while replica ${other} waits for it: replicas made different numbers of steps.\n` +
-              'help: give every replica the same number of batches; context.shard() does.',
+              'help: every replica makes the same steps and the same collective calls. Look for a branch on the replica, an early end ' +
+              '(stopTraining, break, return) or an error that was caught on one of them; where data is divided, context.shard() gives ' +
+              'each the same number of elements.',
             isSecondary: false,
           });
           return;
@@ -331,8 +353,4 @@ class ReplicaRun {
     const where = this.#size > 1 ? `\n(${this.#whereWhenStopped})` : '';
     return new ReplicaError(`Replica ${replica} (${device}) ${message}${where}`, replica, kind, cause ? { cause } : {});
   }
-}
-
-function describeError(error: { name: string; message: string }): string {
-  return error.name === 'Error' ? error.message : `${error.name}: ${error.message}`;
 }

@@ -1,6 +1,6 @@
 /** `lockstep launch` on this machine: the line that it composes, exit status, restarts from the last checkpoint, Ctrl-C. */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -20,7 +20,7 @@ describe('lockstep launch composes', () => {
   it('hosts, slots, the grace, and this very program', async () => {
     const text = await line('--hosts', 'a:2,b:2', '--', 'cifar10', '--batch_size=64');
     assert.match(text, /^mpirun -np 4 --host a:2,b:2 /);
-    assert.match(text, / --mca odls_base_sigkill_timeout 5 /);
+    assert.match(text, / --mca odls_base_sigkill_timeout 1 /);
     assert.ok(text.endsWith(` ${process.execPath} ${BIN} cifar10 --batch_size=64\n`), text);
     assert.equal(/--allow-run-as-root/.test(text), process.getuid?.() === 0);
   });
@@ -45,6 +45,7 @@ describe('lockstep launch composes', () => {
     };
     await refuse(/there is nothing to run after --/, '--hosts=a:2');
     await refuse(/flag --hosts=a b: .*is not a host/, '--hosts=a b', '--', 'cifar10');
+    await refuse(/flag --hosts=-oProxyCommand=x: .*is not a host/, '--hosts=-oProxyCommand=x', '--', 'cifar10');
     await refuse(/flag --ps=2: the hosts have 2 slots/, '--ps=2', '--', 'cifar10');
   });
 });
@@ -85,6 +86,42 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     assert.match(result.output, /Restored step \d+0 from /);
     assert.equal([...result.output.matchAll(/--clean flag set|--clean\b/g)].length, 1, 'only the first command cleans');
     assert.ok(checkpoints('restarted').includes('ckpt-300.safetensors'), result.describe());
+  });
+
+  it('killed itself: mpirun has everybody save and end, and nothing stays in /dev/shm', async () => {
+    const command = job('orphans', '--train_epochs=200', '--save_checkpoints_steps=10');
+    const running = start(process.execPath, [BIN, 'launch', '--', ...command]);
+    await running.until(/Saved checkpoint .*ckpt-20/);
+    const [launcher] = childrenOf(running.child.pid as number);
+    const ranks = [...ranksOf(launcher as number).values()];
+    assert.equal(ranks.length, 2);
+    process.kill(running.child.pid as number, 'SIGKILL');
+    const isThere = (pid: number) => existsSync(`/proc/${pid}/exe`);
+    const end = performance.now() + 60_000;
+    while ([launcher as number, ...ranks].some(isThere)) {
+      assert.ok(performance.now() < end, `still there after 60 s: ${[launcher, ...ranks]}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    // The last one is of the step in which they were told, and not of the interval.
+    const steps = checkpoints('orphans').map((name) => Number(/\d+/.exec(name)?.[0]));
+    assert.ok(Math.max(...steps) > 20 && steps.some((step) => step % 10 !== 0), `${steps}`);
+  });
+
+  it('a rank is killed: nothing of the job stays in /dev/shm', async () => {
+    const segments = () => readdirSync('/dev/shm').filter((name) => name.startsWith('vader_segment.'));
+    const earlier = new Set(segments());
+    const running = start(process.execPath, [BIN, 'launch', '--', ...job('segments', '--train_epochs=200')]);
+    await running.until(/step \d/);
+    const own = segments().filter((name) => !earlier.has(name));
+    assert.ok(own.length > 0, 'Open MPI keeps its files elsewhere; then this test says nothing');
+    const [launcher] = childrenOf(running.child.pid as number);
+    process.kill(ranksOf(launcher as number).get(1) as number, 'SIGKILL');
+    const result = await running.result;
+    assert.notEqual(result.status, 0);
+    // 'vader_segment.HOST.USER.JOB.RANK'
+    const jobOf = (name: string) => name.split('.').at(-2);
+    const left = segments().filter((name) => jobOf(name) === jobOf(own[0] as string));
+    assert.deepEqual(left, [], result.describe());
   });
 
   it('parameter servers: a worker that dies does not stop the others, and the status is the chief’s', async () => {

@@ -13,6 +13,7 @@ import {
   NUM_PS_VARIABLE,
   parseHostfile,
   parseHosts,
+  removeSegments,
   STATUS_MARK_VARIABLE,
   shellQuote,
 } from '@lockstep/distribute';
@@ -134,10 +135,10 @@ function defineFlags(): FlagValues {
   });
   flags.DEFINE_integer({
     name: 'grace_secs',
-    default: 5,
+    default: 1,
     lowerBound: 1,
     key,
-    help: 'Seconds that processes get to say which one was lost before mpirun ends them. Ctrl-C waits as long as saving takes; a second one does not.',
+    help: 'Seconds that processes get to say which one was lost before mpirun ends them; mpirun shows what they say only afterwards. Ctrl-C waits as long as saving takes; a second one does not.',
   });
   flags.DEFINE_integer({
     name: 'start_secs',
@@ -236,7 +237,8 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
   const isMarked = isCommand(options.command[0] as string);
   const mark = `lockstep-status-${randomUUID()}`;
   const args = isMarked ? ['-x', `${STATUS_MARK_VARIABLE}=${mark}`, ...words] : words;
-  const child = spawn(program as string, args, {
+  const [file, ...rest] = endsWithUs([program as string, ...args], interrupt.signal);
+  const child = spawn(file as string, rest, {
     stdio: ['ignore', 'inherit', isMarked ? 'pipe' : 'inherit'],
     detached: true,
   });
@@ -276,6 +278,8 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
       release();
       filter.end();
       limit.clear();
+      // Ranks that were killed leave theirs.
+      removeSegments(filter.job);
       if (limit.isOver) return resolve(filter.status ?? 1);
       // mpirun says 0 then, even of a job that was ended; a chief that is not there any more has not succeeded.
       if (recovers) return resolve(filter.status ?? (status || 1));
@@ -283,6 +287,16 @@ function run([program, ...words]: string[], interrupt: Interrupt, options: Launc
       resolve(status ?? (signal === null ? 1 : 128 + (SIGNALS[signal] ?? 0)));
     });
   });
+}
+
+/**
+ * The command, such that it is told to end when this process is gone, however that ended: nobody would hear a job's end then, and
+ * whoever gives the command again would have two of them. By util-linux' setpriv, where it is; elsewhere as it was.
+ */
+function endsWithUs(command: readonly string[], signal: NodeJS.Signals | null): readonly string[] {
+  if (signal === null || process.platform !== 'linux') return command;
+  const tie = ['setpriv', '--pdeathsig', signal.replace('SIG', ''), '--'];
+  return spawnSync(tie[0] as string, [...tie.slice(1), 'true']).status === 0 ? [...tie, ...command] : command;
 }
 
 /** A limit on what mpirun does, which has none by itself. */
@@ -341,7 +355,8 @@ const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 2, SIGKILL: 9, SIGTE
  */
 class Interrupt {
   isInterrupted = false;
-  readonly #handsOn = openMpiMajor() >= 4;
+  readonly #major = openMpiMajor();
+  readonly #handsOn = this.#major >= 4;
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
   readonly #listener = (): void => {
@@ -349,6 +364,12 @@ class Interrupt {
     this.isInterrupted = true;
     this.#wake?.();
   };
+
+  /** What asks mpirun to have everybody save and end; null without an mpirun. */
+  get signal(): NodeJS.Signals | null {
+    if (this.#major === 0) return null;
+    return this.#handsOn ? 'SIGUSR2' : 'SIGTERM';
+  }
 
   constructor() {
     process.on('SIGINT', this.#listener);

@@ -3,7 +3,8 @@
  * description, and every way a data set can be wrong.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -176,6 +177,61 @@ describe('files', () => {
     assert.throws(
       () => readCifar10(folder, true),
       failure(/data_batch_4\.bin: record 2 has label 10, which is not in 0\.\.9\.\nhelp:/),
+    );
+  });
+
+  it('what is no file, or no folder, is named for what it is, and nothing waits for it', () => {
+    const file = () => join(folder, 'data_batch_2.bin');
+    const odd: [string, RegExp, () => void][] = [
+      ['a named pipe', /data_batch_2\.bin is a named pipe, not a file/, () => execFileSync('mkfifo', [file()])],
+      ['a folder', /data_batch_2\.bin is a folder, not a file/, () => mkdirSync(file())],
+      ['a device', /data_batch_2\.bin is a device, not a file/, () => symlinkSync('/dev/zero', file())],
+      [
+        'a link to itself',
+        /data_batch_2\.bin cannot be read: its links form a circle/,
+        () => symlinkSync(file(), file()),
+      ],
+      ['a link to nothing', /data_batch_2\.bin is missing/, () => symlinkSync('nothing', file())],
+    ];
+    for (const [what, pattern, make] of odd) {
+      writeDataSet();
+      rmSync(file());
+      make();
+      assert.throws(() => readCifar10(folder, true), failure(new RegExp(`${pattern.source}.*\nhelp: `, 's')), what);
+      rmSync(file(), { recursive: true });
+    }
+    const plain = join(folder, 'plain');
+    writeFileSync(plain, '');
+    assert.throws(
+      () => readCifar10(plain, true),
+      failure(/plain\/cifar-10-batches-bin cannot be read: a part of the path is not a folder/),
+    );
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    assert.throws(
+      () => readCifar10(pipe, true),
+      failure(/pipe\/cifar-10-batches-bin cannot be read: a part of the path is not a folder/),
+    );
+  });
+
+  it('numbers of files may be anything: the first that is missing is named', () => {
+    for (const number of ['7', '99999999', '4294967296', '99999999999999999999']) {
+      writeDataSet();
+      const extra = join(folder, `data_batch_${number}.bin`);
+      writeFileSync(extra, records(2, 1));
+      assert.throws(() => readCifar10(folder, true), failure(/data_batch_6\.bin is missing/), number);
+      rmSync(extra);
+    }
+    writeFileSync(join(folder, 'data_batch_06.bin'), records(2, 1));
+    assert.equal(countCifar10(folder, true), 15, 'a number is written in one way');
+  });
+
+  it('more than memory holds is an error before it is allocated', () => {
+    writeDataSet();
+    truncateSync(join(folder, 'data_batch_1.bin'), RECORD_BYTES * 1e9);
+    assert.throws(
+      () => readCifar10(folder, true),
+      failure(/have 3073\.0 GB together, which does not fit into memory/),
     );
   });
 });

@@ -3,7 +3,8 @@
  * (https://www.cs.toronto.edu/~kriz/cifar.html). Images stay bytes; the input pipeline makes floats of them. Memory is
  * shared, so all replicas of a process read one copy.
  */
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 
 export const HEIGHT = 32;
@@ -15,6 +16,9 @@ export const IMAGE_BYTES = HEIGHT * WIDTH * CHANNELS;
 export const RECORD_BYTES = 1 + IMAGE_BYTES;
 /** Examples of the official data set. */
 export const NUM_IMAGES = { train: 50_000, validation: 10_000 } as const;
+
+/** The kernel reads less than 2 GiB at once. */
+const LARGEST_READ = 2 ** 30;
 
 /** The folder inside the official archive. */
 const ARCHIVE_FOLDER = 'cifar-10-batches-bin';
@@ -31,29 +35,83 @@ export class DataError extends Error {
   override readonly name = 'DataError';
 }
 
-/** The files of a split; data_batch_1 … n as far as they are there. @throws DataError if the folder or a file is missing. */
+/**
+ * The files of a split; data_batch_1 … n as far as they are there. Every one exists and is a plain file.
+ * @throws DataError if the folder or a file is missing, or is something else.
+ */
 export function cifar10Files(dataDir: string, isTraining: boolean): string[] {
   const inside = join(dataDir, ARCHIVE_FOLDER);
-  const folder = existsSync(inside) ? inside : dataDir;
-  if (!existsSync(folder)) {
+  const folder = look(inside) ? inside : dataDir;
+  const stats = look(folder);
+  if (!stats) {
     throw new DataError(
       'Run cifar10_download_and_extract.py first to download and extract the CIFAR-10 data.\n' +
         `help: there is no folder ${dataDir}; \`lockstep download-cifar10 --data_dir=${dataDir}\` fetches the data, ` +
         '--use_synthetic_data needs none.',
     );
   }
+  if (!stats.isDirectory())
+    throw new DataError(`${folder} is ${kindOf(stats)}, and --data_dir must be a folder.\n${FETCH(dataDir)}`);
   if (!isTraining) return [requireFile(join(folder, 'test_batch.bin'), dataDir)];
-  const present = readdirSync(folder).filter((name) => /^data_batch_\d+\.bin$/.test(name));
-  const numbers = present.map((name) => Number(name.match(/\d+/)?.[0])).sort((a, b) => a - b);
-  const last = Math.max(5, numbers.at(-1) ?? 0);
-  return Array.from({ length: last }, (_, i) => requireFile(join(folder, `data_batch_${i + 1}.bin`), dataDir));
+  const numbers = list(folder).flatMap((name) => Number(/^data_batch_([1-9]\d*)\.bin$/.exec(name)?.[1] ?? []));
+  const last = Math.max(5, ...numbers);
+  const files: string[] = [];
+  // The first one that is missing ends it: numbers may be anything.
+  for (let number = 1; number <= last; number++) {
+    files.push(requireFile(join(folder, `data_batch_${number}.bin`), dataDir));
+  }
+  return files;
 }
 
+const FETCH = (dataDir: string) =>
+  `help: \`lockstep download-cifar10 --data_dir=${dataDir}\` fetches and unpacks the data set again.`;
+
 function requireFile(file: string, dataDir: string): string {
-  if (existsSync(file)) return file;
-  throw new DataError(
-    `${file} is missing.\nhelp: \`lockstep download-cifar10 --data_dir=${dataDir}\` fetches and unpacks the data set again.`,
-  );
+  const stats = look(file);
+  if (!stats) throw new DataError(`${file} is missing.\n${FETCH(dataDir)}`);
+  // Opening a named pipe would wait for somebody who writes, and hear no signal meanwhile.
+  if (!stats.isFile()) throw new DataError(`${file} is ${kindOf(stats)}, not a file.\n${FETCH(dataDir)}`);
+  return file;
+}
+
+/** What a path leads to; undefined: nothing. @throws DataError where it cannot be known. */
+function look(path: string): Stats | undefined {
+  return naming(path, () => statSync(path, { throwIfNoEntry: false }));
+}
+
+function list(folder: string): string[] {
+  return naming(folder, () => readdirSync(folder));
+}
+
+/** Errors of the file system with the path and what to do. */
+function naming<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof DataError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why =
+      code === 'EACCES' || code === 'EPERM'
+        ? `no permission (${code})`
+        : code === 'ELOOP'
+          ? 'its links form a circle (ELOOP)'
+          : code === 'ENOTDIR'
+            ? 'a part of the path is not a folder (ENOTDIR)'
+            : message;
+    throw new DataError(
+      `${path} cannot be read: ${why}.\nhelp: see what it is with \`ls -l\`; --data_dir names the folder of the data.`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a folder';
+  if (stats.isFIFO()) return 'a named pipe';
+  if (stats.isSocket()) return 'a socket';
+  return stats.isFile() ? 'a file' : 'a device';
 }
 
 /**
@@ -64,7 +122,7 @@ export function readCifar10(dataDir: string, isTraining: boolean): Cifar10Data {
   const files = cifar10Files(dataDir, isTraining);
   const sizes = files.map((file) => recordCount(file));
   const count = sizes.reduce((a, b) => a + b, 0);
-  const records = new Uint8Array(new SharedArrayBuffer(count * RECORD_BYTES));
+  const records = allocate(count * RECORD_BYTES, dataDir);
   let offset = 0;
   for (const [index, file] of files.entries()) {
     const bytes = (sizes[index] as number) * RECORD_BYTES;
@@ -80,25 +138,35 @@ export function countCifar10(dataDir: string, isTraining: boolean): number {
   return cifar10Files(dataDir, isTraining).reduce((sum, file) => sum + recordCount(file), 0);
 }
 
-function recordCount(file: string): number {
-  const descriptor = openSync(file, 'r');
+/** The data set's own is 154 MB; what is larger than memory is no data of ours, or not for this reader. */
+function allocate(bytes: number, dataDir: string): Uint8Array {
+  const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
   try {
-    const { size } = fstatSync(descriptor);
-    if (size > 0 && size % RECORD_BYTES === 0) return size / RECORD_BYTES;
-    throw new DataError(
-      `${file} has ${size} bytes, which is not a whole number of ${RECORD_BYTES}-byte records: it is ` +
-        `${size === 0 ? 'empty' : 'cut off or not CIFAR-10 binary data'}.\nhelp: fetch or unpack it again.`,
-    );
-  } finally {
-    closeSync(descriptor);
+    if (bytes < totalmem()) return new Uint8Array(new SharedArrayBuffer(bytes));
+  } catch {
+    // More than an array can hold.
   }
+  throw new DataError(
+    `The files in ${dataDir} have ${gigabytes(bytes)} together, which does not fit into memory (${gigabytes(totalmem())}).\n` +
+      'help: CIFAR-10 has 154 MB to train on; are these its files?',
+  );
+}
+
+function recordCount(file: string): number {
+  const { size } = naming(file, () => statSync(file));
+  if (size > 0 && size % RECORD_BYTES === 0) return size / RECORD_BYTES;
+  throw new DataError(
+    `${file} has ${size} bytes, which is not a whole number of ${RECORD_BYTES}-byte records: it is ` +
+      `${size === 0 ? 'empty' : 'cut off or not CIFAR-10 binary data'}.\nhelp: fetch or unpack it again.`,
+  );
 }
 
 function readFully(file: string, target: Uint8Array, offset: number, bytes: number): void {
-  const descriptor = openSync(file, 'r');
+  const descriptor = naming(file, () => openSync(file, 'r'));
   try {
     for (let done = 0; done < bytes; ) {
-      const read = readSync(descriptor, target, offset + done, bytes - done, done);
+      const left = Math.min(bytes - done, LARGEST_READ);
+      const read = naming(file, () => readSync(descriptor, target, offset + done, left, done));
       if (read === 0) throw new DataError(`${file} became shorter while it was read: ${done} of ${bytes} bytes.`);
       done += read;
     }

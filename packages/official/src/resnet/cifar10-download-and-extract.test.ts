@@ -3,8 +3,20 @@
  * overloaded, hangs, has another file, or none.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  linkSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -232,8 +244,69 @@ describe('download-cifar10', () => {
     };
     await assert.rejects(
       download({ url, file: join(folder, 'x'), md5: null, attempts: 2, pauseMs: 1, stallMs: 100 }),
-      /nothing came for 0\.1 s \(2 tries\)/,
+      /no more than 10 bytes came for 0\.1 s \(2 tries\)/,
     );
+  });
+
+  it('a server that drips does not hang it either, and slow but steady is fine', async () => {
+    let connections = 0;
+    answer = (_request, response) => {
+      connections++;
+      response.writeHead(200, { 'content-length': 1e9 });
+      const drip = setInterval(() => response.write('x'), 20);
+      response.on('close', () => clearInterval(drip));
+    };
+    const options = { url, file: join(folder, 'x'), md5: null, attempts: 3, pauseMs: 1, stallMs: 200 };
+    await assert.rejects(download(options), /no more than \d+ bytes came for 0\.2 s \(3 tries\)/);
+    assert.equal(connections, 3);
+    answer = (_request, response) => {
+      response.writeHead(200, { 'content-length': 40 });
+      let sent = 0;
+      const drip = setInterval(() => {
+        if (++sent === 40) clearInterval(drip);
+        response.write('x');
+      }, 20);
+    };
+    assert.equal(await download({ ...options, file: join(folder, 'y'), leastBytes: 1 }), 40);
+  });
+
+  it('links, devices and giants in an archive are refused by name; permissions are plain', async () => {
+    const source = mkdtempSync(join(tmpdir(), 'download-odd-'));
+    try {
+      writeData(join(source, FOLDER));
+      chmodSync(join(source, FOLDER, 'test_batch.bin'), 0o6777);
+      const pack = () => {
+        const file = join(source, 'odd.tar.gz');
+        execFileSync('tar', ['-C', source, '-czf', file, FOLDER]);
+        return readFileSync(file);
+      };
+      const odd = async (content: Buffer) => {
+        rmSync(join(folder, NAME), { force: true });
+        answer = (_request, response) => response.end(content);
+        return run('--md5=');
+      };
+      assert.equal((await odd(pack())).status, 0);
+      assert.equal(statSync(join(folder, FOLDER, 'test_batch.bin')).mode & 0o7777, 0o644);
+      for (const target of ['/etc', '../..', 'data_batch_1.bin']) {
+        symlinkSync(target, join(source, FOLDER, 'link'));
+        const { status, err } = await odd(pack());
+        assert.equal(status, 1);
+        assert.match(err, /could not be unpacked: "cifar-10-batches-bin\/link" in it is a SymbolicLink, .*\nhelp: /);
+        assert.deepEqual(readdirSync(folder).sort(), [FOLDER, NAME]);
+        rmSync(join(source, FOLDER, 'link'));
+      }
+      linkSync(join(source, FOLDER, 'test_batch.bin'), join(source, FOLDER, 'zz.bin'));
+      assert.match((await odd(pack())).err, /is a Link/);
+      rmSync(join(source, FOLDER, 'zz.bin'));
+      execFileSync('mkfifo', [join(source, FOLDER, 'pipe')]);
+      assert.match((await odd(pack())).err, /is a FIFO/);
+      rmSync(join(source, FOLDER, 'pipe'));
+      truncateSync(join(source, FOLDER, 'data_batch_1.bin'), 2 ** 30 + 1);
+      assert.match((await odd(pack())).err, /has 1073741825 bytes/);
+      assert.equal(readCifar10(folder, true).count, 40);
+    } finally {
+      rmSync(source, { recursive: true });
+    }
   });
 
   it('what is no archive, or another one, is an error and leaves what was unpacked before', async () => {

@@ -6,7 +6,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { x as extract } from 'tar';
+import { x as extract, type ReadEntry } from 'tar';
 import { countCifar10 } from '../data/cifar10-data.js';
 import { DownloadError, download, md5Of } from '../utils/download/download.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
@@ -123,13 +123,37 @@ export async function downloadAndExtract(
   );
 }
 
+/** Far above any file of the data set, far below what fills a disk. */
+const LARGEST_ENTRY = 2 ** 30;
+
+/**
+ * Why an entry is not unpacked; null for plain files and folders, which get plain permissions. Anything else has no business in a data
+ * set: a link would lead out of the folder, now or when the files are read.
+ */
+function refusal(path: string, entry: ReadEntry): string | null {
+  const name = JSON.stringify(path);
+  const isFolder = entry.type === 'Directory';
+  if (!isFolder && entry.type !== 'File' && entry.type !== 'OldFile' && entry.type !== 'ContiguousFile') {
+    return `${name} in it is a ${entry.type}, and only files and folders belong there`;
+  }
+  if (entry.size > LARGEST_ENTRY) return `${name} in it has ${entry.size} bytes, more than any file of the data set`;
+  entry.mode = isFolder ? 0o755 : 0o644;
+  return null;
+}
+
 /** Unpacks beside its final place, and puts it there in one go. */
 async function unpack(archive: string, dataDir: string): Promise<void> {
   const temporary = join(dataDir, `.${FOLDER}.${process.pid}.tmp`);
   rmSync(temporary, { recursive: true, force: true });
   try {
     mkdirSync(temporary, { recursive: true });
-    await extract({ file: archive, cwd: temporary, strict: true });
+    let refused: string | null = null;
+    const filter = (path: string, entry: unknown): boolean => {
+      refused ??= refusal(path, entry as ReadEntry);
+      return refused === null;
+    };
+    await extract({ file: archive, cwd: temporary, strict: true, filter });
+    if (refused !== null) throw new Error(refused);
     if (!existsSync(join(temporary, FOLDER))) {
       const found = readdirSync(temporary).slice(0, 5).join(', ') || 'nothing';
       throw new Error(`it holds ${found}, and no folder ${FOLDER}`);

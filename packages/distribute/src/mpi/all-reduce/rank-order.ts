@@ -18,7 +18,7 @@ import { type AllReduceContext, type AllReduceRun, done, partition, Wire } from 
 /** Up to here (bytes of all ranks' buffers together) one step beats two. */
 const SMALL_BYTES = 64 * 1024;
 /** Segments on their way per partner. */
-const WINDOW = 4;
+export const WINDOW = 4;
 
 export function* rankOrderAllReduce(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {
   if (buffer.byteLength * context.size <= SMALL_BYTES) yield* gatherAndSum(context, buffer, op);

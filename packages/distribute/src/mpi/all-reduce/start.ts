@@ -1,8 +1,9 @@
 /** Which algorithm an all-reduce runs: the one place that knows them all. */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
+import { REQUESTS } from '../open-mpi.js';
 import type { AllReduceContext, AllReduceRun } from './all-reduce.js';
 import { openMpiAllReduce } from './open-mpi.js';
-import { bf16AllReduce, rankOrderAllReduce } from './rank-order.js';
+import { bf16AllReduce, rankOrderAllReduce, WINDOW } from './rank-order.js';
 import { ringAllReduce } from './ring.js';
 
 export type MpiAlgorithm = 'auto' | 'rank_order' | 'ring' | 'open_mpi';
@@ -13,6 +14,14 @@ export interface AllReduceJob {
   /** 'bf16' is for sums of Float32Array, in rank order whatever the algorithm. */
   readonly wire: 'f32' | 'bf16';
   readonly algorithm: MpiAlgorithm;
+}
+
+/**
+ * How many all-reduces one thread may have under way: each sends and receives up to WINDOW segments from every other rank at once, and
+ * other operations need messages, too.
+ */
+export function mostUnderWay(size: number): number {
+  return Math.max(1, Math.floor((0.9 * REQUESTS) / (2 * WINDOW * Math.max(1, size - 1))));
 }
 
 export function startAllReduce(

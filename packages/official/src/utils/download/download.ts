@@ -23,9 +23,16 @@ export interface DownloadOptions {
   readonly attempts?: number;
   /** Pause before the second try; it doubles with each. Default 1,000 ms. */
   readonly pauseMs?: number;
-  /** A connection that brings nothing for so long is given up. Default 60,000 ms. */
+  /** A connection that brings less than `leastBytes` in so long is given up. Default 60,000 ms. */
   readonly stallMs?: number;
+  /** Default 65,536: about 1 kB/s. A drip without a limit would be a download without an end. */
+  readonly leastBytes?: number;
 }
+
+const LEAST_BYTES = 65_536;
+
+/** A connection that was too slow; what it brought is no reason to hope. */
+class StallError extends Error {}
 
 /** The file could not be fetched. What came so far is kept in `<file>.part`, unless it is wrong. */
 export class DownloadError extends Error {
@@ -49,7 +56,9 @@ export async function download(options: DownloadOptions): Promise<number> {
       break;
     } catch (error) {
       if (error instanceof DownloadError) throw error;
-      failures = sizeOf(part) > before ? 1 : failures + 1;
+      const brought = sizeOf(part) - before;
+      const enough = error instanceof StallError ? (options.leastBytes ?? LEAST_BYTES) : 1;
+      failures = brought >= enough ? 1 : failures + 1;
       const reason = reasonOf(error);
       if (failures >= attempts) {
         throw new DownloadError(
@@ -96,15 +105,21 @@ async function prepare(part: string): Promise<number> {
 
 /** One connection: from the end of the part to the end of the file. */
 async function fetchRest(
-  { url, onProgress, log = () => {}, stallMs = 60_000 }: DownloadOptions,
+  { url, onProgress, log = () => {}, stallMs = 60_000, leastBytes = LEAST_BYTES }: DownloadOptions,
   part: string,
 ): Promise<void> {
   let done = sizeOf(part);
   const stall = new AbortController();
   let timer: NodeJS.Timeout | undefined;
+  /** Bytes since the timer was set. */
+  let brought = 0;
   const alive = () => {
+    brought = 0;
     clearTimeout(timer);
-    timer = setTimeout(() => stall.abort(new Error(`nothing came for ${stallMs / 1000} s`)), stallMs);
+    timer = setTimeout(() => {
+      const came = brought === 0 ? 'nothing' : `no more than ${brought} bytes`;
+      stall.abort(new StallError(`${came} came for ${stallMs / 1000} s`));
+    }, stallMs);
   };
   let out: FileHandle | null = null;
   try {
@@ -137,7 +152,8 @@ async function fetchRest(
     out = await open(part, done === 0 ? 'w' : 'a');
     onProgress?.(done, total);
     for await (const chunk of response.body ?? []) {
-      alive();
+      brought += chunk.length;
+      if (brought >= leastBytes) alive();
       await write(out, chunk, part);
       done += chunk.length;
       onProgress?.(done, total);

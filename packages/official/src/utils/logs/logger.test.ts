@@ -210,19 +210,26 @@ describe('run info', () => {
     ]);
   });
 
-  it('describes this machine and only the TF_ variables', () => {
+  it('describes this machine and the variables that change a run, and none that may be a secret', () => {
     const info = gatherRunInfo({
       modelName: 'resnet',
       datasetName: 'CIFAR-10',
       parameters: {},
-      env: { TF_Z: 'z', TF_A: 'a', HOME: '/root', XTF_B: 'b' },
+      env: {
+        TF_XLA_FLAGS: 'z',
+        TF_CONFIG: 'a',
+        HOME: '/root',
+        TF_VAR_db_password: 'hunter2',
+        TF_TOKEN_app_terraform_io: 'hunter3',
+        TF_A: 'unknown',
+      },
       gcp: false,
       gpus: ['Tesla P100', 'Other'],
     });
     assert.deepEqual(info.dataset, { name: 'CIFAR-10' });
     assert.deepEqual(info.tensorflow_environment_variables, [
-      { name: 'TF_A', value: 'a' },
-      { name: 'TF_Z', value: 'z' },
+      { name: 'TF_CONFIG', value: 'a' },
+      { name: 'TF_XLA_FLAGS', value: 'z' },
     ]);
     assert.equal(info.tensorflow_version.version, '4.22.0');
     assert.deepEqual(info.machine_config.gpu_info, { count: 2, model: 'Tesla P100' });

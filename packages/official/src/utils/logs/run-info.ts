@@ -93,10 +93,32 @@ export interface RunInfoOptions {
   gcp?: boolean;
 }
 
+/**
+ * Variables that are written down. Upstream logs whatever begins with `TF_`, which is Terraform's prefix as well: `TF_VAR_db_password`
+ * and `TF_TOKEN_…` are secrets, and a log is read by many. So these are TensorFlow's own that change what is computed or how fast, and
+ * those of Lockstep and of the libraries beneath it.
+ */
+const LOGGED_VARIABLES: ReadonlySet<string> = new Set([
+  ...['TF_CONFIG', 'TF_CPP_MAX_VLOG_LEVEL', 'TF_CPP_MIN_LOG_LEVEL', 'TF_CPP_MIN_VLOG_LEVEL', 'TF_CPP_VMODULE'],
+  ...['TF_AUTOTUNE_THRESHOLD', 'TF_CPU_ALLOCATOR_USE_BFC', 'TF_CUDNN_DETERMINISTIC', 'TF_CUDNN_USE_AUTOTUNE'],
+  ...['TF_CUDNN_WORKSPACE_LIMIT_IN_MB', 'TF_DETERMINISTIC_OPS', 'TF_DISABLE_MKL', 'TF_ENABLE_AUTO_MIXED_PRECISION'],
+  ...['TF_ENABLE_CUBLAS_TENSOR_OP_MATH_FP32', 'TF_ENABLE_CUDNN_TENSOR_OP_MATH_FP32', 'TF_ENABLE_ONEDNN_OPTS'],
+  ...['TF_ENABLE_WINOGRAD_NONFUSED', 'TF_FORCE_GPU_ALLOW_GROWTH', 'TF_GPU_ALLOCATOR', 'TF_GPU_THREAD_COUNT'],
+  ...['TF_GPU_THREAD_MODE', 'TF_MIN_GPU_MULTIPROCESSOR_COUNT', 'TF_MKL_ALLOC_MAX_BYTES', 'TF_NUM_INTEROP_THREADS'],
+  ...['TF_NUM_INTRAOP_THREADS', 'TF_SYNC_ON_FINISH', 'TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT', 'TF_XLA_FLAGS'],
+  ...['GOMP_SPINCOUNT', 'LOCKSTEP_DNNL_LIBRARY', 'LOCKSTEP_MPI_LIBRARY', 'LOCKSTEP_NUM_PS', 'LOCKSTEP_RECORDING'],
+  ...['LOCKSTEP_WINOGRAD', 'OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'ONEDNN_DEFAULT_FPMATH_MODE', 'ONEDNN_MAX_CPU_ISA'],
+]);
+
+/** Whether benchmark_run.log may hold a variable of the environment. */
+export function isLoggedVariable(name: string): boolean {
+  return LOGGED_VARIABLES.has(name);
+}
+
 /** Collects everything that benchmark_run.log holds. */
 export function gatherRunInfo(options: RunInfoOptions): RunInfo {
   const { env = process.env, gcp = onGcp() } = options;
-  const variables = sortedEntries(env).filter(([name, value]) => name.startsWith('TF_') && value !== undefined);
+  const variables = sortedEntries(env).filter(([name, value]) => isLoggedVariable(name) && value !== undefined);
   return {
     model_name: options.modelName,
     dataset: { name: options.datasetName },

@@ -27,6 +27,37 @@ describe('configureCluster', () => {
     assert.equal(configureCluster(null, -1, { TF_CONFIG: '' }), 1);
   });
 
+  it('refuses a TF_CONFIG that is not of its form, and variables that are no numbers, by name', () => {
+    for (const [text, pattern] of [
+      ['null', /TF_CONFIG must be a JSON object, got null\.\nhelp: TF_CONFIG='/],
+      ['[1]', /TF_CONFIG must be a JSON object/],
+      ['{"cluster": 5}', /"cluster" in TF_CONFIG must map job names to lists of host:port/],
+      ['{"cluster": {"worker": "a:1"}}', /"cluster" in TF_CONFIG must map job names to lists/],
+      ['{"cluster": {"worker": [1]}}', /"cluster" in TF_CONFIG must map job names to lists/],
+      ['{"cluster": {}}', /You must have `chief` or `worker` jobs/],
+      ['{"cluster": {"worker": ["a:1"]}, "task": 7}', /"task" in TF_CONFIG must be an object, got 7/],
+    ] as const) {
+      assert.throws(() => configureCluster(null, -1, { TF_CONFIG: text }), pattern, text);
+    }
+    const launched = { OMPI_COMM_WORLD_RANK: '0', OMPI_COMM_WORLD_SIZE: '2' };
+    for (const [name, value] of [
+      ['LOCKSTEP_NUM_PS', 'one'],
+      ['LOCKSTEP_NUM_PS', '-1'],
+      ['OMPI_COMM_WORLD_SIZE', ''],
+      ['OMPI_COMM_WORLD_RANK', '1.5'],
+    ] as const) {
+      assert.throws(
+        () => configureCluster(null, -1, { ...launched, [name]: value }),
+        new RegExp(`${name} is '${value}', .*\nhelp: `, 's'),
+      );
+    }
+    assert.throws(() => configureCluster(null, -1, { ...launched, OMPI_COMM_WORLD_RANK: '2' }), /rank 2 of 2/);
+    for (const hosts of ['a:1,,b:1', '-oProxyCommand=x', 'a b:1']) {
+      assert.throws(() => configureCluster(hosts, 0, {}), /worker_hosts: '.*' in '.*' is not a host\.\nhelp:/);
+    }
+    assert.equal(configureCluster('[::1]:2222,b-1.example:1', 0, {}), 2);
+  });
+
   it('writes TF_CONFIG from worker_hosts and task_index', () => {
     const environment: Record<string, string | undefined> = {};
     assert.equal(configureCluster('a:1,b:2', 1, environment), 2);

@@ -6,7 +6,8 @@
  * under mpirun a task's index is its rank.
  */
 
-/** The launcher's variables that matter here. */
+import { ClusterError, environmentNumber, launchedProcess, NUM_PS_VARIABLE, readTfConfig } from '@lockstep/distribute';
+
 type Environment = Record<string, string | undefined>;
 
 /**
@@ -14,17 +15,25 @@ type Environment = Record<string, string | undefined>;
  *
  * @param workerHosts --worker_hosts: 'host:port,host:port', the same on every worker.
  * @param taskIndex --task_index: this worker's position in it; −1 for not given.
- * @throws RangeError with upstream's text if there are several workers and no index; Error if TF_CONFIG has no cluster.
+ * @throws RangeError with upstream's text if there are several workers and no index; ClusterError if TF_CONFIG is not of its form or has no
+ *   worker, or a launcher's variable is no number.
  */
 export function configureCluster(
   workerHosts: string | null = null,
   taskIndex = -1,
   environment: Environment = process.env,
 ): number {
-  if (environment.TF_CONFIG) return countWorkers(environment.TF_CONFIG);
-  const { rank, size, servers } = launched(environment);
+  if (environment.TF_CONFIG) return countWorkers(environment);
+  const launched = launchedProcess(environment);
+  const rank = launched?.rank ?? null;
   if (workerHosts) {
     const workers = workerHosts.split(',').map((host) => host.trim());
+    const odd = workers.find((host) => !/^[\w[][\w.:[\]-]*$/.test(host));
+    if (odd !== undefined) {
+      throw new RangeError(
+        `worker_hosts: '${odd}' in '${workerHosts}' is not a host.\nhelp: --worker_hosts=a:2222,b:2222`,
+      );
+    }
     const index = taskIndex < 0 && rank !== null ? rank : taskIndex;
     if (workers.length > 1 && index < 0) {
       throw new RangeError('Must specify task_index when number of workers > 1');
@@ -41,34 +50,15 @@ export function configureCluster(
     });
     return workers.length;
   }
-  return Math.max(1, size - servers);
+  if (launched === null) return 1;
+  return Math.max(1, launched.size - environmentNumber(environment, NUM_PS_VARIABLE, 0));
 }
 
-function countWorkers(text: string): number {
-  let config: { cluster?: Record<string, unknown> };
-  try {
-    config = JSON.parse(text) as typeof config;
-  } catch (error) {
-    throw new Error(
-      `TF_CONFIG is not JSON: ${(error as Error).message}.\n` +
-        `help: TF_CONFIG='{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'`,
-    );
-  }
-  const { cluster } = config;
-  if (!cluster) throw new Error('"cluster" is not found in TF_CONFIG.');
-  const count = (job: string) => (Array.isArray(cluster[job]) ? (cluster[job] as unknown[]).length : 0);
-  return count('chief') + count('worker');
-}
-
-/** Rank and size under mpirun, and how many of the ranks are parameter servers. */
-function launched(environment: Environment): { rank: number | null; size: number; servers: number } {
-  const { OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE, PMIX_RANK, SLURM_NTASKS, LOCKSTEP_NUM_PS } = environment;
-  const servers = Number(LOCKSTEP_NUM_PS ?? 0);
-  if (OMPI_COMM_WORLD_RANK !== undefined && OMPI_COMM_WORLD_SIZE !== undefined) {
-    return { rank: Number(OMPI_COMM_WORLD_RANK), size: Number(OMPI_COMM_WORLD_SIZE), servers };
-  }
-  if (PMIX_RANK !== undefined && SLURM_NTASKS !== undefined) {
-    return { rank: Number(PMIX_RANK), size: Number(SLURM_NTASKS), servers };
-  }
-  return { rank: null, size: 1, servers: 0 };
+/** @throws ClusterError for a variable that is not of the form, or that has no worker. */
+function countWorkers(environment: Environment): number {
+  const { cluster } = readTfConfig(environment);
+  if (!cluster) throw new ClusterError('"cluster" is not found in TF_CONFIG.');
+  const count = (cluster.chief?.length ?? 0) + (cluster.worker?.length ?? 0);
+  if (count === 0) throw new ClusterError('You must have `chief` or `worker` jobs in the `cluster_spec`.');
+  return count;
 }

@@ -1,0 +1,33 @@
+/**
+ * The TCP ports of a job's ranks: none, where all of them run on one machine.
+ *
+ * Open MPI 4 and 5 let every rank listen on all interfaces as soon as the component `tcp` is loaded, also where ranks only talk
+ * through shared memory. A stranger who connects there and sends less than a handshake holds up every thread that enters MPI, so
+ * ports that nobody needs stay closed. It decides nothing for jobs on several machines.
+ */
+import type { LoadedMpi } from './library.js';
+
+/** Where Open MPI reads which components carry messages; mpirun's own --mca btl arrives in it too. */
+export const TRANSPORTS_VARIABLE = 'OMPI_MCA_btl';
+
+/** Whether the launcher started all ranks of the job on one machine. False where it does not say so. */
+export function isLocalJob(environment: NodeJS.ProcessEnv = process.env): boolean {
+  const { OMPI_COMM_WORLD_SIZE: size, OMPI_COMM_WORLD_LOCAL_SIZE: local, SLURM_STEP_NUM_NODES: nodes } = environment;
+  if (size !== undefined) return size === local;
+  return nodes === '1';
+}
+
+/**
+ * The components that a local job needs: messages to itself and through shared memory.
+ * @param version Open MPI's: '4.1.4'.
+ */
+export function localTransports(version: string): string {
+  return Number.parseInt(version, 10) >= 5 ? 'self,sm' : 'self,vader';
+}
+
+/** Before MPI starts. What somebody has chosen stays. */
+export function closePortsOfLocalJob({ library, version }: LoadedMpi, environment = process.env): void {
+  if (!isLocalJob(environment) || environment[TRANSPORTS_VARIABLE] !== undefined) return;
+  // The C library's own environment: a worker thread's process.env is a copy that MPI does not see.
+  library.func('int setenv(str name, str value, int overwrite)')(TRANSPORTS_VARIABLE, localTransports(version), 0);
+}
