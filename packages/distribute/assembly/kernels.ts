@@ -4,29 +4,14 @@
  * They are element-wise: an element's result depends on that element alone, multiplications and additions are rounded one
  * by one (no fused multiply-add), and the sum over replicas runs in table order. So results are bit-identical however the
  * elements are cut into slices, and equal to src/simd/plain-kernels.ts, the same loops in plain TypeScript.
- * Not here: threads, barriers, packs. A pointer is a byte address in the memory; a table is n addresses, 4 bytes each.
+ * Optimizers' updates are in updates/, one a file. Not here: threads, barriers, packs. A pointer is a byte address in the memory; a table is n addresses, 4 bytes each.
  */
+import { at, isZero4, sum1 } from './sums';
 
-function at(table: usize, replica: i32, offset: usize): usize {
-  return <usize>load<u32>(table + ((<usize>replica) << 2)) + offset;
-}
-
-function sum4(table: usize, n: i32, offset: usize): v128 {
-  let sum = v128.load(at(table, 0, offset));
-  for (let replica = 1; replica < n; replica++) sum = f32x4.add(sum, v128.load(at(table, replica, offset)));
-  return sum;
-}
-
-function sum1(table: usize, n: i32, offset: usize): f32 {
-  let sum = load<f32>(at(table, 0, offset));
-  for (let replica = 1; replica < n; replica++) sum += load<f32>(at(table, replica, offset));
-  return sum;
-}
-
-/** Lanes that are 0 while every value seen was finite: 0·x is NaN for infinities and NaN. */
-function isZero4(lanes: v128): i32 {
-  return i32x4.all_true(f32x4.eq(lanes, f32x4.splat(0))) ? 1 : 0;
-}
+export { adam, adamw } from './updates/adam';
+export { momentum, nesterov } from './updates/momentum';
+export { rmsprop, rmspropCentered } from './updates/rmsprop';
+export { sgd } from './updates/sgd';
 
 /** target[i] = Σ table[r][i]. The target may be one of the table's. */
 export function sum(target: usize, table: usize, n: i32, count: u32): void {
@@ -119,90 +104,6 @@ export function scale(target: usize, source: usize, factor: f32, count: u32): vo
     v128.store(target + i, f32x4.mul(v128.load(source + i, 16), factors), 16);
   }
   for (; i < bytes; i += 4) store<f32>(target + i, load<f32>(source + i) * factor);
-}
-
-/**
- * g = (Σ gradients[r])·gradientScale + weightDecay·w;  m = momentum·m + g;  w −= rate·m, or rate·(g + momentum·m) with
- * Nesterov. One pass. @returns 1 if every summed gradient was finite, else 0.
- */
-export function momentumUpdate(
-  weights: usize,
-  slot: usize,
-  table: usize,
-  n: i32,
-  count: u32,
-  gradientScale: f32,
-  weightDecay: f32,
-  rate: f32,
-  momentum: f32,
-  nesterov: i32,
-): i32 {
-  const bytes = (<usize>count) << 2;
-  const vector = bytes & ~(<usize>15);
-  const scales = f32x4.splat(gradientScale);
-  const decays = f32x4.splat(weightDecay);
-  const rates = f32x4.splat(rate);
-  const momenta = f32x4.splat(momentum);
-  const zero = f32x4.splat(0);
-  let seen = zero;
-  let i: usize = 0;
-  for (; i < vector; i += 16) {
-    const raw = sum4(table, n, i);
-    seen = f32x4.add(seen, f32x4.mul(raw, zero));
-    const w = v128.load(weights + i);
-    const g = f32x4.add(f32x4.mul(raw, scales), f32x4.mul(decays, w));
-    const m = f32x4.add(f32x4.mul(momenta, v128.load(slot + i)), g);
-    const direction = nesterov ? f32x4.add(g, f32x4.mul(momenta, m)) : m;
-    v128.store(slot + i, m);
-    v128.store(weights + i, f32x4.sub(w, f32x4.mul(rates, direction)));
-  }
-  let seen1: f32 = 0;
-  for (; i < bytes; i += 4) {
-    const raw = sum1(table, n, i);
-    seen1 += raw * 0;
-    const w = load<f32>(weights + i);
-    const g = raw * gradientScale + weightDecay * w;
-    const m = momentum * load<f32>(slot + i) + g;
-    const direction = nesterov ? g + momentum * m : m;
-    store<f32>(slot + i, m);
-    store<f32>(weights + i, w - rate * direction);
-  }
-  return isZero4(seen) & <i32>(seen1 === 0);
-}
-
-/** g = (Σ gradients[r])·gradientScale + weightDecay·w;  w −= rate·g. @returns as {@link momentumUpdate}. */
-export function sgdUpdate(
-  weights: usize,
-  table: usize,
-  n: i32,
-  count: u32,
-  gradientScale: f32,
-  weightDecay: f32,
-  rate: f32,
-): i32 {
-  const bytes = (<usize>count) << 2;
-  const vector = bytes & ~(<usize>15);
-  const scales = f32x4.splat(gradientScale);
-  const decays = f32x4.splat(weightDecay);
-  const rates = f32x4.splat(rate);
-  const zero = f32x4.splat(0);
-  let seen = zero;
-  let i: usize = 0;
-  for (; i < vector; i += 16) {
-    const raw = sum4(table, n, i);
-    seen = f32x4.add(seen, f32x4.mul(raw, zero));
-    const w = v128.load(weights + i);
-    const g = f32x4.add(f32x4.mul(raw, scales), f32x4.mul(decays, w));
-    v128.store(weights + i, f32x4.sub(w, f32x4.mul(rates, g)));
-  }
-  let seen1: f32 = 0;
-  for (; i < bytes; i += 4) {
-    const raw = sum1(table, n, i);
-    seen1 += raw * 0;
-    const w = load<f32>(weights + i);
-    store<f32>(weights + i, w - rate * (raw * gradientScale + weightDecay * w));
-  }
-  return isZero4(seen) & <i32>(seen1 === 0);
 }
 
 /** Σ source[i]², accumulated in f64 over two interleaved lanes and a tail. */
@@ -301,4 +202,42 @@ export function fromBf16(target: usize, source: usize, count: u32): void {
 /** target[i] += source[i], which is bfloat16. */
 export function addBf16(target: usize, source: usize, count: u32): void {
   widen(target, source, count, true);
+}
+
+/** Σ (source[i]·scale + decay·weights[i])², each summand rounded to f32 and accumulated in f64 like {@link sumSquares}. */
+export function sumSquaresDecayed(source: usize, weights: usize, factor: f32, decay: f32, count: u32): f64 {
+  const bytes = (<usize>count) << 2;
+  const vector = bytes & ~(<usize>15);
+  const factors = f32x4.splat(factor);
+  const decays = f32x4.splat(decay);
+  let low = f64x2.splat(0);
+  let high = f64x2.splat(0);
+  let i: usize = 0;
+  for (; i < vector; i += 16) {
+    const values = f32x4.add(f32x4.mul(v128.load(source + i), factors), f32x4.mul(decays, v128.load(weights + i)));
+    const a = f64x2.promote_low_f32x4(values);
+    const b = f64x2.promote_low_f32x4(
+      i8x16.shuffle(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15),
+    );
+    low = f64x2.add(low, f64x2.mul(a, a));
+    high = f64x2.add(high, f64x2.mul(b, b));
+  }
+  const both = f64x2.add(low, high);
+  let total = f64x2.extract_lane(both, 0) + f64x2.extract_lane(both, 1);
+  for (; i < bytes; i += 4) {
+    const value = <f64>(load<f32>(source + i) * factor + decay * load<f32>(weights + i));
+    total += value * value;
+  }
+  return total;
+}
+
+/** target[i] = min(max(source[i], −bound), bound); NaN stays NaN. */
+export function clip(target: usize, source: usize, bound: f32, count: u32): void {
+  const bytes = (<usize>count) << 2;
+  const vector = bytes & ~(<usize>15);
+  const most = f32x4.splat(bound);
+  const least = f32x4.splat(-bound);
+  let i: usize = 0;
+  for (; i < vector; i += 16) v128.store(target + i, f32x4.min(f32x4.max(v128.load(source + i), least), most));
+  for (; i < bytes; i += 4) store<f32>(target + i, min<f32>(max<f32>(load<f32>(source + i), -bound), bound));
 }

@@ -1,10 +1,10 @@
 /**
- * Compiles assembly/kernels.ts to dist/simd/kernels.wasm. Runs at build time only; nobody who installs needs a compiler.
+ * Compiles assembly/ (its entry is kernels.ts) to dist/simd/kernels.wasm. Runs at build time only; nobody who installs needs a compiler.
  *
- * Incremental: does nothing while a stamp beside the output says that it was made from this source with these options.
+ * Incremental: does nothing while a stamp beside the output says that it was made from these sources with these options.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
@@ -21,10 +21,14 @@ const OPTIONS = [
 ];
 
 const { version } = createRequire(import.meta.url)('assemblyscript/package.json');
-const stamp = createHash('sha256')
-  .update(JSON.stringify([version, OPTIONS]))
-  .update(readFileSync(source))
-  .digest('hex');
+const assembly = new URL('assembly/', root);
+const files = readdirSync(assembly, { recursive: true })
+  .map(String)
+  .filter((name) => name.endsWith('.ts'))
+  .sort();
+const hash = createHash('sha256').update(JSON.stringify([version, OPTIONS, files]));
+for (const file of files) hash.update(readFileSync(new URL(file, assembly)));
+const stamp = hash.digest('hex');
 
 if (!existsSync(target) || !existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
   const asc = await import('assemblyscript/asc');

@@ -7,6 +7,7 @@
  * which a thread of its own carries on while backward goes on. A finished pack is applied by all replicas, a slice each,
  * while later ones travel. Every process adds the same numbers in the same order, so weights stay bit-identical everywhere without being sent.
  */
+
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Work } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
@@ -19,6 +20,8 @@ import { REPORT, StepReports } from '../optimizer/step-reports.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
+import { flatOptimizer } from '../trainer/optimizers/create.js';
+import type { FlatOptimizer } from '../trainer/optimizers/optimizer.js';
 import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 import { evenBounds, taperedBounds } from './pack-bounds.js';
 
@@ -80,7 +83,9 @@ export class MultiWorkerTrainer {
   /** Of all replicas of all workers; written by the leader. */
   readonly #reports: Float64Array;
   readonly #works: Work[] = [];
+  readonly #optimizer: FlatOptimizer;
   #steps = 0;
+  #updates = 0;
 
   constructor(
     private readonly variables: readonly tf.Variable[],
@@ -110,7 +115,8 @@ export class MultiWorkerTrainer {
     );
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
     this.weights = memory.allocate(elements);
-    if (options.optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(elements);
+    this.#optimizer = flatOptimizer(options.optimizer);
+    for (const name of this.#optimizer.slots) this.slots[name] = memory.allocate(elements);
     this.#gradients = memory.allocateEach(replicas, elements);
     this.#filled = memory.allocateWords(this.#packs.length);
     this.#summed = memory.allocateWords(this.#packs.length);
@@ -275,6 +281,7 @@ export class MultiWorkerTrainer {
       const areFinite = this.#areAllFinite();
       if (!areFinite || !hasLoss) return 0;
     }
+    this.#updates++;
     for (const [index, pack] of this.#packs.entries()) {
       this.#await(index);
       const begin = performance.now();
@@ -322,25 +329,24 @@ export class MultiWorkerTrainer {
     }
   }
 
-  /** This replica's slice of a pack: sum → mean → decay → momentum → weights, in one pass. */
+  /** This replica's slice of a pack: sum → mean → decay → optimizer → weights, in one pass. */
   #update(pack: Pack, learningRate: number): void {
     const { communicator, memory } = this.context;
-    const { optimizer } = this.options;
     const { local } = communicator;
     const gradientScale = 1 / (communicator.size * this.#lossScale.value);
+    const step = { learningRate, gradientScale, count: this.#updates };
     for (const { start, end, weightDecay } of pack.runs) {
       const from = start + Math.floor(((end - start) * local.rank) / local.size);
       const to = start + Math.floor(((end - start) * (local.rank + 1)) / local.size);
       if (from === to) continue;
-      const weights = this.weights.subarray(from, to);
-      const sum = [(this.#gradients[0] as Float32Array).subarray(from, to)];
-      const update = { learningRate, gradientScale, weightDecay };
-      let allFinite: boolean;
-      if (optimizer.kind === 'momentum') {
-        const slot = (this.slots.momentum as Float32Array).subarray(from, to);
-        const { momentum, nesterov = false } = optimizer;
-        allFinite = memory.kernels.momentumUpdate(weights, slot, sum, { ...update, momentum, nesterov });
-      } else allFinite = memory.kernels.sgdUpdate(weights, sum, update);
+      const piece = {
+        weights: this.weights.subarray(from, to),
+        slots: this.#optimizer.slots.map((name) => (this.slots[name] as Float32Array).subarray(from, to)),
+        gradients: [(this.#gradients[0] as Float32Array).subarray(from, to)],
+        weightDecay,
+        factor: 1,
+      };
+      const allFinite = this.#optimizer.apply(memory.kernels, piece, step);
       // The sums are the same in every process, so each finds out by itself; the barrier after the last pack tells all.
       if (!allFinite) Atomics.store(this.#notFinite, 0, this.#steps);
     }

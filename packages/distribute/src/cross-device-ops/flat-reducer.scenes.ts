@@ -2,16 +2,18 @@
  * What one replica does in the tests of FlatReducer. A scene has a name, gets JSON, and returns JSON; gradients and initial
  * values are functions of their indices, so that the test can compute them again.
  */
+
 import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
+import type { OptimizerConfig } from '../trainer/optimizers/create.js';
 import { createCrossDeviceOps } from './create.js';
 import { hashOf } from './cross-device-ops.scenes.js';
-import { type FlatOptimizer, FlatReducer, type FlatSegment } from './flat-reducer.js';
+import { FlatReducer, type FlatSegment } from './flat-reducer.js';
 
 /** How a reducer is made in a scene. */
 export interface ReducerRecipe {
   readonly elements: number;
   readonly segments: readonly FlatSegment[];
-  readonly optimizer: FlatOptimizer;
+  readonly optimizer: OptimizerConfig;
   readonly algorithm: string;
   readonly numPacks: number;
   readonly lossScale?: number;

@@ -2,14 +2,16 @@
  * FlatReducer: the fused pass gives the bits of a sum followed by an update, for every number of packs and replicas; packs go
  * as soon as they are full; steps with numbers that are not finite; and its refusals.
  */
+
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createSharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import { runOnThreads } from '../communicator/testing-ranks.js';
 import { plainKernels } from '../simd/plain-kernels.js';
+import type { OptimizerConfig } from '../trainer/optimizers/create.js';
 import { hashOf } from './cross-device-ops.scenes.js';
-import { type FlatOptimizer, FlatReducer, type FlatReducerOptions, type FlatSegment } from './flat-reducer.js';
+import { FlatReducer, type FlatReducerOptions, type FlatSegment } from './flat-reducer.js';
 import { gradientAt, type ReducerRecipe, weightAt } from './flat-reducer.scenes.js';
 
 const SCENES = new URL('./flat-reducer.scenes.js', import.meta.url);
@@ -50,18 +52,17 @@ function byHand(size: number, steps: number, { elements, segments, optimizer }: 
     sums.push(hashOf(sum));
     for (const { offset, length, weightDecay = 0 } of segments) {
       const of = (array: Float32Array) => array.subarray(offset, offset + length);
-      const update = { learningRate: 0.1, gradientScale: 1 / size, weightDecay };
-      if (optimizer.kind === 'sgd') plainKernels.sgdUpdate(of(weights), [of(sum)], update);
-      else {
-        const { momentum: factor, nesterov = false } = optimizer;
-        plainKernels.momentumUpdate(of(weights), of(momentum), [of(sum)], { ...update, momentum: factor, nesterov });
-      }
+      const numbers = [1 / size, weightDecay, 0.1];
+      if (optimizer.kind === 'momentum') {
+        const loop = optimizer.nesterov ? 'nesterov' : 'momentum';
+        plainKernels.update(loop, of(weights), [of(momentum)], [of(sum)], [...numbers, optimizer.momentum]);
+      } else plainKernels.update('sgd', of(weights), [], [of(sum)], numbers);
     }
   }
   return { weights: hashOf(weights), momentum: hashOf(momentum), first: [...weights.subarray(0, 20)], sums };
 }
 
-const MOMENTUM: FlatOptimizer = { kind: 'momentum', momentum: 0.9 };
+const MOMENTUM: OptimizerConfig = { kind: 'momentum', momentum: 0.9 };
 const recipe = (elements: number, more: Partial<ReducerRecipe> = {}): ReducerRecipe => ({
   elements,
   segments: segmentsOf(elements),
@@ -88,7 +89,7 @@ describe('FlatReducer', () => {
   }
 
   it('optimizers: SGD and Nesterov; a loss scale that is a power of two changes no bit', async () => {
-    for (const optimizer of [{ kind: 'sgd' }, { ...MOMENTUM, nesterov: true }] as FlatOptimizer[]) {
+    for (const optimizer of [{ kind: 'sgd' }, { ...MOMENTUM, nesterov: true }] as OptimizerConfig[]) {
       const given = recipe(20_011, { optimizer, numPacks: 3 });
       for (const { weights } of await run<{ weights: number }>(2, 'train', { ...given, steps: 3, how: 'fused' })) {
         assert.equal(weights, byHand(2, 3, given).weights);
@@ -135,7 +136,7 @@ describe('FlatReducer', () => {
 
   it('a pack that is full on all replicas is summed while the others are still filled', async () => {
     const segments = [0, 1].map((half) => ({ offset: 20_000 * half, length: 20_000 }));
-    const optimizer: FlatOptimizer = { kind: 'sgd' };
+    const optimizer: OptimizerConfig = { kind: 'sgd' };
     const two = { ...recipe(40_000, { segments, optimizer }), numPacks: 2 };
     const [first, second] = await run<{ early: number; change: number }>(2, 'early', two);
     // 20,000 elements are two chunks; the other two, full at the end of backward, may be summed early by either.

@@ -16,6 +16,8 @@ import { type Communicator, CommunicatorError } from '../communicator/communicat
 import type { FlatMemory } from '../simd/flat-memory.js';
 import type { FlatKernels } from '../simd/kernels.js';
 import { plainKernels } from '../simd/plain-kernels.js';
+import { flatOptimizer, type OptimizerConfig } from '../trainer/optimizers/create.js';
+import type { FlatOptimizer, Piece } from '../trainer/optimizers/optimizer.js';
 import type { CrossDeviceOps } from './cross-device-ops.js';
 import { type Pack, splitIntoPacks } from './packing.js';
 import { ShardedAllReduce } from './sharded-all-reduce.js';
@@ -29,10 +31,6 @@ export interface FlatSegment {
   readonly weightDecay?: number;
 }
 
-export type FlatOptimizer =
-  | { readonly kind: 'sgd' }
-  | { readonly kind: 'momentum'; readonly momentum: number; readonly nesterov?: boolean };
-
 export interface FlatReducerOptions {
   readonly communicator: Communicator;
   /** Where the arrays below lie; words for coordination are allocated there too. */
@@ -44,17 +42,19 @@ export interface FlatReducerOptions {
   /** In any order, not overlapping. */
   readonly segments: readonly FlatSegment[];
   readonly weights: Float32Array;
-  /** 'momentum' for the momentum optimizer. */
+  /** The optimizer's, by name. */
   readonly slots: Readonly<Record<string, Float32Array>>;
   /** One array per replica, in replica order. */
   readonly gradients: readonly Float32Array[];
-  readonly optimizer: FlatOptimizer;
+  readonly optimizer: OptimizerConfig;
   /** Gradients are divided by it (and by the number of replicas). Default 1. */
   readonly lossScale?: number;
 }
 
 export interface UpdateOptions {
   readonly learningRate: number;
+  /** Updates made so far, this one included. Default 1; only optimizers that count need it. */
+  readonly count?: number;
   /** Overrides the constructor's, for dynamic loss scaling. */
   readonly lossScale?: number;
   /** The summed gradient is multiplied by it. Default: 1 ÷ (replicas · loss scale). */
@@ -87,14 +87,6 @@ const CHUNK_MS = 30_000;
 /** A chunk's word is 4·pass + state, so that a new pass needs no clearing. */
 const State = { summing: 1, summed: 2, taken: 3 } as const;
 
-/** Part of a chunk with one weight decay, as views made once. */
-interface Piece {
-  readonly weights: Float32Array;
-  readonly slot: Float32Array | undefined;
-  readonly gradients: readonly Float32Array[];
-  readonly weightDecay: number;
-}
-
 interface Chunk {
   readonly pack: number;
   readonly gradients: readonly Float32Array[];
@@ -110,6 +102,7 @@ export class FlatReducer {
   readonly #ops: CrossDeviceOps;
   readonly #options: FlatReducerOptions;
   readonly #kernels: FlatKernels;
+  readonly #optimizer: FlatOptimizer;
   readonly #chunks: readonly Chunk[];
   /** Chunks' states, then one counter per pack of replicas that have filled it, then a counter of events. */
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -139,8 +132,9 @@ export class FlatReducer {
     const arrays = [weights, ...Object.values(slots), ...gradients];
     this.#kernels = memory.kernels.accepts(arrays) ? memory.kernels : plainKernels;
 
-    const slot = optimizer.kind === 'momentum' ? slots.momentum : undefined;
-    this.#chunks = cutChunks(this.packs, segments, weights, slot, gradients);
+    this.#optimizer = flatOptimizer(optimizer);
+    const own = this.#optimizer.slots.map((name) => slots[name] as Float32Array);
+    this.#chunks = cutChunks(this.packs, segments, weights, own, gradients);
     this.#words = memory.allocateWords(this.#chunks.length + this.packs.length + 1);
     this.#values = memory.allocateDoubles(2 * communicator.size * MAX_MEET_VALUES);
 
@@ -276,23 +270,15 @@ export class FlatReducer {
   }
 
   #updateChunks(options: UpdateOptions, onlyReduced = false): boolean {
-    const { optimizer, lossScale = 1, gradients } = this.#options;
-    const scale = options.gradientScale ?? 1 / (gradients.length * (options.lossScale ?? lossScale));
-    const { learningRate } = options;
+    const { lossScale = 1, gradients } = this.#options;
+    const gradientScale = options.gradientScale ?? 1 / (gradients.length * (options.lossScale ?? lossScale));
+    const step = { learningRate: options.learningRate, gradientScale, count: options.count ?? 1 };
     let finite = true;
     this.#takeChunks(({ pieces }, isSummed) => {
-      for (const { weights, slot, gradients: all, weightDecay } of pieces) {
-        const sources = isSummed || onlyReduced ? all.slice(0, 1) : all;
-        const update = { learningRate, weightDecay, gradientScale: scale };
-        const isChunkFinite =
-          optimizer.kind === 'sgd'
-            ? this.#kernels.sgdUpdate(weights, sources, update)
-            : this.#kernels.momentumUpdate(weights, slot as Float32Array, sources, {
-                ...update,
-                momentum: optimizer.momentum,
-                nesterov: optimizer.nesterov ?? false,
-              });
-        finite &&= isChunkFinite;
+      for (const piece of pieces) {
+        const summed = isSummed || onlyReduced ? { ...piece, gradients: piece.gradients.slice(0, 1) } : piece;
+        const isPieceFinite = this.#optimizer.apply(this.#kernels, summed, step);
+        finite &&= isPieceFinite;
       }
     });
     return finite;
@@ -410,8 +396,9 @@ function checkLengths({ communicator, weights, slots, gradients, optimizer, segm
   if (gradients.length !== communicator.size) {
     throw new RangeError(`${communicator.size} replicas need as many gradient arrays, got ${gradients.length}.`);
   }
-  if (optimizer.kind === 'momentum' && !slots.momentum) {
-    throw new RangeError("The momentum optimizer needs slots.momentum, an array of the weights' length.");
+  for (const name of flatOptimizer(optimizer).slots) {
+    if (slots[name]) continue;
+    throw new RangeError(`The ${optimizer.kind} optimizer needs slots.${name}, an array of the weights' length.`);
   }
   for (const array of [...Object.values(slots), ...gradients]) {
     if (array.length === weights.length) continue;
@@ -438,7 +425,7 @@ function cutChunks(
   packs: readonly Pack[],
   segments: readonly FlatSegment[],
   weights: Float32Array,
-  slot: Float32Array | undefined,
+  slots: readonly Float32Array[],
   gradients: readonly Float32Array[],
 ): Chunk[] {
   const ranges = decayRanges(segments, weights.length);
@@ -452,9 +439,10 @@ function cutChunks(
           const [begin, end] = [Math.max(from, range.from), Math.min(to, range.to)];
           return {
             weights: weights.subarray(begin, end),
-            slot: slot?.subarray(begin, end),
+            slots: slots.map((slot) => slot.subarray(begin, end)),
             gradients: gradients.map((gradient) => gradient.subarray(begin, end)),
             weightDecay: range.weightDecay,
+            factor: 1,
           };
         });
       return { pack, gradients: gradients.map((gradient) => gradient.subarray(from, to)), pieces };

@@ -10,7 +10,6 @@ export {
 } from './cross-device-ops.js';
 export {
   type FinishResult,
-  type FlatOptimizer,
   FlatReducer,
   type FlatReducerOptions,
   type FlatSegment,

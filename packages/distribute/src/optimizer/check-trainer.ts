@@ -3,7 +3,9 @@
  * batch in every step. The same for every strategy, before anything is allocated, computed or sent; each error says what was
  * given and what to give instead. A step's checks read a few numbers and allocate nothing.
  */
+
 import * as tf from '@tensorflow/tfjs-core';
+import { flatOptimizer } from '../trainer/optimizers/create.js';
 import { describe } from './describe.js';
 import type { Loss, StepInput } from './local-step.js';
 import { LossScale } from './loss-scale.js';
@@ -117,7 +119,8 @@ function checkVariables(variables: readonly tf.Variable[]): void {
 
 function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions): void {
   const { optimizer, weightDecay, lossScale } = (options ?? {}) as TrainerOptions;
-  checkOptimizer(optimizer);
+  // It checks its numbers when it is made.
+  flatOptimizer(optimizer);
   new LossScale(lossScale);
   if (weightDecay === undefined) return;
   const { rate, applies } = (weightDecay ?? {}) as NonNullable<TrainerOptions['weightDecay']>;
@@ -135,24 +138,5 @@ function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions
     throw new TypeError(
       `weightDecay.applies must return true or false, got ${describe(answer)} for '${variable.name}'.`,
     );
-  }
-}
-
-function checkOptimizer(optimizer: TrainerOptions['optimizer']): void {
-  const kind: unknown = (optimizer as { kind?: unknown } | null | undefined)?.kind;
-  if (kind === 'sgd') return;
-  if (kind !== 'momentum') {
-    const given = kind === undefined ? describe(optimizer) : `kind ${describe(kind)}`;
-    throw new TypeError(
-      `The optimizer of trainer() must be { kind: 'sgd' } or { kind: 'momentum', momentum: 0.9 }, got ${given}.\n` +
-        'help: context.optimizer(tf.train.adam()) distributes any other one.',
-    );
-  }
-  const { momentum, nesterov } = optimizer as Extract<typeof optimizer, { kind: 'momentum' }>;
-  if (typeof momentum !== 'number' || !Number.isFinite(momentum) || momentum < 0) {
-    throw new RangeError(`momentum must be a number that is not negative, got ${describe(momentum)}.`);
-  }
-  if (nesterov !== undefined && typeof nesterov !== 'boolean') {
-    throw new TypeError(`nesterov must be true or false, got ${describe(nesterov)}.`);
   }
 }

@@ -6,7 +6,7 @@
  * final on all replicas is reduced; and one pass over the flat buffers sums, divides, decays and updates. Weights are
  * bit-identical on all replicas because there is one copy, and from run to run because the sum's order is fixed.
  *
- * It trains with SGD and momentum. Any other optimizer goes through `context.optimizer()`.
+ * It trains with the optimizers of trainer/optimizers/. Any other one goes through `context.optimizer()`.
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import { gatherValues } from '../communicator/gather.js';
@@ -16,6 +16,7 @@ import { checkSameVariables } from '../mirror/mirror.js';
 import type { ControlBlock } from '../replica/control-block.js';
 import type { CountingCommunicator } from '../replica/counting-communicator.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
+import { flatOptimizer, type OptimizerConfig } from '../trainer/optimizers/create.js';
 import { checkStep, checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
@@ -23,8 +24,8 @@ import { LossScale, type LossScaleOption, type LossScaleState } from './loss-sca
 import { StepReports } from './step-reports.js';
 
 export interface TrainerOptions {
-  /** v ← momentum·v + g, w ← w − rate·v (TensorFlow's momentum, which `tf.train.momentum` is); or w ← w − rate·g. */
-  readonly optimizer: { kind: 'momentum'; momentum: number; nesterov?: boolean } | { kind: 'sgd' };
+  /** Which update, with its constants: `{ kind: 'momentum', momentum: 0.9 }`, for instance. See trainer/optimizers/. */
+  readonly optimizer: OptimizerConfig;
   /** Adds rate·w to the gradient of the variables that `applies` accepts: the gradient of rate·Σw²/2. */
   readonly weightDecay?: { rate: number; applies(variable: tf.Variable): boolean };
   /**
@@ -98,6 +99,7 @@ export class Trainer {
   readonly #reports: StepReports;
   readonly #lossScale: LossScale;
   readonly #local: LocalStepRunner;
+  #updates = 0;
 
   constructor(
     variables: readonly tf.Variable[],
@@ -119,9 +121,7 @@ export class Trainer {
     const { memory } = context.communicator.inner;
     this.weights = memory.allocate(elements);
     this.slots = {};
-    if (options.optimizer.kind === 'momentum') {
-      this.slots.momentum = memory.allocate(elements);
-    }
+    for (const name of flatOptimizer(options.optimizer).slots) this.slots[name] = memory.allocate(elements);
     const gradients = memory.allocateEach(context.replicas, elements);
     this.#gradients = gradients[context.replica] as Float32Array;
     this.#aliases = this.#adopt();
@@ -175,9 +175,11 @@ export class Trainer {
       const met = performance.now();
       const loss = lossSum / this.context.replicas;
       // All replicas know the loss by now, before anything has changed: a step without one changes nothing, at no cost.
-      const { finite, reduceMs, updateMs } = Number.isFinite(loss)
-        ? this.#reducer.finishWithUpdate({ learningRate, lossScale, skipNonFinite: this.#lossScale.isDynamic })
+      const update = { learningRate, count: this.#updates + 1, lossScale, skipNonFinite: this.#lossScale.isDynamic };
+      const { finite, updated, reduceMs, updateMs } = Number.isFinite(loss)
+        ? this.#reducer.finishWithUpdate(update)
         : this.#reducer.finish();
+      if (updated) this.#updates++;
       const isMadeUpFor = this.#lossScale.settle(finite);
       return {
         loss,

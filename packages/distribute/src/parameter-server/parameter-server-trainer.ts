@@ -4,6 +4,7 @@
  *
  * Weights and slots here are what was pulled last; the truth is with the servers ({@link ParameterServerTrainer.pullState}).
  */
+
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
@@ -17,6 +18,7 @@ import { REPORT, StepReports } from '../optimizer/step-reports.js';
 import type { StepResult, TrainerOptions, TrainerSegment } from '../optimizer/trainer.js';
 import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/index.js';
+import { flatOptimizer } from '../trainer/optimizers/create.js';
 import { ServerLinks, type ServerStatus } from './server-links.js';
 
 /** What a trainer needs of its replica. */
@@ -84,7 +86,7 @@ export class ParameterServerTrainer {
     this.#decays = variables.map((variable) => (weightDecay?.applies(variable) ? weightDecay.rate : 0));
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
     this.weights = memory.allocate(elements);
-    if (optimizer.kind === 'momentum') this.slots.momentum = memory.allocate(elements);
+    for (const name of flatOptimizer(optimizer).slots) this.slots[name] = memory.allocate(elements);
     this.#gradients = memory.allocateEach(local.size, elements);
     this.#reports = new Float64Array(REPORT * local.size);
     this.#produced = new Uint8Array(variables.length);

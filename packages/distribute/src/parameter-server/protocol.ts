@@ -6,6 +6,8 @@
  * worker's pull sees its own last push applied.
  */
 
+import { flatOptimizer, type OptimizerConfig } from '../trainer/optimizers/create.js';
+
 /** First number of a request's header. */
 export const Kind = {
   /** Chief: [kind, bytes of the specification] + the specification as text (plain-values.ts). */
@@ -33,7 +35,7 @@ export const Tag = { request: 1, requestData: 2, reply: 3, replyData: 4 } as con
 /** What a server must know of its part of the model. */
 export interface ShardSpecification {
   readonly segments: readonly { readonly length: number; readonly weightDecay: number }[];
-  readonly optimizer: { kind: 'momentum'; momentum: number; nesterov?: boolean } | { kind: 'sgd' };
+  readonly optimizer: OptimizerConfig;
   /** Gradients are multiplied by it: 1 ÷ (replicas of a worker · loss scale). */
   readonly gradientScale: number;
 }
@@ -44,7 +46,7 @@ export function elementsOf({ segments }: ShardSpecification): number {
 
 /** Arrays that a server keeps beside each weight. */
 export function slotsOf({ optimizer }: ShardSpecification): number {
-  return optimizer.kind === 'momentum' ? 1 : 0;
+  return flatOptimizer(optimizer).slots.length;
 }
 
 /** How old gradients were when they were applied: updates by others since their weights were pulled. */

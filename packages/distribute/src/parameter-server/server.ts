@@ -5,10 +5,13 @@
  * One thread, no locks: a pull gets a copy made between two updates, so it is never torn. A worker that is lost is left out
  * from then on; the loss of the chief ends the job (the communicator sees to that).
  */
+
 import type { Work } from '../communicator/communicator.js';
 import { parseValues } from '../communicator/plain-values.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { FlatMemory } from '../simd/index.js';
+import { flatOptimizer } from '../trainer/optimizers/create.js';
+import type { FlatOptimizer } from '../trainer/optimizers/optimizer.js';
 import {
   elementsOf,
   HEADER,
@@ -53,7 +56,8 @@ interface Shard {
   readonly specification: ShardSpecification;
   readonly elements: number;
   readonly weights: Float32Array;
-  readonly slot: Float32Array | null;
+  readonly slots: readonly Float32Array[];
+  readonly optimizer: FlatOptimizer;
   /** One buffer for each worker's gradients. */
   readonly gradients: readonly Float32Array[];
 }
@@ -203,38 +207,35 @@ export class ParameterServer {
       specification,
       elements,
       weights: this.memory.allocate(elements),
-      slot: slotsOf(specification) > 0 ? this.memory.allocate(elements) : null,
+      optimizer: flatOptimizer(specification.optimizer),
+      slots: this.memory.allocateEach(slotsOf(specification), elements),
       gradients: this.#clients.map(() => this.memory.allocate(elements)),
     };
   }
 
   #write(state: Float32Array): void {
-    const { weights, slot, elements } = this.#held;
-    weights.set(state.subarray(0, elements));
-    slot?.set(state.subarray(elements));
+    const { weights, slots, elements } = this.#held;
+    for (const [i, array] of [weights, ...slots].entries()) array.set(state.subarray(i * elements, (i + 1) * elements));
     this.#isWritten = true;
     for (const client of this.#clients) if (client.state === 'held') this.#answerPull(client);
   }
 
   #apply(client: Client): void {
-    const { specification, weights, slot, gradients } = this.#held;
+    const { specification, weights, slots, gradients, optimizer } = this.#held;
     const [, pulled, learningRate] = client.header as unknown as [number, number, number];
     const gradient = gradients[client.rank] as Float32Array;
-    const { optimizer, gradientScale } = specification;
-    const { kernels } = this.memory;
+    const step = { learningRate, gradientScale: specification.gradientScale, count: this.#version + 1 };
     let start = 0;
     for (const { length, weightDecay } of specification.segments) {
       const end = start + length;
-      const [w, g] = [weights.subarray(start, end), [gradient.subarray(start, end)]];
-      const update = { learningRate, gradientScale, weightDecay };
-      const finite =
-        optimizer.kind === 'momentum'
-          ? kernels.momentumUpdate(w, (slot as Float32Array).subarray(start, end), g, {
-              ...update,
-              momentum: optimizer.momentum,
-              nesterov: optimizer.nesterov ?? false,
-            })
-          : kernels.sgdUpdate(w, g, update);
+      const piece = {
+        weights: weights.subarray(start, end),
+        slots: slots.map((slot) => slot.subarray(start, end)),
+        gradients: [gradient.subarray(start, end)],
+        weightDecay,
+        factor: 1,
+      };
+      const finite = optimizer.apply(this.memory.kernels, piece, step);
       this.#allFinite &&= finite;
       start = end;
     }
@@ -265,10 +266,9 @@ export class ParameterServer {
   }
 
   #state(): Float32Array {
-    const { weights, slot, elements } = this.#held;
+    const { weights, slots, elements } = this.#held;
     const state = sharedFloats(this.#stateLength);
-    state.set(weights);
-    if (slot) state.set(slot, elements);
+    for (const [i, array] of [weights, ...slots].entries()) state.set(array, i * elements);
     return state;
   }
 

@@ -6,7 +6,7 @@
  * in the same order and so computes the same addresses. Nothing is freed before the whole memory is: it holds what lives as
  * long as a run (weights, slots, gradients, staging areas). Fresh memory is zero.
  */
-import { compileKernels, type FlatKernels, MAX_SOURCES, SimdKernels } from './kernels.js';
+import { compileKernels, type FlatKernels, SimdKernels, TABLE_WORDS } from './kernels.js';
 import { plainKernels } from './plain-kernels.js';
 import { Memory, type WasmMemory, type WasmModule } from './webassembly.js';
 
@@ -59,7 +59,7 @@ export class FlatMemory {
       { memory, module: compileKernels(), tables: FIRST_ADDRESS, cursor: FIRST_ADDRESS },
       threads,
     );
-    flat.#reserve((threads + 1) * MAX_SOURCES * Uint32Array.BYTES_PER_ELEMENT);
+    flat.#reserve((threads + 1) * TABLE_WORDS * Uint32Array.BYTES_PER_ELEMENT);
     return flat;
   }
 
@@ -121,8 +121,8 @@ export class FlatMemory {
   }
 
   #table(): Uint32Array {
-    const address = this.#tables + this.#thread * MAX_SOURCES * Uint32Array.BYTES_PER_ELEMENT;
-    return new Uint32Array(this.#buffer(), address, MAX_SOURCES);
+    const address = this.#tables + this.#thread * TABLE_WORDS * Uint32Array.BYTES_PER_ELEMENT;
+    return new Uint32Array(this.#buffer(), address, TABLE_WORDS);
   }
 
   #reserve(bytes: number): number {

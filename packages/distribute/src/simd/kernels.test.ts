@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { FlatMemory } from './flat-memory.js';
 import type { FlatKernels } from './kernels.js';
 import { plainKernels } from './plain-kernels.js';
+import { type UpdateName, updates } from './updates/index.js';
 
 const memory = FlatMemory.create(1);
 const simd = memory.kernels;
@@ -33,6 +34,18 @@ function assertNear(actual: Float32Array, expected: readonly number[], what: str
 }
 
 const update = { learningRate: 0.1, gradientScale: 1 / 3, weightDecay: 1e-2, momentum: 0.9 };
+const numbers = [update.gradientScale, update.weightDecay, update.learningRate, update.momentum];
+/** For every loop, in the order of its file. */
+const NUMBERS: Readonly<Record<UpdateName, readonly number[]>> = {
+  sgd: numbers.slice(0, 3),
+  momentum: numbers,
+  nesterov: numbers,
+  adam: [1 / 3, 1e-2, 0.1, 0.9, 0.1, 0.99, 0.01, 1 / (1 - 0.9 ** 3), 1 / (1 - 0.99 ** 3), 1e-7],
+  adamw: [1 / 3, 0.999, 0.1, 0.9, 0.1, 0.99, 0.01, 1 / (1 - 0.9 ** 3), 1 / (1 - 0.99 ** 3), 1e-7],
+  rmsprop: [1 / 3, 1e-2, 0.1, 0.9, 0.1, 0.5, 1e-7],
+  rmspropCentered: [1 / 3, 1e-2, 0.1, 0.9, 0.1, 0.5, 1e-7],
+};
+const NAMES = Object.keys(updates) as UpdateName[];
 
 /** What the update is by definition, in f64. */
 function momentumByHand(w: Float32Array, m: Float32Array, gradients: Float32Array[], nesterov: boolean) {
@@ -123,14 +136,14 @@ for (const [name, kernels] of kinds) {
           for (const nesterov of [false, true]) {
             const [weights, slot] = [array(REPLICAS, length), array(REPLICAS + 1, length)];
             const expected = momentumByHand(weights, slot, gradients, nesterov);
-            assert.equal(kernels.momentumUpdate(weights, slot, gradients, { ...update, nesterov }), true);
+            assert.equal(kernels.update(nesterov ? 'nesterov' : 'momentum', weights, [slot], gradients, numbers), true);
             assertNear(weights, expected.weights, 'weights');
             assertNear(slot, expected.slot, 'slot');
           }
           const weights = array(REPLICAS, length);
           const zero = new Float32Array(length);
           const expected = momentumByHand(weights, zero, gradients, false).weights;
-          assert.equal(kernels.sgdUpdate(weights, gradients, update), true);
+          assert.equal(kernels.update('sgd', weights, [], gradients, numbers.slice(0, 3)), true);
           assertNear(weights, expected, 'weights');
         }
       }
@@ -143,13 +156,21 @@ for (const [name, kernels] of kinds) {
           const gradients = [array(0, length), array(1, length)];
           (gradients[1] as Float32Array)[at] = bad;
           const [weights, slot] = [array(REPLICAS, length), array(REPLICAS + 1, length)];
-          assert.equal(kernels.momentumUpdate(weights, slot, gradients, { ...update, nesterov: false }), false);
-          assert.equal(kernels.sgdUpdate(array(REPLICAS, length), gradients, update), false);
+          assert.equal(kernels.update('momentum', weights, [slot], gradients, numbers), false);
+          for (const name of NAMES) {
+            const slots = [1, 2, 3].map((i) => array(REPLICAS - i, length).map(Math.abs));
+            const inside = slots.map((values, i) => {
+              const slot = array(REPLICAS - 1 - i, length);
+              slot.set(values);
+              return slot;
+            });
+            assert.equal(kernels.update(name, array(REPLICAS, length), inside, gradients, NUMBERS[name]), false, name);
+          }
         }
       }
       // Two finite numbers whose sum is not.
       const large = [array(0, length).fill(3e38), array(1, length).fill(3e38)];
-      assert.equal(kernels.sgdUpdate(array(REPLICAS, length), large, update), false);
+      assert.equal(kernels.update('sgd', array(REPLICAS, length), [], large, numbers), false);
     });
   });
 }
@@ -164,7 +185,9 @@ function nearestBf16(value: number): number {
   const rest = quotient - below;
   const whole = rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
   // The largest finite bfloat16 is (2 − 2⁻⁷) · 2¹²⁷; what rounds beyond it overflows.
-  return Math.abs(whole * unit) >= 2 ** 128 ? Math.sign(value) * Number.POSITIVE_INFINITY : whole * unit;
+  if (Math.abs(whole * unit) >= 2 ** 128) return Math.sign(value) * Number.POSITIVE_INFINITY;
+  // A small negative number becomes a negative zero.
+  return whole === 0 ? Math.sign(value) * 0 : whole * unit;
 }
 
 for (const [name, kernels] of kinds) {
@@ -214,7 +237,7 @@ for (const [name, kernels] of kinds) {
 }
 
 describe('both kinds of kernels', () => {
-  const numbers = fc.array(fc.float({ noNaN: true, min: Math.fround(-1e6), max: Math.fround(1e6) }), {
+  const numbersIn = fc.array(fc.float({ noNaN: true, min: Math.fround(-1e6), max: Math.fround(1e6) }), {
     minLength: 1,
     maxLength: 70,
   });
@@ -222,7 +245,7 @@ describe('both kinds of kernels', () => {
   it('give the same bits, from any alignment, for any values', () => {
     fc.assert(
       fc.property(
-        numbers,
+        numbersIn,
         fc.integer({ min: 1, max: REPLICAS }),
         fc.nat({ max: 3 }),
         fc.boolean(),
@@ -234,13 +257,13 @@ describe('both kinds of kernels', () => {
           });
           const [weights, slot] = [array(REPLICAS, values.length, offset), array(REPLICAS + 1, values.length, offset)];
           const plain = { gradients: gradients.map(copy), weights: copy(weights), slot: copy(slot) };
-          const options = { ...update, nesterov };
-          simd.momentumUpdate(weights, slot, gradients, options);
-          plainKernels.momentumUpdate(plain.weights, plain.slot, plain.gradients, options);
+          const loop = nesterov ? 'nesterov' : 'momentum';
+          simd.update(loop, weights, [slot], gradients, numbers);
+          plainKernels.update(loop, plain.weights, [plain.slot], plain.gradients, numbers);
           assert.deepEqual(copy(weights), plain.weights);
           assert.deepEqual(copy(slot), plain.slot);
-          simd.sgdUpdate(weights, gradients, options);
-          plainKernels.sgdUpdate(plain.weights, plain.gradients, options);
+          simd.update('sgd', weights, [], gradients, numbers);
+          plainKernels.update('sgd', plain.weights, [], plain.gradients, numbers);
           assert.deepEqual(copy(weights), plain.weights);
           simd.sumToAll(gradients);
           plainKernels.sumToAll(plain.gradients);
@@ -248,6 +271,49 @@ describe('both kinds of kernels', () => {
           simd.scale(weights, gradients[0] as Float32Array, 0.1);
           plainKernels.scale(plain.weights, plain.gradients[0] as Float32Array, 0.1);
           assert.deepEqual(copy(weights), plain.weights);
+        },
+      ),
+    );
+  });
+
+  it('and so do the loops of all optimizers, sums of squares and clipping', () => {
+    fc.assert(
+      fc.property(
+        numbersIn,
+        fc.constantFrom(...NAMES),
+        fc.integer({ min: 1, max: 3 }),
+        fc.nat({ max: 3 }),
+        (values, name, n, offset) => {
+          const fill = (index: number, of: (value: number) => number) => {
+            const target = array(index, values.length, offset);
+            for (const [k, value] of values.entries()) target[k] = of(value);
+            return target;
+          };
+          const gradients = Array.from({ length: n }, (_, i) => fill(i, (value) => value / (i + 1)));
+          const weights = fill(3, (value) => value * 0.7);
+          // Mean squares are not negative, and at least the squares of mean gradients.
+          const slots = [fill(4, (value) => value * value), fill(5, Math.abs), fill(6, (value) => value / 9)];
+          const plain = { weights: copy(weights), slots: slots.map(copy), gradients: gradients.map(copy) };
+          assert.equal(
+            simd.update(name, weights, slots, gradients, NUMBERS[name]),
+            plainKernels.update(name, plain.weights, plain.slots, plain.gradients, NUMBERS[name]),
+          );
+          assert.deepEqual(copy(weights), plain.weights, name);
+          assert.deepEqual(slots.map(copy), plain.slots, name);
+          const squares = simd.sumSquaresDecayed(gradients[0] as Float32Array, weights, 0.3, 0.01);
+          const byHand = values.reduce(
+            (sum, _, k) => sum + ((gradients[0]![k] as number) * 0.3 + 0.01 * (weights[k] as number)) ** 2,
+            0,
+          );
+          assert.ok(
+            Object.is(squares, byHand) || Math.abs(squares - byHand) <= 1e-5 * byHand + 1e-70 || !(byHand < 1e300),
+            `${squares} ${byHand}`,
+          );
+          simd.clip(weights, gradients[0] as Float32Array, 2.5);
+          assert.deepEqual(
+            copy(weights),
+            (gradients[0] as Float32Array).map((value) => Math.max(-2.5, Math.min(2.5, value))),
+          );
         },
       ),
     );

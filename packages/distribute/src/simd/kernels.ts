@@ -6,22 +6,8 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { UpdateName } from './updates/index.js';
 import { Instance, Module, type WasmMemory, type WasmModule } from './webassembly.js';
-
-/** What TensorFlow's GradientDescentOptimizer does, on the sum of the replicas' gradients. */
-export interface SgdUpdate {
-  readonly learningRate: number;
-  /** The summed gradient is multiplied by it: 1 ÷ (replicas · loss scale) for a mean. */
-  readonly gradientScale: number;
-  /** weightDecay·w is added to the scaled gradient. */
-  readonly weightDecay: number;
-}
-
-/** TensorFlow's MomentumOptimizer: m = momentum·m + g; w −= rate·m, with Nesterov w −= rate·(g + momentum·m). */
-export interface MomentumUpdate extends SgdUpdate {
-  readonly momentum: number;
-  readonly nesterov: boolean;
-}
 
 /** All arrays of one call have the target's length; f32 where nothing else is said, every operation rounded to f32. */
 export interface FlatKernels {
@@ -36,17 +22,24 @@ export interface FlatKernels {
   copy(target: Float32Array, source: Float32Array): void;
   /** target = source · factor. */
   scale(target: Float32Array, source: Float32Array, factor: number): void;
-  /** Sum, scale, decay, update, in one pass. @returns whether every summed gradient was finite. */
-  momentumUpdate(
+  /**
+   * An optimizer's loop over one piece, in one pass: sum, scale, decay, update.
+   * @param numbers in the order that updates/<name>.ts lists; rounded to f32
+   * @returns whether every summed gradient was finite
+   */
+  update(
+    name: UpdateName,
     weights: Float32Array,
-    slot: Float32Array,
+    slots: readonly Float32Array[],
     gradients: readonly Float32Array[],
-    update: MomentumUpdate,
+    numbers: readonly number[],
   ): boolean;
-  /** As {@link momentumUpdate}, without a slot. */
-  sgdUpdate(weights: Float32Array, gradients: readonly Float32Array[], update: SgdUpdate): boolean;
   /** Σ source², in f64. */
   sumSquares(source: Float32Array): number;
+  /** Σ (source·factor + decay·weights)², in f64: of the gradient as an optimizer sees it. */
+  sumSquaresDecayed(source: Float32Array, weights: Float32Array, factor: number, decay: number): number;
+  /** target = source, cut off at ±bound; NaN stays NaN. */
+  clip(target: Float32Array, source: Float32Array, bound: number): void;
   allFinite(source: Float32Array): boolean;
   /**
    * target = source as bfloat16: the upper half of an f32, rounded to nearest, ties to even. An element is off by at most 2⁻⁸ of
@@ -60,33 +53,23 @@ export interface FlatKernels {
 }
 
 /** Exports of dist/simd/kernels.wasm. Addresses cross as i32, hence `>>> 0` is not needed: the bits are the same. */
-interface KernelExports {
+type UpdateExport = (
+  weights: number,
+  slots: number,
+  table: number,
+  n: number,
+  count: number,
+  numbers: number,
+) => number;
+
+interface KernelExports extends Record<UpdateName, UpdateExport> {
   sum(target: number, table: number, n: number, count: number): void;
   sumToAll(table: number, n: number, count: number): void;
   copy(target: number, source: number, count: number): void;
   scale(target: number, source: number, factor: number, count: number): void;
-  momentumUpdate(
-    weights: number,
-    slot: number,
-    table: number,
-    n: number,
-    count: number,
-    gradientScale: number,
-    weightDecay: number,
-    rate: number,
-    momentum: number,
-    nesterov: number,
-  ): number;
-  sgdUpdate(
-    weights: number,
-    table: number,
-    n: number,
-    count: number,
-    gradientScale: number,
-    weightDecay: number,
-    rate: number,
-  ): number;
   sumSquares(source: number, count: number): number;
+  sumSquaresDecayed(source: number, weights: number, factor: number, decay: number, count: number): number;
+  clip(target: number, source: number, bound: number, count: number): void;
   allFinite(source: number, count: number): number;
   toBf16(target: number, source: number, count: number): void;
   fromBf16(target: number, source: number, count: number): void;
@@ -101,6 +84,10 @@ export interface KernelMemory {
 
 /** Longest table of addresses: most replicas of one process. */
 export const MAX_SOURCES = 256;
+const MAX_SLOTS = 8;
+const MAX_NUMBERS = 24;
+/** Words that one thread's kernels need for their arguments: addresses of sources and slots, and an update's numbers. */
+export const TABLE_WORDS = MAX_SOURCES + MAX_SLOTS + MAX_NUMBERS;
 
 const FILE = new URL('./kernels.wasm', import.meta.url);
 
@@ -114,10 +101,12 @@ export function compileKernels(): WasmModule | null {
 export class SimdKernels implements FlatKernels {
   readonly name = 'simd';
   readonly #exports: KernelExports;
+  readonly #slots: Uint32Array;
+  readonly #numbers: Float32Array;
 
   /**
    * @param owner Where all arrays must lie.
-   * @param table Room for {@link MAX_SOURCES} addresses there, used by this thread alone.
+   * @param table Room for {@link TABLE_WORDS} words there, used by this thread alone.
    */
   constructor(
     module: WasmModule,
@@ -125,6 +114,9 @@ export class SimdKernels implements FlatKernels {
     private readonly table: Uint32Array,
   ) {
     const { memory } = owner;
+    this.#slots = table.subarray(MAX_SOURCES, MAX_SOURCES + MAX_SLOTS);
+    const numbersAt = table.byteOffset + table.BYTES_PER_ELEMENT * (MAX_SOURCES + MAX_SLOTS);
+    this.#numbers = new Float32Array(table.buffer, numbersAt, MAX_NUMBERS);
     this.#exports = new Instance(module, { env: { memory } }).exports as unknown as KernelExports;
   }
 
@@ -149,51 +141,33 @@ export class SimdKernels implements FlatKernels {
     this.#exports.scale(this.#at(target), this.#at(source), factor, target.length);
   }
 
-  momentumUpdate(
+  update(
+    name: UpdateName,
     weights: Float32Array,
-    slot: Float32Array,
+    slots: readonly Float32Array[],
     gradients: readonly Float32Array[],
-    { gradientScale, weightDecay, learningRate, momentum, nesterov }: MomentumUpdate,
+    numbers: readonly number[],
   ): boolean {
+    if (slots.length > MAX_SLOTS || numbers.length > MAX_NUMBERS) {
+      throw new RangeError(`An update takes ${MAX_SLOTS} slots and ${MAX_NUMBERS} numbers at most.`);
+    }
     const table = this.#write(gradients);
-    return (
-      this.#exports.momentumUpdate(
-        this.#at(weights),
-        this.#at(slot),
-        table,
-        gradients.length,
-        weights.length,
-        gradientScale,
-        weightDecay,
-        learningRate,
-        momentum,
-        nesterov ? 1 : 0,
-      ) === 1
-    );
-  }
-
-  sgdUpdate(
-    weights: Float32Array,
-    gradients: readonly Float32Array[],
-    { gradientScale, weightDecay, learningRate }: SgdUpdate,
-  ): boolean {
-    const table = this.#write(gradients);
-    const { length } = weights;
-    return (
-      this.#exports.sgdUpdate(
-        this.#at(weights),
-        table,
-        gradients.length,
-        length,
-        gradientScale,
-        weightDecay,
-        learningRate,
-      ) === 1
-    );
+    for (let i = 0; i < slots.length; i++) this.#slots[i] = this.#at(slots[i] as Float32Array);
+    this.#numbers.set(numbers);
+    const [at, slotsAt, numbersAt] = [this.#at(weights), this.#slots.byteOffset, this.#numbers.byteOffset];
+    return this.#exports[name](at, slotsAt, table, gradients.length, weights.length, numbersAt) === 1;
   }
 
   sumSquares(source: Float32Array): number {
     return this.#exports.sumSquares(this.#at(source), source.length);
+  }
+
+  sumSquaresDecayed(source: Float32Array, weights: Float32Array, factor: number, decay: number): number {
+    return this.#exports.sumSquaresDecayed(this.#at(source), this.#at(weights), factor, decay, source.length);
+  }
+
+  clip(target: Float32Array, source: Float32Array, bound: number): void {
+    this.#exports.clip(this.#at(target), this.#at(source), bound, target.length);
   }
 
   allFinite(source: Float32Array): boolean {

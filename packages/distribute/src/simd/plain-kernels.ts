@@ -4,9 +4,9 @@
  * They are what the tests compare the SIMD kernels with, and what runs on arrays that are not in a FlatMemory. `Math.fround`
  * after every operation rounds as f32 does, so both give the same bits. About three times slower.
  */
-import type { FlatKernels, MomentumUpdate, SgdUpdate } from './kernels.js';
-
-const f32 = Math.fround;
+import type { FlatKernels } from './kernels.js';
+import { updates } from './updates/index.js';
+import { f32, sumAt } from './updates/update.js';
 
 /** See the file's head. */
 export const plainKernels: FlatKernels = {
@@ -34,39 +34,24 @@ export const plainKernels: FlatKernels = {
     for (let i = 0; i < target.length; i++) target[i] = f32(source[i]! * by);
   },
 
-  momentumUpdate(weights, slot, gradients, update: MomentumUpdate) {
-    const [scale, decay, rate] = [f32(update.gradientScale), f32(update.weightDecay), f32(update.learningRate)];
-    const momentum = f32(update.momentum);
-    let finite = true;
-    for (let i = 0; i < weights.length; i++) {
-      const raw = sumAt(gradients, i);
-      finite &&= Number.isFinite(raw);
-      const w = weights[i]!;
-      const g = f32(f32(raw * scale) + f32(decay * w));
-      const m = f32(f32(momentum * slot[i]!) + g);
-      const direction = update.nesterov ? f32(g + f32(momentum * m)) : m;
-      slot[i] = m;
-      weights[i] = w - f32(rate * direction);
-    }
-    return finite;
-  },
-
-  sgdUpdate(weights, gradients, update: SgdUpdate) {
-    const [scale, decay, rate] = [f32(update.gradientScale), f32(update.weightDecay), f32(update.learningRate)];
-    let finite = true;
-    for (let i = 0; i < weights.length; i++) {
-      const raw = sumAt(gradients, i);
-      finite &&= Number.isFinite(raw);
-      const w = weights[i]!;
-      weights[i] = w - f32(rate * f32(f32(raw * scale) + f32(decay * w)));
-    }
-    return finite;
-  },
+  update: (name, weights, slots, gradients, numbers) => updates[name](weights, slots, gradients, numbers),
 
   sumSquares(source) {
     let total = 0;
     for (const value of source) total += value * value;
     return total;
+  },
+
+  sumSquaresDecayed(source, weights, factor, decay) {
+    const [by, rate] = [f32(factor), f32(decay)];
+    let total = 0;
+    for (let i = 0; i < source.length; i++) total += f32(f32(source[i]! * by) + f32(rate * weights[i]!)) ** 2;
+    return total;
+  },
+
+  clip(target, source, bound) {
+    const most = f32(bound);
+    for (let i = 0; i < target.length; i++) target[i] = Math.min(Math.max(source[i]!, -most), most);
   },
 
   allFinite(source) {
@@ -94,9 +79,3 @@ export const plainKernels: FlatKernels = {
     for (let i = 0; i < target.length; i++) target[i] = target[i]! + values[i]!;
   },
 };
-
-function sumAt(sources: readonly Float32Array[], i: number): number {
-  let sum = sources[0]![i]!;
-  for (let source = 1; source < sources.length; source++) sum = f32(sum + sources[source]![i]!);
-  return sum;
-}
