@@ -2,7 +2,7 @@
 import { allZero, number, numbers4, sum1, sum4 } from '../sums';
 
 /** g = (Σ gradients[r])·scale + decay·w;  w −= rate·g. @returns 1 if every summed gradient was finite, else 0. */
-export function sgd(weights: usize, slots: usize, table: usize, n: i32, count: u32, numbers: usize): i32 {
+export function sgd(weights: usize, _slots: usize, table: usize, n: i32, count: u32, numbers: usize): i32 {
   const bytes = (<usize>count) << 2;
   const vector = bytes & ~(<usize>15);
   const scales = numbers4(numbers, 0);

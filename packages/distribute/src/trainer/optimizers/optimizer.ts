@@ -81,4 +81,4 @@ export function checkSwitch(optimizer: string, name: string, value: unknown): vo
 export const isRate = (value: number): boolean => value >= 0 && value < 1;
 export const RATE = 'a number from 0 to below 1';
 export const isNotNegative = (value: number): boolean => value >= 0;
-export const NOT_NEGATIVE = 'a number from 0 on';
+export const NOT_NEGATIVE = 'a number that is not negative';
