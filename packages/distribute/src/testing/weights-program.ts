@@ -1,7 +1,8 @@
 /** For tests: what mpirun starts to run weights-replica.ts. Arguments: strategy, replicas per worker, options and task as JSON. */
-import { MultiWorkerMirroredStrategy } from '../cluster/multi-worker-mirrored-strategy.js';
+
 import { reportResult } from '../mpi/testing-result.js';
 import { ParameterServerStrategy } from '../parameter-server/parameter-server-strategy.js';
+import { MultiWorkerMirroredStrategy } from '../workers/multi-worker-mirrored-strategy.js';
 
 const [, , name, replicas = '1', options = '{}', task = '{}'] = process.argv;
 const devices = Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`);

@@ -70,7 +70,7 @@ export default async function train(context: ReplicaContext, task: WeightsTask):
       }, 0.125);
       tf.dispose(data);
     }
-    (trainer as unknown as { pullState?(): void }).pullState?.();
+    trainer.pull();
     const found = `${hashBits(trainer.weights)} ${hashBits(...Object.values(trainer.slots))}`;
     tf.dispose(variables);
     return found;
