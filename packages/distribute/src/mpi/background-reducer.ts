@@ -19,7 +19,7 @@ import {
   type Order,
   SlotState,
 } from './communication-protocol.js';
-import type { MpiGroupHandle } from './mpi-group.js';
+import type { MpiGroupHandle } from './group-handle.js';
 
 const SLOTS = 1024;
 /** Silence between two looks counts as no more: a process that was stopped has seen nothing, and so has its thread. */

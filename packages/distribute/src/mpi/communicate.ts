@@ -20,9 +20,9 @@ import {
   type Order,
   SlotState,
 } from './communication-protocol.js';
-import { OpenMpi } from './open-mpi.js';
+import { OpenMpi } from './native/open-mpi.js';
+import { Scratch } from './native/scratch.js';
 import { Pace } from './pace.js';
-import { Scratch } from './scratch.js';
 import { Phase, StatusBoard } from './status-board.js';
 
 /** Looks so often before it sleeps, when something moved. */

@@ -2,7 +2,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Buffer } from '../communicator/communicator.js';
 import type { AllReduceJob } from './all-reduce/start.js';
-import type { Address } from './open-mpi.js';
+import type { Address } from './native/open-mpi.js';
 
 /** What the thread is born with. */
 export interface CommunicationData {

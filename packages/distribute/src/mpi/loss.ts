@@ -2,8 +2,9 @@
  * Whether a rank is lost, by what the status board says of it, and how that is put in words. It reads the board and changes
  * nothing.
  */
+
+import type { MpiGroupHandle } from './group-handle.js';
 import { describeRank } from './identity.js';
-import type { MpiGroupHandle } from './mpi-group.js';
 import { monotonicMs, type RankStatus, type StatusBoard } from './status-board.js';
 
 /** A rank that will not come any more. */

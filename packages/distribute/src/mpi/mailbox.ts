@@ -4,7 +4,7 @@
  * Nothing is queued and nothing blocks: one receive from anybody is open, and at most one send to each rank is on its way.
  * A rank that does not take its last message simply gets no newer one.
  */
-import { type Address, addressOf, type OpenMpi, type Request } from './open-mpi.js';
+import { type Address, addressOf, type OpenMpi, type Request } from './native/open-mpi.js';
 
 const ANY_SOURCE = -1;
 

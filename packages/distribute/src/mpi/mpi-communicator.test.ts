@@ -1,7 +1,7 @@
 /** MpiCommunicator under real mpirun: sums against closed forms, and what happens when a rank is lost. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isLocalJob, localTransports } from './ports.js';
+import { isLocalJob, localTransports } from './native/ports.js';
 import { mpirun, whyNoMpirun } from './testing-mpirun.js';
 
 const program = new URL('./testing-program.js', import.meta.url);

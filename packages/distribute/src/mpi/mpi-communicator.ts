@@ -21,9 +21,9 @@ import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
 import { describeCulprit, findLoss, inSeconds, isLost, isThrough } from './loss.js';
 import { MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
-import { addressOf, type ElementType, OpenMpi, type Request } from './open-mpi.js';
+import { addressOf, type ElementType, OpenMpi, type Request } from './native/open-mpi.js';
+import { Scratch } from './native/scratch.js';
 import { describeOperation, describeWhere, type Operation } from './operation.js';
-import { Scratch } from './scratch.js';
 import { monotonicMs, OPERATIONS, type OperationName, type RankStatus, StatusBoard } from './status-board.js';
 
 /** What only this communicator can do in an all-reduce. */

@@ -9,9 +9,10 @@ import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
 import { threadFile } from '../thread-file.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
+import type { MpiGroupHandle } from './group-handle.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
 import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
-import { type Address, addressOf, OpenMpi } from './open-mpi.js';
+import { type Address, addressOf, OpenMpi } from './native/open-mpi.js';
 import { describeWhere } from './operation.js';
 import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
@@ -44,21 +45,7 @@ export interface MpiOptions {
   readonly tolerated?: readonly number[];
 }
 
-/** What a thread needs to make a communicator. Plain data: it crosses threads. */
-export interface MpiGroupHandle {
-  readonly rank: number;
-  readonly size: number;
-  readonly collectives: Address;
-  readonly messages: Address;
-  readonly board: SharedArrayBuffer;
-  readonly identities: readonly RankIdentity[];
-  readonly timeoutMs: number;
-  readonly silenceMs: number;
-  readonly warningMs: number;
-  readonly debug: boolean;
-  readonly algorithm: MpiAlgorithm;
-  readonly tolerated: readonly number[];
-}
+export type { MpiGroupHandle } from './group-handle.js';
 
 /** After the launcher's SIGTERM, ranks have about a second; so long do they look for the reason. */
 const TERMINATION_MS = 700;

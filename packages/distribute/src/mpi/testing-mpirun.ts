@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isMpiAvailable } from './library.js';
+import { isMpiAvailable } from './native/library.js';
 import { RESULTS_VARIABLE, resultFile } from './testing-result.js';
 
 /** What a run came to. */

@@ -9,11 +9,11 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Buffer, Work } from '../communicator/communicator.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
-import { loadMpi } from './library.js';
 import { type MpiAllReduceOptions, MpiCommunicator } from './mpi-communicator.js';
 import { MpiGroup, type MpiOptions } from './mpi-group.js';
-import { OpenMpi } from './open-mpi.js';
-import { TRANSPORTS_VARIABLE } from './ports.js';
+import { loadMpi } from './native/library.js';
+import { OpenMpi } from './native/open-mpi.js';
+import { TRANSPORTS_VARIABLE } from './native/ports.js';
 import { reportResult } from './testing-result.js';
 
 const [, , part = '', ...rest] = process.argv;

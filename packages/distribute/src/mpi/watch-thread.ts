@@ -10,7 +10,7 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { describeRank, processState, type RankIdentity } from './identity.js';
 import { isThrough, mayGo } from './loss.js';
 import { Mailbox } from './mailbox.js';
-import { type Address, OpenMpi } from './open-mpi.js';
+import { type Address, OpenMpi } from './native/open-mpi.js';
 import { describeWhere } from './operation.js';
 import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, type RankState, StatusBoard } from './status-board.js';

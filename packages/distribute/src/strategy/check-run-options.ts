@@ -7,7 +7,8 @@ const LONGEST_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
 /** @throws RangeError, TypeError naming the option and what was given. */
 export function checkRunOptions({ onReport, signal, graceSeconds, timeoutSeconds, bindThreads }: RunOptions): void {
   checkSeconds('timeoutSeconds', timeoutSeconds, (value) => value > 0);
-  checkSeconds('graceSeconds', graceSeconds, (value) => value >= 0);
+  // Without a limit: as long as a step takes.
+  if (graceSeconds !== Number.POSITIVE_INFINITY) checkSeconds('graceSeconds', graceSeconds, (value) => value >= 0);
   if (onReport !== undefined && typeof onReport !== 'function') {
     throw new TypeError(`onReport must be a function, got ${typeof onReport}.`);
   }

@@ -5,8 +5,8 @@
  * wait. An algorithm knows ranks, messages and sums; no time-outs and no other operation under way.
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { type Address, addressOf, type ElementType, type OpenMpi, type Request } from '../open-mpi.js';
-import type { Scratch, ScratchBuffer } from '../scratch.js';
+import { type Address, addressOf, type ElementType, type OpenMpi, type Request } from '../native/open-mpi.js';
+import type { Scratch, ScratchBuffer } from '../native/scratch.js';
 
 /** Runs until the sum is in place; what it yields has not completed yet. */
 export type AllReduceRun = Generator<Request, void, void>;

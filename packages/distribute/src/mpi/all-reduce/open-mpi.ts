@@ -5,7 +5,7 @@
  * differ in the last bit between numbers of packs and versions of Open MPI.
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { addressOf } from '../open-mpi.js';
+import { addressOf } from '../native/open-mpi.js';
 import { type AllReduceContext, type AllReduceRun, done, elementType } from './all-reduce.js';
 
 export function* openMpiAllReduce(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {

@@ -11,8 +11,8 @@
  * result is rounded once more, on its owner too, so that all ranks still agree to the bit.
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { addressOf, type Request } from '../open-mpi.js';
-import type { ScratchBuffer } from '../scratch.js';
+import { addressOf, type Request } from '../native/open-mpi.js';
+import type { ScratchBuffer } from '../native/scratch.js';
 import { type AllReduceContext, type AllReduceRun, done, partition, Wire } from './all-reduce.js';
 
 /** Up to here (bytes of all ranks' buffers together) one step beats two. */

@@ -7,7 +7,7 @@
  * different numbers of packs or of ranks (with two ranks there is only one order).
  */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { addressOf, type Request } from '../open-mpi.js';
+import { addressOf, type Request } from '../native/open-mpi.js';
 import { type AllReduceContext, type AllReduceRun, done, partition, Wire } from './all-reduce.js';
 
 export function* ringAllReduce(context: AllReduceContext, buffer: Buffer, op: CommunicatorReduceOp): AllReduceRun {

@@ -2,7 +2,7 @@
  * The all-reduces under way in one thread. `advance` asks Open MPI once which of the messages that they wait for are through,
  * however many runs there are, and resumes those runs. It waits for nothing and has no time-outs.
  */
-import type { OpenMpi, Request } from '../open-mpi.js';
+import type { OpenMpi, Request } from '../native/open-mpi.js';
 import type { AllReduceRun } from './all-reduce.js';
 
 /** How one run stands. */

@@ -1,6 +1,6 @@
 /** Which algorithm an all-reduce runs: the one place that knows them all. */
 import type { Buffer, CommunicatorReduceOp } from '../../communicator/communicator.js';
-import { REQUESTS } from '../open-mpi.js';
+import { REQUESTS } from '../native/open-mpi.js';
 import type { AllReduceContext, AllReduceRun } from './all-reduce.js';
 import { openMpiAllReduce } from './open-mpi.js';
 import { bf16AllReduce, rankOrderAllReduce, WINDOW } from './rank-order.js';

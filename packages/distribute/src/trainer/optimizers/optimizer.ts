@@ -6,6 +6,7 @@
  * A new one is a file beside this one, its loop in simd/updates/ and assembly/updates/ if it needs one of its own, a member of the
  * union in create.ts and a line there: the compiler names every place that does not know it.
  */
+import { describe } from '../../optimizer/describe.js';
 import type { FlatKernels } from '../../simd/kernels.js';
 
 /** Part of the flat arrays with one weight decay and one factor, as views made once. All have one length. */
@@ -68,13 +69,13 @@ export function checkNumber(
   what: string,
 ): void {
   if (typeof value === 'number' && Number.isFinite(value) && isGood(value)) return;
-  throw new RangeError(`${optimizer}: ${name} must be ${what}, got ${String(value)}.`);
+  throw new RangeError(`${optimizer}: ${name} must be ${what}, got ${describe(value)}.`);
 }
 
 /** @throws TypeError for what is neither true nor false. */
 export function checkSwitch(optimizer: string, name: string, value: unknown): void {
   if (typeof value !== 'boolean')
-    throw new TypeError(`${optimizer}: ${name} must be true or false, got ${String(value)}.`);
+    throw new TypeError(`${optimizer}: ${name} must be true or false, got ${describe(value)}.`);
 }
 
 /** For decay rates of running means: 0 ≤ value < 1. */

@@ -6,7 +6,7 @@
  * the process. Handles are pointers to globals in Open MPI 4 and 5; MPICH's integers are not supported.
  */
 import koffi, { type LibraryHandle } from 'koffi';
-import { CommunicatorError } from '../communicator/communicator.js';
+import { CommunicatorError } from '../../communicator/communicator.js';
 import { type LoadedMpi, loadMpi } from './library.js';
 import { closePortsOfLocalJob } from './ports.js';
 

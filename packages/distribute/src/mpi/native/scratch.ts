@@ -4,7 +4,7 @@
  * It is memory that never moves, and that the SIMD kernels reach. Each piece is a power of two long so that it fits again.
  * One thread's own.
  */
-import { type FlatKernels, FlatMemory } from '../simd/index.js';
+import { type FlatKernels, FlatMemory } from '../../simd/index.js';
 
 /** A piece of memory; see {@link Scratch.take}. */
 export type ScratchBuffer = Uint8Array<SharedArrayBuffer>;
