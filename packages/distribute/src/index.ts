@@ -6,11 +6,6 @@ export type { DatasetLike, Shardable } from './data/shard.js';
 export * from './devices/index.js';
 export type { MirrorTarget } from './mirror/mirror.js';
 export * from './mpi/index.js';
-export type { MetricAverageCallback, Metrics } from './optimizer/average-metrics.js';
-export { type BackwardOptions, backward, type GradientCallback } from './optimizer/backward.js';
-export type { Loss, StepInput } from './optimizer/local-step.js';
-export type { DynamicLossScale, LossScaleOption, LossScaleState } from './optimizer/loss-scale.js';
-export type { StepPhases, StepResult, Trainer, TrainerOptions, TrainerSegment } from './optimizer/trainer.js';
 export * from './parameter-server/index.js';
 export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
@@ -18,8 +13,24 @@ export type { RunOptions } from './replica/run-replicas.js';
 export { soloContext } from './replica/solo-context.js';
 export { observe } from './replica/tensor-values.js';
 export * from './simd/index.js';
-export { ReduceOp, VariableAggregation, VariableSynchronization } from './strategy/enums.js';
+export { VariableAggregation, VariableSynchronization } from './strategy/enums.js';
 export { MirroredStrategy, type MirroredStrategyOptions } from './strategy/mirrored-strategy.js';
 export { OneDeviceStrategy } from './strategy/one-device-strategy.js';
 export { getStrategy, runInScope } from './strategy/scope.js';
 export type { Strategy, StrategyLog } from './strategy/strategy.js';
+export type { MetricAverageCallback, Metrics } from './trainer/average-metrics.js';
+export { type BackwardOptions, backward, type GradientCallback } from './trainer/backward.js';
+export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptions } from './trainer/flat-reducer.js';
+export type { Loss, StepInput } from './trainer/local-step.js';
+export type { DynamicLossScale, LossScaleOption, LossScaleState } from './trainer/loss-scale.js';
+export type { FinishResult, FlatLayout, FlatSegment, GroupStatus, Reducer, ReducerUpdate } from './trainer/reducer.js';
+export type {
+  Clip,
+  LearningRate,
+  StepPhases,
+  StepResult,
+  Trainer,
+  TrainerOptions,
+  TrainerSegment,
+} from './trainer/trainer.js';
+export * from './workers/index.js';

@@ -12,7 +12,6 @@ export {
   workerCount,
 } from './cluster-spec.js';
 export { environmentNumber } from './environment-number.js';
-export { HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 export {
   type Host,
   KubernetesClusterResolver,
@@ -23,12 +22,6 @@ export {
 } from './kubernetes.js';
 export { type LaunchedProcess, launchedProcess } from './mpi-environment.js';
 export { type MpirunPlan, mpirunCommand, parseHosts, shellQuote } from './mpirun-command.js';
-export {
-  type CollectiveCommunicationName,
-  MultiWorkerMirroredStrategy,
-  type MultiWorkerMirroredStrategyOptions,
-} from './multi-worker-mirrored-strategy.js';
-export { MultiWorkerTrainer } from './multi-worker-trainer.js';
 export { type Cluster, NotLaunchedError, NUM_PS_VARIABLE, resolveCluster } from './resolve-cluster.js';
 export { SlurmClusterResolver, type SlurmOptions } from './slurm.js';
 export { readTfConfig, TFConfigClusterResolver, type TfConfig, type TfConfigOverrides } from './tf-config.js';

@@ -10,6 +10,7 @@ import type { SharedBuffers } from '../communicator/shared-memory-communicator.j
 import type { FlatKernels } from '../simd/kernels.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import { checkNumPacks, type Pack, splitIntoPacks } from './packing.js';
+import { checkReduceOp, type ReduceOp } from './reduce-op.js';
 
 /** Values of `all_reduce_alg` that have a class here, and the two that upstream has no flag value for. */
 export type AllReduceAlgorithm = 'nccl' | 'hierarchical_copy' | 'sharded' | 'reduction_to_one_device';
@@ -48,6 +49,11 @@ export interface PeerCommunicator extends Communicator {
 /** See the file's head. */
 export abstract class CrossDeviceOps {
   abstract readonly algorithm: AllReduceAlgorithm;
+  /**
+   * Whether a chunk may be summed by whichever replica takes it, in rank order: then full packs are summed while others are still in
+   * backward, and what is left is summed in the pass that updates weights. Otherwise {@link reducePacks} runs after backward.
+   */
+  readonly sumsByChunks: boolean = false;
 
   /** @param numPacks Into how many packs concatenated values are cut; each is reduced by itself. */
   constructor(readonly numPacks: number) {}
@@ -93,7 +99,7 @@ export abstract class CrossDeviceOps {
    * For fewer destinations than ranks it is summed on the first and copied to the rest, as upstream falls back to
    * ReductionToOneDevice; the other ranks keep their value.
    */
-  reduce(communicator: Communicator, op: 'SUM' | 'MEAN', value: Float32Array, destinations?: readonly number[]): void {
+  reduce(communicator: Communicator, op: ReduceOp, value: Float32Array, destinations?: readonly number[]): void {
     checkReduceOp(op);
     const targets = destinations ?? Array.from({ length: communicator.size }, (_, rank) => rank);
     if (targets.length === 0) throw new RangeError('destinations can not be empty');
@@ -115,7 +121,7 @@ export abstract class CrossDeviceOps {
    * As {@link reduce}, for all values of a step: concatenated, cut into packs, reduced, put back. Collective.
    * All replicas must give values of the same sizes in the same order.
    */
-  batchReduce(communicator: Communicator, op: 'SUM' | 'MEAN', values: readonly Float32Array[]): void {
+  batchReduce(communicator: Communicator, op: ReduceOp, values: readonly Float32Array[]): void {
     checkReduceOp(op);
     const flat = new Float32Array(values.reduce((total, value) => total + value.length, 0));
     let offset = 0;
@@ -149,9 +155,4 @@ function sharesMemory(communicator: Communicator): communicator is PeerCommunica
 
 function divide(values: Float32Array, by: number): void {
   for (let i = 0; i < values.length; i++) values[i] = values[i]! / by;
-}
-
-function checkReduceOp(op: string): void {
-  if (op === 'SUM' || op === 'MEAN') return;
-  throw new RangeError('`reduce_op` must be Reduce.SUM or Reduce.MEAN.');
 }

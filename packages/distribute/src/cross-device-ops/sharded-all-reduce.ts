@@ -11,6 +11,7 @@ import type { Pack } from './packing.js';
 /** See the file's head. */
 export class ShardedAllReduce extends CrossDeviceOps {
   override readonly algorithm = 'sharded';
+  override readonly sumsByChunks = true;
 
   /** @param numPacks Default 1. */
   constructor(numPacks = 1) {

@@ -3,12 +3,11 @@
  * the servers; on a ps task it serves.
  */
 
-import { asWorkerError } from '../cluster/hierarchical-communicator.js';
 import { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { MpiGroupHandle } from '../mpi/mpi-group.js';
-import type { ReplicaContext } from '../replica/replica-context.js';
-import { FlatMemory, type FlatMemoryHandle } from '../simd/index.js';
-import { ParameterServerContext } from './parameter-server-context.js';
+import type { Context } from '../replica/context.js';
+import { asWorkerError } from '../workers/hierarchical-communicator.js';
+import { serverContext } from './parameter-server-context.js';
 import { ParameterServer } from './server.js';
 
 /** What the strategy hands to its replicas. */
@@ -18,7 +17,6 @@ export interface ParameterServerArguments {
   readonly module: string;
   readonly args: unknown;
   readonly group: MpiGroupHandle;
-  readonly memory: FlatMemoryHandle;
   readonly workers: number;
   readonly servers: number;
 }
@@ -29,22 +27,21 @@ export interface ServerLine {
 }
 
 /** Entry point of every replica. */
-export default async function run(inner: ReplicaContext, args: ParameterServerArguments): Promise<unknown> {
+export default async function run(inner: Context, args: ParameterServerArguments): Promise<unknown> {
   const processes = new MpiCommunicator(args.group);
-  const memory = FlatMemory.attach(args.memory, inner.replicaIdInSyncGroup);
   try {
     if (args.role === 'ps') {
       const log = (line: string) => inner.report({ parameterServer: line } satisfies ServerLine);
-      return new ParameterServer(processes, args.workers, memory, log).serve();
+      return new ParameterServer(processes, args.workers, inner.sharedMemory.memory, log).serve();
     }
     const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
     if (typeof user.default !== 'function') {
       throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
     }
     const servers = Array.from({ length: args.servers }, (_, i) => args.workers + i);
-    const context = new ParameterServerContext(inner, { processes, memory, servers }, args.workers);
+    const { context, finish } = serverContext(inner, { processes, servers, workers: args.workers });
     const result = await user.default(context, args.args);
-    context.finish();
+    finish();
     return result;
   } catch (error) {
     throw asWorkerError(error);

@@ -15,7 +15,6 @@ import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevice
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { FlatMemory } from '../simd/index.js';
 import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
@@ -134,7 +133,6 @@ export class ParameterServerStrategy implements Strategy {
       module: String(module),
       args: this.isServer ? undefined : args,
       group,
-      memory: FlatMemory.create(devices.length).handle,
       workers: this.cluster.numWorkers,
       servers: this.cluster.numParameterServers,
     };

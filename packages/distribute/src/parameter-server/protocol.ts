@@ -6,19 +6,19 @@
  * worker's pull sees its own last push applied.
  */
 
-import { flatOptimizer, type OptimizerConfig } from '../trainer/optimizers/create.js';
+import type { OptimizerConfig } from '../trainer/optimizers/create.js';
 
 /** First number of a request's header. */
 export const Kind = {
   /** Chief: [kind, bytes of the specification] + the specification as text (plain-values.ts). */
   specify: 1,
-  /** Any worker: [kind]; reply [version, stop, finite] + weights. Held back until the chief has written. */
+  /** Any worker: [kind]; reply [version, stop, finite, updates counted] + weights. Held back until the chief has written. */
   pull: 2,
-  /** Any worker: [kind, version that was pulled, learning rate] + gradients. No reply. */
+  /** Any worker: [kind, version that was pulled, learning rate, gradient scale] + gradients. No reply. */
   push: 3,
-  /** Chief: [kind]; reply + weights and slots. */
+  /** Chief: [kind]; reply [updates counted] + weights and slots. */
   read: 4,
-  /** Chief: [kind] + weights and slots; reply. */
+  /** Chief: [kind, updates counted] + weights and slots; reply. */
   write: 5,
   /** Chief: [kind, stop]; reply [version, workers that go on, workers lost, updates, staleness summed, largest]. */
   status: 6,
@@ -34,19 +34,9 @@ export const Tag = { request: 1, requestData: 2, reply: 3, replyData: 4 } as con
 
 /** What a server must know of its part of the model. */
 export interface ShardSpecification {
-  readonly segments: readonly { readonly length: number; readonly weightDecay: number }[];
+  /** Whole variables, so that an optimizer may take their norms. */
+  readonly segments: readonly { readonly name: string; readonly length: number; readonly weightDecay: number }[];
   readonly optimizer: OptimizerConfig;
-  /** Gradients are multiplied by it: 1 ÷ (replicas of a worker · loss scale). */
-  readonly gradientScale: number;
-}
-
-export function elementsOf({ segments }: ShardSpecification): number {
-  return segments.reduce((sum, { length }) => sum + length, 0);
-}
-
-/** Arrays that a server keeps beside each weight. */
-export function slotsOf({ optimizer }: ShardSpecification): number {
-  return flatOptimizer(optimizer).slots.length;
 }
 
 /** How old gradients were when they were applied: updates by others since their weights were pulled. */

@@ -6,9 +6,10 @@ import type { Work } from '../communicator/communicator.js';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { stringifyValues } from '../communicator/plain-values.js';
 import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
-import type { TrainerSegment } from '../optimizer/trainer.js';
+import type { OptimizerConfig } from '../trainer/optimizers/create.js';
+import type { FlatSegment, GroupStatus } from '../trainer/reducer.js';
 import { placeVariables } from './placement.js';
-import { Kind, type ShardSpecification, type Staleness, sharedFloats, sharedHeader, Tag } from './protocol.js';
+import { Kind, type ShardSpecification, sharedFloats, sharedHeader, Tag } from './protocol.js';
 
 /** What the servers tell with the weights. */
 export interface PullResult {
@@ -16,18 +17,13 @@ export interface PullResult {
   readonly stop: boolean;
   /** Whether every gradient so far was finite. */
   readonly finite: boolean;
-}
-
-/** What the chief learns about the others. */
-export interface ServerStatus extends Staleness {
-  /** Other workers that have not ended. */
-  readonly active: number;
-  readonly lost: number;
+  /** Updates made so far, by all workers together. */
+  readonly count: number;
 }
 
 interface Link {
   readonly rank: number;
-  readonly segments: readonly { readonly index: number; readonly from: number; readonly segment: TrainerSegment }[];
+  readonly segments: readonly { readonly index: number; readonly from: number; readonly segment: FlatSegment }[];
   readonly elements: number;
   readonly request: Float64Array<SharedArrayBuffer>;
   readonly reply: Float64Array<SharedArrayBuffer>;
@@ -49,7 +45,7 @@ export class ServerLinks {
     private readonly communicator: MpiCommunicator,
     /** Ranks of the servers. */
     servers: readonly number[],
-    segments: readonly TrainerSegment[],
+    segments: readonly FlatSegment[],
   ) {
     const placed = placeVariables(
       segments.map(({ length }) => length),
@@ -77,14 +73,13 @@ export class ServerLinks {
     });
   }
 
-  /** Chief: tells every server what it holds. @param decays Rate of each variable. */
-  specify(shared: Omit<ShardSpecification, 'segments'>, decays: readonly number[]): void {
+  /** Chief: tells every server what it holds. */
+  specify(optimizer: OptimizerConfig): void {
     for (const link of this.#links) {
-      const segments = link.segments.map(({ index, segment: { length } }) => ({
-        length,
-        weightDecay: decays[index] as number,
+      const segments = link.segments.map(({ segment: { name = '', length, weightDecay = 0 } }) => ({
+        ...{ name, length, weightDecay },
       }));
-      const text = Buffer.from(stringifyValues({ ...shared, segments } satisfies ShardSpecification));
+      const text = Buffer.from(stringifyValues({ optimizer, segments } satisfies ShardSpecification));
       const bytes = new Uint8Array(new SharedArrayBuffer(text.length));
       bytes.set(text);
       this.#request(link, [Kind.specify, bytes.length], bytes);
@@ -100,53 +95,58 @@ export class ServerLinks {
     });
     let stop = false;
     let finite = true;
+    let count = 0;
     for (const [i, link] of this.#links.entries()) {
       // Held back until the chief has written, which may take it a while; its loss, or the server's, ends the wait.
       this.communicator.waitUntil(() => (replies[i] as Work[]).every((work) => work.test()), 'weights of the servers');
-      const [version, stopped, allFinite] = link.reply as unknown as [number, number, number];
+      const [version, stopped, allFinite, counted] = link.reply as unknown as [number, number, number, number];
       link.version = version;
       stop ||= stopped === 1;
       finite &&= allFinite === 1;
+      count = Math.max(count, counted);
       scatter(link, link.weights, weights);
     }
-    return { stop, finite };
+    return { stop, finite, count };
   }
 
   /** Sends gradients on their way. The flat buffer may be overwritten at once. */
-  push(gradients: Float32Array, learningRate: number): void {
+  push(gradients: Float32Array, learningRate: number, gradientScale: number): void {
     for (const link of this.#links) {
       this.#settle(link);
       gather(link, gradients, link.gradients);
-      this.#request(link, [Kind.push, link.version, learningRate], link.gradients);
+      this.#request(link, [Kind.push, link.version, learningRate, gradientScale], link.gradients);
     }
   }
 
-  /** Chief: weights and slots that the servers hold. */
-  read(arrays: readonly Float32Array[]): void {
+  /** Chief: weights and slots that the servers hold. @returns updates made so far. */
+  read(arrays: readonly Float32Array[]): number {
+    let count = 0;
     for (const link of this.#links) {
       const state = sharedFloats(link.elements * arrays.length);
       this.#request(link, [Kind.read]);
       for (const work of this.#expect(link, state)) work.wait();
+      count = Math.max(count, link.reply[0] as number);
       for (const [i, array] of arrays.entries()) {
         scatter(link, state.subarray(i * link.elements, (i + 1) * link.elements), array);
       }
     }
+    return count;
   }
 
   /** Chief: gives the servers weights and slots; from the first time on they answer. */
-  write(arrays: readonly Float32Array[]): void {
+  write(arrays: readonly Float32Array[], count: number): void {
     for (const link of this.#links) {
       const state = sharedFloats(link.elements * arrays.length);
       for (const [i, array] of arrays.entries()) {
         gather(link, array, state.subarray(i * link.elements, (i + 1) * link.elements));
       }
-      this.#request(link, [Kind.write], state);
+      this.#request(link, [Kind.write, count], state);
       for (const work of this.#expect(link)) work.wait();
     }
   }
 
   /** Chief. @param stop Ask all workers to stop. */
-  status(stop = false): ServerStatus {
+  status(stop = false): GroupStatus {
     const found = this.#links.map((link) => {
       this.#request(link, [Kind.status, stop ? 1 : 0]);
       for (const work of this.#expect(link)) work.wait();
@@ -162,7 +162,7 @@ export class ServerLinks {
    * Chief: waits until all other workers have ended or are lost.
    * @throws CommunicatorError when none of them has made an update or an end within the group's time limit.
    */
-  waitForOthers(stop: boolean): ServerStatus {
+  waitForOthers(stop: boolean): GroupStatus {
     const nap = new Int32Array(new SharedArrayBuffer(4));
     let last = this.status(stop);
     let since = performance.now();

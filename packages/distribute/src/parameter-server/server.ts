@@ -12,17 +12,9 @@ import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { FlatMemory } from '../simd/index.js';
 import { flatOptimizer } from '../trainer/optimizers/create.js';
 import type { FlatOptimizer } from '../trainer/optimizers/optimizer.js';
-import {
-  elementsOf,
-  HEADER,
-  Kind,
-  type ShardSpecification,
-  type Staleness,
-  sharedFloats,
-  sharedHeader,
-  slotsOf,
-  Tag,
-} from './protocol.js';
+import { type CutPiece, cutPieces, cutRuns, withFactor } from '../trainer/pieces.js';
+import { UpdateFactors } from '../trainer/update-factors.js';
+import { HEADER, Kind, type ShardSpecification, type Staleness, sharedFloats, sharedHeader, Tag } from './protocol.js';
 
 /** What a server did, for logs and tests. */
 export interface ServerReport extends Staleness {
@@ -53,13 +45,16 @@ interface Client {
 
 /** The model's part that is held here. */
 interface Shard {
-  readonly specification: ShardSpecification;
   readonly elements: number;
   readonly weights: Float32Array;
   readonly slots: readonly Float32Array[];
   readonly optimizer: FlatOptimizer;
-  /** One buffer for each worker's gradients. */
-  readonly gradients: readonly Float32Array[];
+  /** Of each worker: the buffer of its gradients, and what is made of it. */
+  readonly clients: readonly {
+    readonly gradient: Float32Array;
+    readonly pieces: readonly CutPiece[];
+    readonly factors: UpdateFactors;
+  }[];
 }
 
 /** See the file's head. */
@@ -71,6 +66,8 @@ export class ParameterServer {
   #stop = false;
   #allFinite = true;
   #version = 0;
+  /** Updates that count beside those made here: of a run that was taken up again. */
+  #before = 0;
   #stalenessSum = 0;
   #stalenessMax = 0;
   readonly #histogram = new Array<number>(HISTOGRAM).fill(0);
@@ -155,7 +152,7 @@ export class ParameterServer {
         this.#listenForData(client, new Uint8Array(new SharedArrayBuffer(first)));
         break;
       case Kind.push:
-        this.#listenForData(client, this.#held.gradients[client.rank] as Float32Array);
+        this.#listenForData(client, this.#ofClient(client).gradient);
         break;
       case Kind.write:
         this.#listenForData(client, sharedFloats(this.#stateLength));
@@ -165,7 +162,7 @@ export class ParameterServer {
         else client.state = 'held';
         break;
       case Kind.read:
-        this.#reply(client, [], this.#state());
+        this.#reply(client, [this.#count], this.#state());
         this.#listen(client);
         break;
       case Kind.status:
@@ -192,7 +189,7 @@ export class ParameterServer {
         this.#specify(parseValues(Buffer.from(client.data as Uint8Array).toString()) as ShardSpecification);
         break;
       case Kind.write:
-        this.#write(client.data as Float32Array);
+        this.#write(client.data as Float32Array, client.header[1] as number);
         this.#reply(client, []);
         break;
       default:
@@ -201,43 +198,48 @@ export class ParameterServer {
     this.#listen(client);
   }
 
-  #specify(specification: ShardSpecification): void {
-    const elements = elementsOf(specification);
-    this.#shard = {
-      specification,
-      elements,
-      weights: this.memory.allocate(elements),
-      optimizer: flatOptimizer(specification.optimizer),
-      slots: this.memory.allocateEach(slotsOf(specification), elements),
-      gradients: this.#clients.map(() => this.memory.allocate(elements)),
-    };
+  #specify({ optimizer: config, segments: sizes }: ShardSpecification): void {
+    const { memory } = this;
+    let elements = 0;
+    const segments = sizes.map((size) => {
+      const offset = elements;
+      elements += size.length;
+      return { ...size, offset };
+    });
+    const optimizer = flatOptimizer(config);
+    const weights = memory.allocate(elements);
+    const slots = memory.allocateEach(optimizer.slots.length, elements);
+    const runs = cutRuns(segments, elements, optimizer);
+    const clients = this.#clients.map(() => {
+      const gradient = memory.allocate(elements);
+      const factors = new UpdateFactors({
+        ...{ segments, weights, sum: gradient, optimizer, clip: undefined, kernels: memory.kernels },
+        group: { rank: 0, size: 1, barrier: () => {} },
+        allocateDoubles: (length) => memory.allocateDoubles(length),
+      });
+      return { gradient, factors, pieces: cutPieces(runs, 0, elements, { weights, slots, gradients: [gradient] }) };
+    });
+    this.#shard = { elements, weights, slots, optimizer, clients };
   }
 
-  #write(state: Float32Array): void {
+  #write(state: Float32Array, count: number): void {
     const { weights, slots, elements } = this.#held;
     for (const [i, array] of [weights, ...slots].entries()) array.set(state.subarray(i * elements, (i + 1) * elements));
+    this.#before = count - this.#version;
     this.#isWritten = true;
     for (const client of this.#clients) if (client.state === 'held') this.#answerPull(client);
   }
 
   #apply(client: Client): void {
-    const { specification, weights, slots, gradients, optimizer } = this.#held;
-    const [, pulled, learningRate] = client.header as unknown as [number, number, number];
-    const gradient = gradients[client.rank] as Float32Array;
-    const step = { learningRate, gradientScale: specification.gradientScale, count: this.#version + 1 };
-    let start = 0;
-    for (const { length, weightDecay } of specification.segments) {
-      const end = start + length;
-      const piece = {
-        weights: weights.subarray(start, end),
-        slots: slots.map((slot) => slot.subarray(start, end)),
-        gradients: [gradient.subarray(start, end)],
-        weightDecay,
-        factor: 1,
-      };
+    const { optimizer } = this.#held;
+    const [, pulled, learningRate, scale] = client.header as unknown as [number, number, number, number];
+    const { pieces, factors } = this.#ofClient(client);
+    const { gradientScale, factors: ofVariables } = factors.of(scale);
+    const step = { learningRate, gradientScale, count: this.#count + 1 };
+    for (const { summed, segment } of pieces) {
+      const piece = withFactor(summed, ofVariables, segment);
       const finite = optimizer.apply(this.memory.kernels, piece, step);
       this.#allFinite &&= finite;
-      start = end;
     }
     const staleness = this.#version - pulled;
     this.#stalenessSum += staleness;
@@ -254,7 +256,7 @@ export class ParameterServer {
     if (client.weights.length !== elements) client.weights = sharedFloats(elements);
     this.#settle(client);
     client.weights.set(weights);
-    this.#reply(client, [this.#version, this.#stop ? 1 : 0, this.#allFinite ? 1 : 0], client.weights);
+    this.#reply(client, [this.#version, this.#stop ? 1 : 0, this.#allFinite ? 1 : 0, this.#count], client.weights);
     this.#listen(client);
   }
 
@@ -272,14 +274,23 @@ export class ParameterServer {
     return state;
   }
 
+  /** Updates made so far, those before this run included. */
+  get #count(): number {
+    return this.#before + this.#version;
+  }
+
+  #ofClient({ rank }: Client): Shard['clients'][0] {
+    return this.#held.clients[rank] as Shard['clients'][0];
+  }
+
   get #held(): Shard {
     if (this.#shard) return this.#shard;
     throw new Error('A worker asked for variables before the chief had said which there are.');
   }
 
   get #stateLength(): number {
-    const { specification, elements } = this.#held;
-    return elements * (1 + slotsOf(specification));
+    const { slots, elements } = this.#held;
+    return elements * (1 + slots.length);
   }
 
   #reply(client: Client, values: readonly number[], data?: Float32Array): void {

@@ -4,10 +4,9 @@
  */
 import { writeFileSync } from 'node:fs';
 import * as tf from '@tensorflow/tfjs-core';
-import { DECAY, example, MOMENTUM, rowsOf } from '../cluster/testing-worker.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
-import type { ParameterServerContext } from './parameter-server-context.js';
-import type { ServerStatus } from './server-links.js';
+import type { GroupStatus } from '../trainer/reducer.js';
+import { DECAY, example, MOMENTUM, rowsOf } from '../workers/testing-worker.js';
 
 export interface PsTask {
   readonly steps: number;
@@ -29,7 +28,7 @@ export interface PsOutcome {
   readonly weights: number[];
   /** All of a short run; the first and the last of a long one, to keep messages short. */
   readonly losses: number[];
-  readonly status: ServerStatus | null;
+  readonly status: GroupStatus | null;
 }
 
 export function line(features: number): number[] {
@@ -42,9 +41,9 @@ export default async function train(context: ReplicaContext, task: PsTask): Prom
   const truth = line(features);
   const w = tf.variable(tf.tensor2d(Array.from({ length: features }, (_, j) => [0.1 * (j + 1)])), true, 'w');
   const b = tf.variable(tf.scalar(0.5), true, 'b');
-  const trainer = (context as unknown as ParameterServerContext).trainer([w, b], {
+  const trainer = context.trainer([w, b], {
     optimizer: { kind: 'momentum', momentum: task.momentum ?? MOMENTUM },
-    ...(!exact && { weightDecay: { rate: DECAY, applies: (variable: tf.Variable) => variable === w } }),
+    ...(!exact && { weightDecay: { rate: DECAY, applies: (variable) => variable === w } }),
   });
   const nap = task.naps?.[context.inputPipelineId] ?? 0;
   const losses: number[] = [];
@@ -70,8 +69,8 @@ export default async function train(context: ReplicaContext, task: PsTask): Prom
     if (nap > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, nap);
     if (context.shouldStop()) break;
   }
-  const status = trainer.waitForOthers(false);
-  trainer.pullState();
+  const status = trainer.leave(false);
+  trainer.pull();
   const shown = losses.length > 100 ? [losses[0] as number, losses.at(-1) as number] : losses;
   return { worker: context.inputPipelineId, weights: [...trainer.weights], losses: shown, status };
 }

@@ -15,9 +15,9 @@ import {
   variablesOf,
 } from '../mirror/mirror.js';
 import { MirroredVariables } from '../mirror/mirrored-variables.js';
-import { averageMetrics, type MetricAverageCallback, type Metrics } from '../optimizer/average-metrics.js';
-import { distributeOptimizer } from '../optimizer/distributed-optimizer.js';
-import { watchForForgotten } from '../optimizer/forgotten-optimizer.js';
+import { averageMetrics, type MetricAverageCallback, type Metrics } from '../trainer/average-metrics.js';
+import { distributeOptimizer } from '../trainer/distributed-optimizer.js';
+import { watchForForgotten } from '../trainer/forgotten-optimizer.js';
 
 export interface MirroringParts {
   /** The replicas that are in step. */

@@ -10,12 +10,13 @@ import { createCrossDeviceOpsFromConfig } from '../cross-device-ops/create.js';
 import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
 import { checkMessage } from './check-message.js';
+import { Context } from './context.js';
 import { ControlBlock } from './control-block.js';
-import { CountingCommunicator } from './counting-communicator.js';
+import { localParts } from './local-parts.js';
 import { redirectOutput } from './output.js';
 import { enterReplica, leaveStart } from './own-module.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
-import { ReplicaContext } from './replica-context.js';
+import type { ReplicaContext } from './replica-context.js';
 import { toFailureReport } from './transferred-error.js';
 
 /** The default export of a module that strategies run. */
@@ -38,26 +39,24 @@ try {
 }
 
 async function run(): Promise<unknown> {
-  const { replica, replicas, device } = data;
+  const { replica, device } = data;
   if (data.bindThreads) bindThread(device.cores);
   const setup = await importDefault<BackendSetupFunction>(device.backendModule, 'backend module');
   await setup({ threads: device.threads, cores: device.cores, device: device.name });
   const replicaFunction = await importDefault<ReplicaFunction>(data.module, 'replica module');
 
-  const group = joinSharedMemoryGroup(data.group, replica);
-  const communicator = new CountingCommunicator(group, control, replica);
-  const context = new ReplicaContext({
-    replica,
-    replicas,
-    device,
-    communicator,
-    control,
-    crossDeviceOps: createCrossDeviceOpsFromConfig(data.crossDeviceOps),
-    report: (message) => {
-      checkMessage(message, 'what was given to context.report()');
-      tell({ type: 'report', message });
-    },
-  });
+  const context = new Context(
+    localParts({
+      device,
+      local: joinSharedMemoryGroup(data.group, replica),
+      control,
+      crossDeviceOps: createCrossDeviceOpsFromConfig(data.crossDeviceOps),
+      report: (message) => {
+        checkMessage(message, 'what was given to context.report()');
+        tell({ type: 'report', message });
+      },
+    }),
+  );
   isStarting = false;
   leaveStart();
   control.setState(replica, 'running');

@@ -5,21 +5,14 @@
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createSharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import { createCrossDeviceOps } from '../cross-device-ops/create.js';
+import { Context } from './context.js';
 import { ControlBlock } from './control-block.js';
-import { CountingCommunicator } from './counting-communicator.js';
-import { ReplicaContext } from './replica-context.js';
+import { localParts } from './local-parts.js';
+import type { ReplicaContext } from './replica-context.js';
 
 /** @returns a context on the same device, in a group of one. Not collective. */
 export function soloContext({ device }: Pick<ReplicaContext, 'device'>): ReplicaContext {
-  const control = ControlBlock.create(1);
-  const group = joinSharedMemoryGroup(createSharedMemoryGroup(1), 0);
-  return new ReplicaContext({
-    replica: 0,
-    replicas: 1,
-    device,
-    communicator: new CountingCommunicator(group, control, 0),
-    control,
-    crossDeviceOps: createCrossDeviceOps('sharded', 1),
-    report: () => {},
-  });
+  const crossDeviceOps = createCrossDeviceOps('sharded', 1);
+  const local = joinSharedMemoryGroup(createSharedMemoryGroup(1), 0);
+  return new Context(localParts({ device, local, control: ControlBlock.create(1), crossDeviceOps, report: () => {} }));
 }

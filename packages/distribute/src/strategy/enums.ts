@@ -1,13 +1,9 @@
 /**
- * How values of replicas are combined: tf.distribute's ReduceOp, VariableSynchronization and VariableAggregation.
+ * How values of variables on replicas are combined: tf.distribute's VariableSynchronization and VariableAggregation.
  *
  * They name what happens; `ReplicaContext` does it. Trainable variables are ON_WRITE here (every replica applies the same
  * reduced gradient), statistics of batch norm are ON_READ with MEAN: each replica has its own until somebody reads or saves.
  */
-
-/** tf.distribute.ReduceOp. */
-export const ReduceOp = { SUM: 'SUM', MEAN: 'MEAN' } as const;
-export type ReduceOp = (typeof ReduceOp)[keyof typeof ReduceOp];
 
 /** tf.VariableSynchronization: when replicas' copies of a variable are made equal. */
 export const VariableSynchronization = {
@@ -30,13 +26,6 @@ export const VariableAggregation = {
   ONLY_FIRST_REPLICA: 'ONLY_FIRST_REPLICA',
 } as const;
 export type VariableAggregation = (typeof VariableAggregation)[keyof typeof VariableAggregation];
-
-/** @throws RangeError with upstream's text if `op` is neither SUM nor MEAN. */
-export function checkReduceOp(op: unknown): asserts op is ReduceOp {
-  if (op !== ReduceOp.SUM && op !== ReduceOp.MEAN) {
-    throw new RangeError('`reduce_op` must be Reduce.SUM or Reduce.MEAN.');
-  }
-}
 
 /**
  * Upstream's checks of a variable's modes under a mirrored strategy.

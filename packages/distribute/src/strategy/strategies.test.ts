@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createCrossDeviceOps } from '../cross-device-ops/create.js';
-import { checkReduceOp, checkVariableModes, VariableAggregation, VariableSynchronization } from './enums.js';
+import { checkReduceOp } from '../cross-device-ops/reduce-op.js';
+import { checkVariableModes, VariableAggregation, VariableSynchronization } from './enums.js';
 import { MirroredStrategy } from './mirrored-strategy.js';
 import { OneDeviceStrategy } from './one-device-strategy.js';
 import { getStrategy, runInScope } from './scope.js';

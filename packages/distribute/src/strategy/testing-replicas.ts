@@ -8,9 +8,9 @@ import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
 import { threadCpus } from '../devices/affinity.js';
-import type { LossScaleOption } from '../optimizer/loss-scale.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
 import { soloContext } from '../replica/solo-context.js';
+import type { LossScaleOption } from '../trainer/loss-scale.js';
 
 export interface SceneArgs {
   readonly scene: string;

@@ -73,7 +73,7 @@ export default function replica(context: ReplicaContext, args: AllReduceBenchArg
       });
       time(FUSED, elements, () => {
         reducer.markReady(0);
-        reducer.finishWithUpdate({ learningRate: 0.1 });
+        reducer.finish({ learningRate: 0.1 });
       });
     }
   }

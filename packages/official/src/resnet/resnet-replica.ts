@@ -3,13 +3,7 @@
  * checkpoints. Every strategy runs it, `off` and `one_device` too, so that the main thread stays free for the screen and for
  * Ctrl-C. All replicas execute the same sequence of collectives.
  */
-import {
-  observe,
-  ParameterServerTrainer,
-  type ReplicaContext,
-  type Trainer,
-  type TrainerSegment,
-} from '@lockstep/distribute';
+import { observe, type ReplicaContext, type Trainer, type TrainerSegment } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
 import { labelOf, prepareImage } from '../data/augment.js';
@@ -181,12 +175,6 @@ class Run {
     return this.context.replicaIdInSyncGroup === 0 && this.context.inputPipelineId === 0;
   }
 
-  /** With parameter servers: the trainer, whose weights are copies, and whose workers are not in step. */
-  get #remote(): ParameterServerTrainer | null {
-    const trainer: unknown = this.#trainer;
-    return trainer instanceof ParameterServerTrainer ? trainer : null;
-  }
-
   async run(): Promise<ReplicaResult> {
     this.#restore();
     if (this.#isChief) {
@@ -217,7 +205,7 @@ class Run {
         if (interrupted) break;
       }
       // Workers that are not in step leave evaluation to the chief, and do not wait for it.
-      if (this.#remote && this.context.inputPipelineId > 0) {
+      if (!this.#trainer.isInStep && this.context.inputPipelineId > 0) {
         if (this.#isPastLastStep()) break;
         continue;
       }
@@ -287,7 +275,7 @@ class Run {
 
   /** Parameter servers: what the chief saves last holds everybody's work. @param stop They end now, not when they are through. */
   #awaitOthers(stop: boolean): void {
-    const status = this.#remote?.waitForOthers(stop);
+    const status = this.#trainer.leave(stop);
     if (!status) return;
     const { updates, mean, max, lost } = status;
     this.#log(
@@ -472,8 +460,8 @@ class Run {
   #measureStatistics(): void {
     const { context, args } = this;
     const isAlone = context.numInputPipelines === 1;
-    if (!this.#remote || isAlone || context.inputPipelineId > 0 || args.train === null) return;
-    this.#remote.pullState();
+    if (this.#trainer.isInStep || isAlone || context.inputPipelineId > 0 || args.train === null) return;
+    this.#trainer.pull();
     const { train } = args;
     const size = Math.min(train.count, Math.max(1, Math.floor(args.batchSize / context.numInputReplicas)));
     const replicas = context.numReplicasInSync;
@@ -515,7 +503,7 @@ class Run {
 
   #save(): void {
     this.#averageStatistics();
-    this.#remote?.pullState();
+    this.#trainer.pull();
     this.#lastSave = performance.now();
     if (!this.#isChief) return;
     const { lossScaleState } = this.#trainer;
@@ -642,7 +630,7 @@ class Run {
       if (this.#frozen.values.length > 0) context.communicator.broadcast(this.#frozen.values, 0);
       context.communicator.barrier();
     }
-    this.#remote?.pushState();
+    this.#trainer.push();
     this.#addUpFrozen();
   }
 

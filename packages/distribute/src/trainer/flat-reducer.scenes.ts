@@ -4,10 +4,11 @@
  */
 
 import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
-import type { OptimizerConfig } from '../trainer/optimizers/create.js';
-import { createCrossDeviceOps } from './create.js';
-import { hashOf } from './cross-device-ops.scenes.js';
-import { FlatReducer, type FlatSegment } from './flat-reducer.js';
+import { createCrossDeviceOps } from '../cross-device-ops/create.js';
+import { hashOf } from '../cross-device-ops/cross-device-ops.scenes.js';
+import { FlatReducer } from './flat-reducer.js';
+import type { OptimizerConfig } from './optimizers/create.js';
+import type { FlatSegment } from './reducer.js';
 
 /** How a reducer is made in a scene. */
 export interface ReducerRecipe {
@@ -77,10 +78,10 @@ const SCENES: Record<string, Scene> = {
       // Replicas take turns in being late.
       backward(step, (step + group.rank) % group.size === 0 ? (args.skew ?? 0) : 0);
       if (args.how === 'fused') {
-        const { finite, updated } = reducer.finishWithUpdate({ learningRate: 0.1 });
+        const { finite, updated } = reducer.finish({ learningRate: 0.1 });
         if (!finite || !updated) throw new Error(`step ${step}: finite ${finite}, updated ${updated}`);
       } else {
-        if (!reducer.finish().finite) throw new Error('a sum was not finite');
+        if (!reducer.finishWithSum().finite) throw new Error('a sum was not finite');
         sums.push(hashOf(reducer.reduced));
         group.barrier();
         reducer.update({ learningRate: 0.1 });
@@ -109,7 +110,7 @@ const SCENES: Record<string, Scene> = {
       }
       for (let index = 0; index < last; index++) reducer.markReady(index);
     }
-    reducer.finishWithUpdate({ learningRate: 1 });
+    reducer.finish({ learningRate: 1 });
     return { early: reducer.chunksSummedEarly, change: weightAt(5) - (weights[5] as number) };
   },
 
@@ -122,7 +123,7 @@ const SCENES: Record<string, Scene> = {
       // Everybody has looked before anybody changes them.
       group.barrier();
       backward(step, 0, step === 1 && group.rank === args.culprit);
-      const { finite, updated } = reducer.finishWithUpdate({ learningRate: 0.1, skipNonFinite: args.skip });
+      const { finite, updated } = reducer.finish({ learningRate: 0.1, skipNonFinite: args.skip });
       const after = [hashOf(weights), hashOf(momentum)];
       group.barrier();
       steps.push({ finite, updated, changed: before[0] !== after[0] || before[1] !== after[1] });
@@ -137,7 +138,7 @@ const SCENES: Record<string, Scene> = {
     for (let step = 0; step < 3; step++) {
       backward(step);
       met.push([...reducer.meet([group.rank, step, 0.5])]);
-      reducer.finishWithUpdate({ learningRate: 0.1 });
+      reducer.finish({ learningRate: 0.1 });
     }
     return met;
   },

@@ -1,5 +1,5 @@
 /**
- * FlatReducer: one step's gradients of all replicas of a process, summed and applied where they lie.
+ * FlatReducer: the Reducer of replicas that share memory. A step's gradients are summed and applied where they lie.
  *
  * Weights, slots and one gradient buffer per replica are flat arrays in a FlatMemory. A replica marks a segment when its
  * gradient is final; when all segments of a pack are, the replica has filled it; and once every replica has, the pack may
@@ -13,66 +13,36 @@
  * backward, and the update is a pass of its own. It computes no gradients and knows no tensors.
  */
 import { type Communicator, CommunicatorError } from '../communicator/communicator.js';
+import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
+import { type Pack, splitIntoPacks } from '../cross-device-ops/packing.js';
+import { ShardedAllReduce } from '../cross-device-ops/sharded-all-reduce.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
 import type { FlatKernels } from '../simd/kernels.js';
 import { plainKernels } from '../simd/plain-kernels.js';
-import { flatOptimizer, type OptimizerConfig } from '../trainer/optimizers/create.js';
-import type { FlatOptimizer, Piece } from '../trainer/optimizers/optimizer.js';
-import type { CrossDeviceOps } from './cross-device-ops.js';
-import { type Pack, splitIntoPacks } from './packing.js';
-import { ShardedAllReduce } from './sharded-all-reduce.js';
+import { flatOptimizer } from './optimizers/create.js';
+import type { FlatOptimizer } from './optimizers/optimizer.js';
+import { type CutPiece, cutPieces, cutRuns, type Run, withFactor } from './pieces.js';
+import type { FinishResult, FlatLayout, FlatSegment, Reducer, ReducerUpdate } from './reducer.js';
+import { clipBound, UpdateFactors } from './update-factors.js';
 
-/** A variable's place in the flat arrays. */
-export interface FlatSegment {
-  readonly name?: string;
-  readonly offset: number;
-  readonly length: number;
-  /** weightDecay·w is added to the gradient. Default 0. */
-  readonly weightDecay?: number;
-}
-
-export interface FlatReducerOptions {
+export interface FlatReducerOptions extends FlatLayout {
   readonly communicator: Communicator;
-  /** Where the arrays below lie; words for coordination are allocated there too. */
+  /** Where the layout's arrays lie; words for coordination are allocated there too. */
   readonly memory: FlatMemory;
   /** Algorithm and number of packs. Default: ShardedAllReduce with `numPacks`. */
   readonly crossDeviceOps?: CrossDeviceOps;
   /** Used if no `crossDeviceOps` are given. Default 1. */
   readonly numPacks?: number;
-  /** In any order, not overlapping. */
-  readonly segments: readonly FlatSegment[];
-  readonly weights: Float32Array;
-  /** The optimizer's, by name. */
-  readonly slots: Readonly<Record<string, Float32Array>>;
-  /** One array per replica, in replica order. */
-  readonly gradients: readonly Float32Array[];
-  readonly optimizer: OptimizerConfig;
-  /** Gradients are divided by it (and by the number of replicas). Default 1. */
+  /** Gradients are divided by it (and by the number of replicas) if an update says nothing else. Default 1. */
   readonly lossScale?: number;
+  /** Runs what waits for other replicas, as one collective operation. Default: runs it. */
+  readonly counted?: <T>(collective: () => T) => T;
+  /** Steps, and passes over the chunks, that it counts as made: for tests of what happens after 2³² of them. Default 0. */
+  readonly countFrom?: number;
 }
 
-export interface UpdateOptions {
-  readonly learningRate: number;
-  /** Updates made so far, this one included. Default 1; only optimizers that count need it. */
-  readonly count?: number;
-  /** Overrides the constructor's, for dynamic loss scaling. */
-  readonly lossScale?: number;
-  /** The summed gradient is multiplied by it. Default: 1 ÷ (replicas · loss scale). */
-  readonly gradientScale?: number;
-  /** Leave weights and slots alone if any summed gradient is not finite. Costs a pass more. Default false. */
-  readonly skipNonFinite?: boolean;
-}
-
-/** The same on all replicas, but for the times. */
-export interface FinishResult {
-  /** Whether every summed gradient was a finite number. */
-  readonly finite: boolean;
-  /** Whether weights were updated. */
-  readonly updated: boolean;
-  /** Waiting for other replicas, and summing that was not part of the update pass, in milliseconds. */
-  readonly reduceMs: number;
-  readonly updateMs: number;
-}
+/** An update, with what is usual left out: mean, no look at the gradients before, apply. */
+export type UpdateOptions = Pick<ReducerUpdate, 'learningRate'> & Partial<ReducerUpdate>;
 
 /** Numbers that {@link FlatReducer.meet} exchanges at most. */
 export const MAX_MEET_VALUES = 8;
@@ -84,18 +54,18 @@ const SPIN_MS = 0.1;
 /** Longest wait for another replica to finish a chunk that it has begun; it takes microseconds. */
 const CHUNK_MS = 30_000;
 
-/** A chunk's word is 4·pass + state, so that a new pass needs no clearing. */
+/** A chunk's word is 4·pass + state modulo 2³², so that a new pass needs no clearing; all that is less is of a pass before. */
 const State = { summing: 1, summed: 2, taken: 3 } as const;
 
 interface Chunk {
   readonly pack: number;
   readonly gradients: readonly Float32Array[];
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly CutPiece[];
 }
 
 /** See the file's head. */
-export class FlatReducer {
-  /** Where {@link finish} leaves the sum over replicas; the same memory on all. */
+export class FlatReducer implements Reducer {
+  /** Where {@link finishWithSum} leaves the sum over replicas; the same memory on all. */
   readonly reduced: Float32Array;
   readonly packs: readonly Pack[];
   readonly #communicator: Communicator;
@@ -103,6 +73,8 @@ export class FlatReducer {
   readonly #options: FlatReducerOptions;
   readonly #kernels: FlatKernels;
   readonly #optimizer: FlatOptimizer;
+  readonly #factors: UpdateFactors;
+  readonly #counted: <T>(collective: () => T) => T;
   readonly #chunks: readonly Chunk[];
   /** Chunks' states, then one counter per pack of replicas that have filled it, then a counter of events. */
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -114,8 +86,9 @@ export class FlatReducer {
   readonly #missing: Int32Array;
   readonly #isReady: Uint8Array;
   #readyCount = 0;
-  #steps = 0;
-  #pass = 0;
+  #count = 0;
+  #steps: number;
+  #pass: number;
   #hasMet = false;
   #meetValues = new Float64Array(0);
   #chunksSummedEarly = 0;
@@ -125,6 +98,9 @@ export class FlatReducer {
     const { communicator, memory, segments, weights, slots, gradients, optimizer } = options;
     this.#options = options;
     this.#communicator = communicator;
+    this.#counted = options.counted ?? ((collective) => collective());
+    this.#steps = options.countFrom ?? 0;
+    this.#pass = options.countFrom ?? 0;
     this.#ops = options.crossDeviceOps ?? new ShardedAllReduce(options.numPacks ?? 1);
     checkLengths(options);
     this.packs = splitIntoPacks(weights.length, this.#ops.numPacks);
@@ -134,7 +110,15 @@ export class FlatReducer {
 
     this.#optimizer = flatOptimizer(optimizer);
     const own = this.#optimizer.slots.map((name) => slots[name] as Float32Array);
-    this.#chunks = cutChunks(this.packs, segments, weights, own, gradients);
+    this.#factors = new UpdateFactors({
+      ...{ segments, weights, sum: this.reduced, clip: options.clip },
+      optimizer: this.#optimizer,
+      kernels: this.#kernels,
+      group: communicator,
+      allocateDoubles: (length) => memory.allocateDoubles(length),
+    });
+    const runs = cutRuns(segments, weights.length, this.#optimizer);
+    this.#chunks = cutChunks(this.packs, runs, { weights, slots: own, gradients });
     this.#words = memory.allocateWords(this.#chunks.length + this.packs.length + 1);
     this.#values = memory.allocateDoubles(2 * communicator.size * MAX_MEET_VALUES);
 
@@ -143,8 +127,27 @@ export class FlatReducer {
     for (const share of this.#shares.flat()) this.#packElements[share.pack]! += share.elements;
     this.#missing = this.#packElements.slice();
     this.#isReady = new Uint8Array(segments.length);
-    communicator.barrier();
+    if (communicator.rank === 0) {
+      this.#words.fill(4 * this.#pass, 0, this.#chunks.length);
+      this.#words.fill(Math.imul(this.#steps, communicator.size), this.#chunks.length, this.#words.length - 1);
+    }
+    this.#counted(() => communicator.barrier());
   }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  restore(count: number): void {
+    this.#count = count;
+  }
+
+  /** There is one copy of the weights: waits until it is filled in. */
+  share(): void {
+    this.#counted(() => this.#communicator.barrier());
+  }
+
+  begin(): void {}
 
   /** Chunks that this replica has summed before all replicas were through with backward, since it was made. */
   get chunksSummedEarly(): number {
@@ -171,7 +174,7 @@ export class FlatReducer {
 
   /**
    * This replica is through with its gradients: waits until all are, summing full packs meanwhile, and exchanges a few
-   * numbers (a loss, say). Part of every step; {@link finishWithUpdate} does it if it was not called. Collective.
+   * numbers (a loss, say). Part of every step; {@link finish} does it if it was not called. Collective.
    * @returns `values` of all replicas, replica 0's first; good until the next call.
    */
   meet(values: ArrayLike<number> = []): Float64Array {
@@ -182,13 +185,7 @@ export class FlatReducer {
     const { rank, size } = this.#communicator;
     const at = (this.#steps & 1) * size * MAX_MEET_VALUES;
     this.#values.set(values, at + rank * MAX_MEET_VALUES);
-    const work = this.#communicator.allReduceAsync(Int32Array.of(values.length), 'max');
-    while (!work.test()) {
-      const seen = this.#events;
-      if (this.#sumFullPacks(() => work.test())) continue;
-      if (this.packs.every((_, pack) => this.#isFull(pack))) work.wait();
-      else this.#sleepAfter(seen);
-    }
+    this.#counted(() => this.#waitForAll());
     this.#hasMet = true;
     this.#meetValues = new Float64Array(size * values.length);
     for (let other = 0; other < size; other++) {
@@ -198,59 +195,81 @@ export class FlatReducer {
     return this.#meetValues;
   }
 
-  /** After {@link meet}: this step's gradients count for nothing, and the next step may begin. Collective. */
-  abandonStep(): void {
+  #waitForAll(): void {
+    const work = this.#communicator.allReduceAsync(Int32Array.of(1), 'max');
+    while (!work.test()) {
+      const seen = this.#events;
+      if (this.#sumFullPacks(() => work.test())) continue;
+      if (this.packs.every((_, pack) => this.#isFull(pack))) work.wait();
+      else this.#sleepAfter(seen);
+    }
+  }
+
+  abandon(): void {
     // Nobody sums a chunk any more.
-    this.#communicator.barrier();
+    this.#counted(() => this.#communicator.barrier());
     this.#pass++;
     this.#nextStep();
   }
 
   /** Sums what is not summed and updates weights and slots. On return they are new on every replica. Collective. */
-  finishWithUpdate(options: UpdateOptions): FinishResult {
-    const began = performance.now();
+  finish(options: UpdateOptions): FinishResult {
     if (!this.#hasMet) this.meet();
-    const fused = this.#ops instanceof ShardedAllReduce && options.skipNonFinite !== true;
-    if (!fused) {
-      const { finite } = this.#reduce(options.skipNonFinite === true);
-      const reduced = performance.now();
-      this.#nextStep();
-      if (options.skipNonFinite && !finite) return { finite, updated: false, reduceMs: reduced - began, updateMs: 0 };
-      const result = this.update(options);
-      return { ...result, reduceMs: reduced - began };
-    }
-    const reduced = performance.now();
-    const allFinite = this.#updateChunks(options);
-    const finite = this.#agree(allFinite);
-    this.#nextStep();
-    return { finite, updated: true, reduceMs: reduced - began, updateMs: performance.now() - reduced };
+    return this.#counted(() => this.#finish(options));
   }
 
-  /** Sums only: the result is in {@link reduced} on return. For gradients that go on to other processes. Collective. */
-  finish(): FinishResult {
+  #finish(options: UpdateOptions): FinishResult {
+    const { apply = true, skipNonFinite = false } = options;
+    const isChecked = skipNonFinite || !apply || this.#factors.needsSums;
+    if (!this.#ops.sumsByChunks || isChecked) {
+      const finite = this.#reduce(isChecked);
+      this.#nextStep();
+      return apply && (finite || !isChecked) ? this.update(options) : { finite, updated: false, updateMs: 0 };
+    }
     const began = performance.now();
-    if (!this.#hasMet) this.meet();
-    const { finite } = this.#reduce(true);
+    const finite = this.#agree(this.#updateChunks(options, this.#scaleOf(options), null));
     this.#nextStep();
-    return { finite, updated: false, reduceMs: performance.now() - began, updateMs: 0 };
+    return { finite, updated: true, updateMs: performance.now() - began };
+  }
+
+  /** Sums only: the result is in {@link reduced} on return. For gradients that go on elsewhere. Collective. */
+  finishWithSum(): FinishResult {
+    if (!this.#hasMet) this.meet();
+    return this.#counted(() => {
+      const finite = this.#reduce(true);
+      this.#nextStep();
+      return { finite, updated: false, updateMs: 0 };
+    });
   }
 
   /**
-   * After {@link finish}: updates weights and slots from {@link reduced}, which one replica may have changed meanwhile (then
+   * After {@link finishWithSum}: updates weights and slots from {@link reduced}, which one replica may have changed meanwhile (then
    * a barrier belongs in between). Collective.
    */
   update(options: UpdateOptions): FinishResult {
     const began = performance.now();
-    const allFinite = this.#updateChunks(options, true);
-    const finite = this.#agree(allFinite);
-    return { finite, updated: true, reduceMs: 0, updateMs: performance.now() - began };
+    const { gradientScale, factors } = this.#factors.of(this.#scaleOf(options));
+    const finite = this.#agree(this.#updateChunks(options, gradientScale, factors, true));
+    return { finite, updated: true, updateMs: performance.now() - began };
   }
 
-  /** The sum, in `reduced`, everywhere. */
-  #reduce(check: boolean): { finite: boolean } {
+  /** Without effect, as {@link push} and {@link leave}: weights here are what counts. */
+  pull(): void {}
+  push(): void {}
+  leave(): null {
+    return null;
+  }
+
+  #scaleOf({ gradientScale }: UpdateOptions): number {
+    const { lossScale = 1, gradients } = this.#options;
+    return gradientScale ?? 1 / (gradients.length * lossScale);
+  }
+
+  /** The sum, in `reduced`, everywhere. @returns whether it is finite; true unless `check`. */
+  #reduce(check: boolean): boolean {
     const { rank, size } = this.#communicator;
     let finite = true;
-    if (this.#ops instanceof ShardedAllReduce) {
+    if (this.#ops.sumsByChunks) {
       this.#takeChunks(({ gradients }, isSummed) => {
         const target = gradients[0] as Float32Array;
         if (!isSummed && size > 1) this.#kernels.sum(target, gradients);
@@ -266,19 +285,31 @@ export class FlatReducer {
         });
       }
     }
-    return { finite: this.#agree(finite) };
+    return this.#agree(finite);
   }
 
-  #updateChunks(options: UpdateOptions, onlyReduced = false): boolean {
-    const { lossScale = 1, gradients } = this.#options;
-    const gradientScale = options.gradientScale ?? 1 / (gradients.length * (options.lossScale ?? lossScale));
-    const step = { learningRate: options.learningRate, gradientScale, count: options.count ?? 1 };
+  #updateChunks(
+    { learningRate }: UpdateOptions,
+    gradientScale: number,
+    factors: Float64Array | null,
+    onlyReduced = false,
+  ): boolean {
+    const step = { learningRate, gradientScale, count: ++this.#count };
+    const bound = clipBound(this.#options.clip, gradientScale);
     let finite = true;
-    this.#takeChunks(({ pieces }, isSummed) => {
-      for (const piece of pieces) {
-        const summed = isSummed || onlyReduced ? { ...piece, gradients: piece.gradients.slice(0, 1) } : piece;
-        const isPieceFinite = this.#optimizer.apply(this.#kernels, summed, step);
-        finite &&= isPieceFinite;
+    this.#takeChunks(({ gradients, pieces }, wasSummed) => {
+      let isSummed = wasSummed || onlyReduced;
+      if (bound !== null) {
+        const sum = gradients[0] as Float32Array;
+        if (!isSummed && gradients.length > 1) this.#kernels.sum(sum, gradients);
+        // Infinity would be cut off.
+        finite = this.#kernels.allFinite(sum) && finite;
+        this.#kernels.clip(sum, sum, bound);
+        isSummed = true;
+      }
+      for (const { summed, summing, segment } of pieces) {
+        const piece = withFactor(isSummed ? summed : summing, factors, segment);
+        finite = this.#optimizer.apply(this.#kernels, piece, step) && finite;
       }
     });
     return finite;
@@ -289,12 +320,13 @@ export class FlatReducer {
     const count = this.#chunks.length;
     const first = Math.floor((count * this.#communicator.rank) / this.#communicator.size);
     const beingSummed: number[] = [];
+    const tag = this.#tag;
     const take = (index: number) => {
       const found = Atomics.load(this.#words, index);
-      const state = found - 4 * this.#pass;
+      const state = (found - tag) | 0;
       if (state === State.taken) return;
       if (state === State.summing) beingSummed.push(index);
-      else if (Atomics.compareExchange(this.#words, index, found, 4 * this.#pass + State.taken) === found) {
+      else if (Atomics.compareExchange(this.#words, index, found, (tag + State.taken) | 0) === found) {
         action(this.#chunks[index] as Chunk, state === State.summed);
       } else take(index);
     };
@@ -302,7 +334,7 @@ export class FlatReducer {
     const deadline = performance.now() + CHUNK_MS;
     for (let index = beingSummed.shift(); index !== undefined; index = beingSummed.shift()) {
       if (performance.now() > deadline) this.#abandon();
-      Atomics.wait(this.#words, index, 4 * this.#pass + State.summing, 1);
+      Atomics.wait(this.#words, index, (tag + State.summing) | 0, 1);
       take(index);
     }
     this.#pass++;
@@ -310,15 +342,16 @@ export class FlatReducer {
 
   /** Sums chunks of full packs that nobody has begun, until `isOver`. @returns whether there were any. */
   #sumFullPacks(isOver: () => boolean): boolean {
-    if (!(this.#ops instanceof ShardedAllReduce) || this.#communicator.size === 1) return false;
+    if (!this.#ops.sumsByChunks || this.#communicator.size === 1) return false;
+    const tag = this.#tag;
     let found = false;
     for (const [index, { pack, gradients }] of this.#chunks.entries()) {
       if (!this.#isFull(pack)) continue;
       const word = Atomics.load(this.#words, index);
-      const tag = 4 * this.#pass;
-      if (word > tag || Atomics.compareExchange(this.#words, index, word, tag + State.summing) !== word) continue;
+      if (((word - tag) | 0) > 0) continue;
+      if (Atomics.compareExchange(this.#words, index, word, (tag + State.summing) | 0) !== word) continue;
       this.#kernels.sum(gradients[0] as Float32Array, gradients);
-      Atomics.store(this.#words, index, tag + State.summed);
+      Atomics.store(this.#words, index, (tag + State.summed) | 0);
       Atomics.notify(this.#words, index);
       this.#chunksSummedEarly++;
       found = true;
@@ -330,7 +363,7 @@ export class FlatReducer {
   /** This replica has filled a pack. The last one to do so wakes those that wait. */
   #fill(pack: number): void {
     const at = this.#chunks.length + pack;
-    const filled = Atomics.add(this.#words, at, 1) + 1;
+    const filled = (Atomics.add(this.#words, at, 1) + 1) | 0;
     if (filled !== Math.imul(this.#steps + 1, this.#communicator.size)) return;
     const events = this.#words.length - 1;
     Atomics.add(this.#words, events, 1);
@@ -341,6 +374,11 @@ export class FlatReducer {
     if (this.#packElements[pack] === 0) return true;
     const filled = Atomics.load(this.#words, this.#chunks.length + pack);
     return filled === Math.imul(this.#steps + 1, this.#communicator.size);
+  }
+
+  /** 4·pass, as it stands in a word. */
+  get #tag(): number {
+    return Math.imul(4, this.#pass);
   }
 
   get #events(): number {
@@ -421,49 +459,13 @@ function sharesOf({ offset, length }: FlatSegment, packs: readonly Pack[]): { pa
     .filter(({ elements }) => elements > 0);
 }
 
-function cutChunks(
-  packs: readonly Pack[],
-  segments: readonly FlatSegment[],
-  weights: Float32Array,
-  slots: readonly Float32Array[],
-  gradients: readonly Float32Array[],
-): Chunk[] {
-  const ranges = decayRanges(segments, weights.length);
+function cutChunks(packs: readonly Pack[], runs: readonly Run[], arrays: Parameters<typeof cutPieces>[3]): Chunk[] {
   return packs.flatMap(({ offset, length }, pack) =>
     Array.from({ length: Math.ceil(length / CHUNK) }, (_, i) => {
       const from = offset + i * CHUNK;
       const to = Math.min(from + CHUNK, offset + length);
-      const pieces = ranges
-        .filter((range) => range.from < to && range.to > from)
-        .map((range) => {
-          const [begin, end] = [Math.max(from, range.from), Math.min(to, range.to)];
-          return {
-            weights: weights.subarray(begin, end),
-            slots: slots.map((slot) => slot.subarray(begin, end)),
-            gradients: gradients.map((gradient) => gradient.subarray(begin, end)),
-            weightDecay: range.weightDecay,
-            factor: 1,
-          };
-        });
-      return { pack, gradients: gradients.map((gradient) => gradient.subarray(from, to)), pieces };
+      const gradients = arrays.gradients.map((gradient) => gradient.subarray(from, to));
+      return { pack, gradients, pieces: cutPieces(runs, from, to, arrays) };
     }),
   );
-}
-
-/** The whole length in runs of equal weight decay; between segments there is none. */
-function decayRanges(segments: readonly FlatSegment[], total: number) {
-  const ranges: { from: number; to: number; weightDecay: number }[] = [];
-  const append = (to: number, weightDecay: number) => {
-    const last = ranges.at(-1);
-    const from = last?.to ?? 0;
-    if (to <= from) return;
-    if (last?.weightDecay === weightDecay) last.to = to;
-    else ranges.push({ from, to, weightDecay });
-  };
-  for (const { offset, length, weightDecay = 0 } of segments.toSorted((a, b) => a.offset - b.offset)) {
-    append(offset, 0);
-    append(offset + length, weightDecay);
-  }
-  append(total, 0);
-  return ranges;
 }

@@ -7,21 +7,20 @@
  * to type. Initial values are replica 0's, everywhere, after models have been compared.
  */
 
+import type { Facts } from '../cluster/agreement.js';
+import type { Task } from '../cluster/cluster-spec.js';
+import { repr } from '../cluster/cluster-spec.js';
+import { shareCores } from '../cluster/core-share.js';
+import { Job } from '../cluster/job.js';
+import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { FlatMemory } from '../simd/index.js';
 import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
-import type { Facts } from './agreement.js';
-import type { Task } from './cluster-spec.js';
-import { repr } from './cluster-spec.js';
-import { shareCores } from './core-share.js';
-import { Job } from './job.js';
 import type { MultiWorkerArguments } from './multi-worker-replica.js';
-import { type Cluster, resolveCluster } from './resolve-cluster.js';
 
 /** tf.distribute.experimental.CollectiveCommunication. */
 export type CollectiveCommunicationName = 'AUTO' | 'RING' | 'NCCL';
@@ -132,7 +131,6 @@ export class MultiWorkerMirroredStrategy implements Strategy {
       module: String(module),
       args,
       group,
-      memory: FlatMemory.create(devices.length).handle,
       numPacks,
       wire: gradientDtype,
       algorithm: communication === 'RING' ? 'ring' : 'auto',

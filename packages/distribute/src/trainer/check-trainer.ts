@@ -5,11 +5,11 @@
  */
 
 import * as tf from '@tensorflow/tfjs-core';
-import { flatOptimizer } from '../trainer/optimizers/create.js';
 import { describe } from './describe.js';
 import type { Loss, StepInput } from './local-step.js';
 import { LossScale } from './loss-scale.js';
-import type { TrainerOptions } from './trainer.js';
+import { flatOptimizer } from './optimizers/create.js';
+import type { LearningRate, TrainerOptions } from './trainer.js';
 
 /** @throws Error, TypeError, RangeError naming the variable or the option, and what to give instead. */
 export function checkTrainer(variables: readonly tf.Variable[], options: TrainerOptions): void {
@@ -18,14 +18,15 @@ export function checkTrainer(variables: readonly tf.Variable[], options: Trainer
 }
 
 /** @throws TypeError, RangeError for what no step can be made of. */
-export function checkStep(loss: Loss, learningRate: number, inputs?: readonly StepInput[]): void {
+export function checkStep(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): void {
   if (typeof loss !== 'function') {
     throw new TypeError(
       `step() takes a function that computes the loss, got ${describe(loss)}.\n` +
         'help: trainer.step(() => lossOf(batch), learningRate)',
     );
   }
-  checkLearningRate(learningRate);
+  // What a schedule returns is checked when it is asked.
+  if (typeof learningRate !== 'function') checkLearningRate(learningRate);
   if (inputs !== undefined) checkInputs(inputs);
 }
 
@@ -118,10 +119,14 @@ function checkVariables(variables: readonly tf.Variable[]): void {
 }
 
 function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions): void {
-  const { optimizer, weightDecay, lossScale } = (options ?? {}) as TrainerOptions;
+  const { optimizer, weightDecay, lossScale, clip, accumulateSteps = 1 } = (options ?? {}) as TrainerOptions;
   // It checks its numbers when it is made.
   flatOptimizer(optimizer);
   new LossScale(lossScale);
+  checkClip(clip);
+  if (!Number.isInteger(accumulateSteps) || accumulateSteps < 1) {
+    throw new RangeError(`accumulateSteps must be a positive integer, got ${describe(accumulateSteps)}.`);
+  }
   if (weightDecay === undefined) return;
   const { rate, applies } = (weightDecay ?? {}) as NonNullable<TrainerOptions['weightDecay']>;
   if (typeof rate !== 'number' || !Number.isFinite(rate) || rate < 0) {
@@ -139,4 +144,18 @@ function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions
       `weightDecay.applies must return true or false, got ${describe(answer)} for '${variable.name}'.`,
     );
   }
+}
+
+function checkClip(clip: TrainerOptions['clip']): void {
+  if (clip === undefined) return;
+  const given = Object.entries(clip ?? {});
+  const [first] = given;
+  if (given.length !== 1 || !first || !['value', 'globalNorm'].includes(first[0])) {
+    throw new TypeError(
+      `clip must be { value } or { globalNorm }, got ${describe(clip)}.\nhelp: clip: { globalNorm: 1 }`,
+    );
+  }
+  const [name, bound] = first as [string, unknown];
+  if (typeof bound === 'number' && Number.isFinite(bound) && bound > 0) return;
+  throw new RangeError(`clip.${name} must be a number above 0, got ${describe(bound)}.`);
 }

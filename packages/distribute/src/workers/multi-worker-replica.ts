@@ -4,10 +4,9 @@
  */
 import { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { MpiGroupHandle } from '../mpi/mpi-group.js';
-import type { ReplicaContext } from '../replica/replica-context.js';
-import { FlatMemory, type FlatMemoryHandle } from '../simd/index.js';
+import type { Context } from '../replica/context.js';
 import { asWorkerError, HierarchicalCommunicator } from './hierarchical-communicator.js';
-import { MultiWorkerContext } from './multi-worker-context.js';
+import { workerContext } from './worker-context.js';
 
 /** What the strategy hands to its replicas. */
 export interface MultiWorkerArguments {
@@ -15,7 +14,6 @@ export interface MultiWorkerArguments {
   readonly module: string;
   readonly args: unknown;
   readonly group: MpiGroupHandle;
-  readonly memory: FlatMemoryHandle;
   /** Null: by size. */
   readonly numPacks: number | null;
   readonly wire: 'f32' | 'bf16';
@@ -23,7 +21,7 @@ export interface MultiWorkerArguments {
 }
 
 /** Entry point of every replica. */
-export default async function run(inner: ReplicaContext, args: MultiWorkerArguments): Promise<unknown> {
+export default async function run(inner: Context, args: MultiWorkerArguments): Promise<unknown> {
   const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
   if (typeof user.default !== 'function') {
     throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
@@ -31,14 +29,8 @@ export default async function run(inner: ReplicaContext, args: MultiWorkerArgume
   const { wire, algorithm, numPacks, group } = args;
   const workers = new MpiCommunicator(group);
   const communicator = new HierarchicalCommunicator(inner.communicator, workers, { wire, algorithm });
-  const context = new MultiWorkerContext(inner, {
-    communicator,
-    memory: FlatMemory.attach(args.memory, inner.replicaIdInSyncGroup),
-    numPacks,
-    wire,
-    algorithm,
-    timeoutMs: group.timeoutMs + 60_000,
-  });
+  const timeoutMs = group.timeoutMs + 60_000;
+  const context = workerContext(inner, { communicator, numPacks, wire, algorithm, timeoutMs });
   try {
     return await user.default(context, args.args);
   } catch (error) {

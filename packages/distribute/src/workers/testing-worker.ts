@@ -5,8 +5,8 @@
  * any number of replicas is checked against plain float64 loops, not against Lockstep.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { LossScaleState } from '../optimizer/loss-scale.js';
 import type { ReplicaContext } from '../replica/replica-context.js';
+import type { LossScaleState } from '../trainer/loss-scale.js';
 
 export interface TestTask {
   readonly steps: number;

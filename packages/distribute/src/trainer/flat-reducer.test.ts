@@ -8,11 +8,12 @@ import { describe, it } from 'node:test';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createSharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import { runOnThreads } from '../communicator/testing-ranks.js';
+import { hashOf } from '../cross-device-ops/cross-device-ops.scenes.js';
 import { plainKernels } from '../simd/plain-kernels.js';
-import type { OptimizerConfig } from '../trainer/optimizers/create.js';
-import { hashOf } from './cross-device-ops.scenes.js';
-import { FlatReducer, type FlatReducerOptions, type FlatSegment } from './flat-reducer.js';
+import { FlatReducer, type FlatReducerOptions } from './flat-reducer.js';
 import { gradientAt, type ReducerRecipe, weightAt } from './flat-reducer.scenes.js';
+import type { OptimizerConfig } from './optimizers/create.js';
+import type { FlatSegment } from './reducer.js';
 
 const SCENES = new URL('./flat-reducer.scenes.js', import.meta.url);
 
@@ -183,7 +184,7 @@ describe('FlatReducer refuses', () => {
       ...changes,
     });
   }
-  const finish = (reducer: FlatReducer) => reducer.finishWithUpdate({ learningRate: 1 });
+  const finish = (reducer: FlatReducer) => reducer.finish({ learningRate: 1 });
 
   it('gradients that are marked twice, not at all, or are not there', () => {
     const reducer = make();
