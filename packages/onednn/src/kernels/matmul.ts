@@ -5,12 +5,14 @@
 import { broadcast_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Arg } from '../ffi/constants.js';
-import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { rowMajorStrides } from '../runtime.js';
-import { activationPostOps, plainAddress } from './convolution.js';
+import { type Activation, activationOf, keyOf, LINEAR } from './activation.js';
+import { plainAddress } from './convolution.js';
 import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
 /** Multiplications up to which a loop is done before a primitive has started. */
 const SMALL = 2048;
@@ -103,7 +105,7 @@ function multiply(
   b: TensorInfo,
   attrs: MatMulAttrs,
   bias?: TensorInfo,
-  postOps: readonly PostOp[] = [],
+  { postOps, apply }: Activation = LINEAR,
 ): TensorInfo | null {
   if (!isFloat(a, b, bias) || a.shape.length < 2 || b.shape.length < 2) return null;
   const { runtime } = backend;
@@ -146,7 +148,7 @@ function multiply(
   const batch = batches.left.map((size, axis) => Math.max(size, batches.right[axis] as number));
   const destination = runtime.rowMajor([...batch, rows, columns]);
   const biasSize = bias?.shape[0] ?? 0;
-  const key = `matmul ${left.id} ${right.id} ${biasSize} ${attrs.activation ?? ''} ${attrs.leakyreluAlpha ?? ''}`;
+  const key = `matmul ${left.id} ${right.id} ${biasSize} ${keyOf(postOps)}`;
   const primitive: Primitive = runtime.compiled(key, () => {
     const biasLayout = bias ? runtime.rowMajor([...batch.map(() => 1), 1, biasSize]) : null;
     const descriptor = runtime.dnnl.matmul(left, right, biasLayout, destination, postOps);
@@ -163,7 +165,7 @@ function multiply(
   const addresses = [plainAddress(backend, a), plainAddress(backend, b), backend.storage(product).address];
   if (bias) addresses.push(plainAddress(backend, bias));
   primitive.run(...addresses);
-  return product;
+  return apply ? applyInPlace(backend, product, apply) : product;
 }
 
 const batchMatMul = kernel<{ a: TensorInfo; b: TensorInfo }, MatMulAttrs>('BatchMatMul', ({ inputs, attrs, backend }) =>
@@ -174,9 +176,9 @@ const fusedMatMul = kernel<
   { a: TensorInfo; b: TensorInfo; bias?: TensorInfo; preluActivationWeights?: TensorInfo },
   MatMulAttrs
 >('_FusedMatMul', ({ inputs, attrs, backend }) => {
-  const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
-  if (!postOps || inputs.preluActivationWeights) return null;
-  return multiply(backend, inputs.a, inputs.b, attrs, inputs.bias, postOps);
+  const activation = activationOf(attrs.activation, attrs.leakyreluAlpha);
+  if (!activation || inputs.preluActivationWeights) return null;
+  return multiply(backend, inputs.a, inputs.b, attrs, inputs.bias, activation);
 });
 
 export const matmulKernels = [batchMatMul, fusedMatMul];
