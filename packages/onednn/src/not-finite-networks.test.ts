@@ -37,7 +37,7 @@ function residual(shape: number[]): LayersModel {
   return model({ inputs: images, outputs: layers.dense({ units: 1 }).apply(pooled) as SymbolicTensor });
 }
 
-const image = [12, 12, 3];
+const image = [8, 8, 3];
 const pooledHead = () => [layers.globalAveragePooling2d({}), layers.dense({ units: 1 })];
 const dense = (activation: string) => () =>
   sequential({
@@ -149,8 +149,8 @@ function assertSame(actual: number, expected: number, what: string): void {
   } else assert.ok(Object.is(actual, expected), `${what}: ${actual}, not ${expected}`);
 }
 
-const BATCH = 16;
-const BAD = 8;
+const BATCH = 8;
+const BAD = 6;
 
 async function train([shape, make]: (typeof networks)[string], value: number, where: 'images' | 'targets') {
   const net = made(make);

@@ -11,9 +11,10 @@ import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
 import { channelsLast } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
+import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
 import { plainAddress } from './convolution.js';
-import { areFinite, SMALL, viewOf } from './elementwise.js';
+import { allFinite, areFinite, elementwiseView, SMALL, viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
 import { applyInPlace } from './unary.js';
@@ -167,12 +168,18 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   const { dy, x, scale, y, mean, variance } = inputs;
   if (!isFloat(dy, x, scale, mean, variance)) return null;
   if (attrs.activation !== 'relu') return goBack(backend, inputs, attrs);
-  const { finite } = backend.storage(y);
+  const { finite, companion } = backend.storage(y);
+  const isMade = companion !== null || finite === null;
+  const results = isMade ? goBack(backend, inputs, attrs) : [];
+  // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
+  // let through in one place of a channel is in its sums; of few elements all are looked at.
+  const sums = results.slice(1).map((tensor) => viewOf(backend, tensor) as Float32Array);
+  const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
+  if (!verdict.holds) for (const tensor of results) backend.disposeData(tensor.dataId);
   return backend.either(
-    // Without the forward pass' verdict there are no bits of its, which is an error.
-    finite ?? { holds: true },
+    verdict,
     [dy, x, scale, y, mean, variance],
-    () => goBack(backend, inputs, attrs),
+    () => results,
     (...parts) => {
       const [up, input, factor, result, middle, spread] = parts as [
         TensorInfo,
@@ -190,6 +197,23 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
     },
   );
 });
+
+const NOT_MADE: Verdict = { holds: false };
+/** Elements of a gradient up to which a pass over it is nothing. */
+const FEW = 2 ** 16;
+
+function goodGradient(
+  backend: OneDnnBackend,
+  dy: TensorInfo,
+  finite: Verdict | null,
+  sums: readonly Float32Array[],
+): Verdict {
+  const { runtime } = backend;
+  const haveGoodSums = areFinite(runtime, ...sums);
+  const isSmall = util.sizeFromShape(dy.shape) <= FEW;
+  const isGood = isSmall ? allFinite(runtime, backend.storage(dy).address, elementwiseView(backend, dy).current) : null;
+  return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && isGood?.holds !== false);
+}
 
 interface BackwardInputs {
   readonly dy: TensorInfo;

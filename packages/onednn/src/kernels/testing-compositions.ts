@@ -34,12 +34,12 @@ function normGradient(
   return [tf.mul(factor, tf.sub(up, middle)), tf.sum(tf.mul(dy, normalized), others), tf.sum(dy, others)];
 }
 
-/** Slope of the recurrent activation by its input and result, as TensorFlow.js' gradients of clip and sigmoid have it. */
-function slope(attrs: Attrs, x: tf.Tensor, y: tf.Tensor): tf.Tensor {
-  if (!isHard(attrs)) return tf.mul(y, tf.sub(1, y));
+/** Gradient through the recurrent activation, as TensorFlow.js' gradients of clip and sigmoid have it. */
+function throughGate(attrs: Attrs, dy: tf.Tensor, x: tf.Tensor, y: tf.Tensor): tf.Tensor {
+  if (!isHard(attrs)) return tf.mul(dy, tf.mul(y, tf.sub(1, y)));
   const line = tf.add(tf.mul(x, 0.2), 0.5);
   const isInside = tf.logicalAnd(tf.greaterEqual(line, 0), tf.lessEqual(line, 1));
-  return tf.mul(tf.cast(isInside, 'float32'), 0.2);
+  return tf.where(isInside, tf.mul(dy, 0.2), tf.zerosLike(dy));
 }
 
 /** New values of variables are written where they were; a result is the variables, in the order of the inputs. */
@@ -163,10 +163,10 @@ export const COMPOSED: Readonly<Record<string, Composition>> = {
     const [zi, zf, , zo] = tf.split(z, 4, 1) as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
     const carry = tf.add(dc, tf.mul(tf.mul(dh, o), tf.sub(1, tf.square(t))));
     const dz = [
-      tf.mul(tf.mul(carry, candidate), slope(attrs, zi, i)),
-      tf.mul(tf.mul(carry, c), slope(attrs, zf, f)),
+      throughGate(attrs, tf.mul(carry, candidate), zi, i),
+      throughGate(attrs, tf.mul(carry, c), zf, f),
       tf.mul(tf.mul(carry, i), tf.sub(1, tf.square(candidate))),
-      tf.mul(tf.mul(dh, t), slope(attrs, zo, o)),
+      throughGate(attrs, tf.mul(dh, t), zo, o),
     ];
     return [tf.concat(dz, 1), tf.mul(carry, f)];
   },
@@ -195,10 +195,10 @@ export const COMPOSED: Readonly<Record<string, Composition>> = {
     ];
     const units = h.shape[1];
     const [outer, inner] = tf.split(kernel, [2 * units, units], 1) as [tf.Tensor2D, tf.Tensor2D];
-    const dz = tf.mul(tf.mul(dh, tf.sub(h, candidate)), slope(attrs, zIn ?? z, z));
+    const dz = throughGate(attrs, tf.mul(dh, tf.sub(h, candidate)), zIn ?? z, z);
     const dCandidate = tf.mul(tf.mul(dh, tf.sub(1, z)), tf.sub(1, tf.square(candidate))) as tf.Tensor2D;
     const dReset = tf.matMul(dCandidate, inner, false, true);
-    const dr = tf.mul(tf.mul(dReset, h), slope(attrs, rIn ?? r, r));
+    const dr = throughGate(attrs, tf.mul(dReset, h), rIn ?? r, r);
     const dGates = tf.concat([dz, dr], 1) as tf.Tensor2D;
     const dOld = tf.add(tf.add(tf.mul(dh, z), tf.mul(dReset, r)), tf.matMul(dGates, outer, false, true));
     const dKernel = [tf.matMul(h, dGates, true), tf.matMul(tf.mul(r, h) as tf.Tensor2D, dCandidate, true)];
