@@ -1,52 +1,20 @@
 /**
  * Gradients of TensorFlow.js operations that oneDNN computes in one pass, in the place of TensorFlow.js' own, which compose
- * them of several. On any other backend they do what TensorFlow.js' do. Where a gradient may be differentiated again it is
- * composed here too.
+ * them of several. On any other backend they do what TensorFlow.js' do.
  */
 import {
-  add,
   engine,
   type GradConfig,
   getGradient,
-  grads,
   mul,
   type NamedAttrMap,
   registerGradient,
   reshape,
-  step,
   sum,
   type Tensor,
   unregisterGradient,
-  zerosLike,
 } from '@tensorflow/tfjs-core';
-import { composedBatchNorm, composedLayerNorm } from './compositions.js';
 import { registerElementwiseGradients } from './elementwise-gradients.js';
-
-/**
- * Whether what is computed now may be differentiated in turn, as by a penalty on a gradient's length: somebody is recording a
- * gradient's forward pass. The kernels that compute gradients have none of their own, so gradients are composed then.
- */
-export function mayBeDifferentiated(): boolean {
-  return engine().state.gradientDepth > 0;
-}
-
-/**
- * Gradients of Σ ys·dys with regard to inputs of a composition, for as many derivatives as anybody wants.
- * @param compose gives as many ys as there are dys.
- */
-export function composedGradients<K extends string>(
-  inputs: Readonly<Record<K, Tensor>>,
-  dys: readonly Tensor[],
-  compose: (inputs: Record<K, Tensor>) => readonly Tensor[],
-): Record<K, () => Tensor> {
-  const names = Object.keys(inputs) as K[];
-  const weighted = (...tensors: Tensor[]) => {
-    const ys = compose(Object.fromEntries(names.map((name, i) => [name, tensors[i]])) as Record<K, Tensor>);
-    return ys.map((y, i) => sum(mul(y, dys[i] as Tensor))).reduce((a, b) => add(a, b));
-  };
-  const results = grads(weighted)(names.map((name) => inputs[name]));
-  return Object.fromEntries(names.map((name, i) => [name, () => results[i]])) as Record<K, () => Tensor>;
-}
 
 /** Gradient of the training-mode kernel, so that it can be used without a custom gradient. */
 const batchNorm: GradConfig = {
@@ -55,16 +23,8 @@ const batchNorm: GradConfig = {
   outputsToSave: [true, true, true],
   gradFunc: (dys, saved, attrs) => {
     const [x, scale, y, mean, variance] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor];
-    const [dy] = dys as [Tensor];
-    if (mayBeDifferentiated()) {
-      const { epsilon, activation } = attrs as unknown as { epsilon: number; activation?: string };
-      // What the offset is changes no gradient but by ReLU's sign, which y has.
-      const up = activation === 'relu' ? mul(dy, step(y)) : dy;
-      return composedGradients({ x, scale, offset: zerosLike(scale) }, [up], (parts) => [
-        composedBatchNorm(parts.x, parts.scale, parts.offset, epsilon)[0],
-      ]);
-    }
-    const inputs = { dy, x, scale, y, mean, variance };
+    const [dy] = dys as Tensor[];
+    const inputs = { dy: dy as Tensor, x, scale, y, mean, variance };
     const [dx, dScale, dOffset] = engine().runKernel('FusedBatchNormGradV3', inputs, attrs) as unknown as [
       Tensor,
       Tensor,
@@ -89,14 +49,8 @@ const layerNorm: GradConfig = {
   outputsToSave: [false, true, true],
   gradFunc: (dys, saved, attrs) => {
     const [x, scale, mean, variance] = saved as [Tensor, Tensor, Tensor, Tensor];
-    const [dy] = dys as [Tensor];
-    if (mayBeDifferentiated()) {
-      const { epsilon } = attrs as { epsilon: number };
-      return composedGradients({ x, scale, offset: zerosLike(scale) }, [dy], (parts) => [
-        composedLayerNorm(parts.x, parts.scale, parts.offset, epsilon)[0],
-      ]);
-    }
-    const inputs = { dy, x, scale, mean, variance };
+    const [dy] = dys as Tensor[];
+    const inputs = { dy: dy as Tensor, x, scale, mean, variance };
     const [dx, dScale, dOffset] = engine().runKernel('LayerNormGrad', inputs, attrs) as unknown as [
       Tensor,
       Tensor,

@@ -10,15 +10,13 @@ import {
   getBackend,
   getKernel,
   matMul,
-  type NamedAttrMap,
   registerGradient,
   type Tensor,
   type Tensor2D,
   tidy,
 } from '@tensorflow/tfjs-core';
 import { layers } from '@tensorflow/tfjs-layers';
-import { composedGru, composedLstm, composedSimpleRnn } from './compositions.js';
-import { composedGradients, mayBeDifferentiated } from './gradients.js';
+import { isNested } from './layers.js';
 
 interface Weight {
   read(): Tensor;
@@ -50,53 +48,33 @@ const gradients: readonly GradConfig[] = [
     inputsToSave: ['z', 'c'],
     outputsToSave: [false, false, true, true],
     gradFunc: (dys, saved, attrs) => {
-      const [dh, dc] = dys as [Tensor, Tensor];
+      const [dh, dc] = dys as Tensor[];
       const [z, c, gates, tanh] = saved as [Tensor, Tensor, Tensor, Tensor];
-      if (mayBeDifferentiated()) {
-        return composedGradients({ z, c }, [dh, dc], (parts) => {
-          const { h, next } = composedLstm(parts.z, parts.c, isHard(attrs));
-          return [h, next];
-        });
-      }
-      const inputs = { dh, dc, z, c, gates, tanh };
+      const inputs = { dh: dh as Tensor, dc: dc as Tensor, z, c, gates, tanh };
       const [dz, dOld] = engine().runKernel('LSTMBlockCellGrad', inputs, attrs) as unknown as [Tensor, Tensor];
       return { z: () => dz, c: () => dOld };
     },
   },
   {
     kernelName: 'GRUBlockCell',
-    inputsToSave: ['x', 'h', 'kernel'],
+    inputsToSave: ['h', 'kernel'],
     outputsToSave: [false, true],
     gradFunc: (dys, saved, attrs) => {
       const [dh] = dys as [Tensor];
-      const [x, h, kernel, gates] = saved as [Tensor, Tensor, Tensor, Tensor];
-      if (mayBeDifferentiated()) {
-        return composedGradients({ x, h, kernel }, [dh], (parts) => [
-          composedGru(parts.x, parts.h, parts.kernel, isHard(attrs)).next,
-        ]);
-      }
+      const [h, kernel, gates] = saved as [Tensor, Tensor, Tensor];
       return asGradients(engine().runKernel('GRUBlockCellGrad', { dh, h, kernel, gates }, attrs));
     },
   },
   {
     kernelName: 'SimpleRNNBlockCell',
-    inputsToSave: ['x', 'h', 'kernel'],
+    inputsToSave: ['h', 'kernel'],
     outputsToSave: [true],
     gradFunc: (dy, saved) => {
-      const [x, h, kernel, y] = saved as [Tensor, Tensor, Tensor, Tensor];
-      if (mayBeDifferentiated()) {
-        return composedGradients({ x, h, kernel }, [dy as Tensor], (parts) => [
-          composedSimpleRnn(parts.x, parts.h, parts.kernel),
-        ]);
-      }
+      const [h, kernel, y] = saved as [Tensor, Tensor, Tensor];
       return asGradients(engine().runKernel('SimpleRNNBlockCellGrad', { dy: dy as Tensor, y, h, kernel }));
     },
   },
 ];
-
-function isHard(attrs: NamedAttrMap): boolean {
-  return attrs.recurrentActivation === 'hardSigmoid';
-}
 
 function asGradients(results: unknown): Record<'x' | 'h' | 'kernel', () => Tensor> {
   const [dx, dOld, dWeights] = results as [Tensor, Tensor, Tensor];
@@ -143,6 +121,7 @@ function suits(cell: CellState, inputs: Tensor | Tensor[], fast: FastCell): bool
     inputs.every(({ rank, dtype, size }) => rank === 2 && dtype === 'float32' && size > 0) &&
     !(cell.dropout > 0) &&
     !(cell.recurrentDropout > 0) &&
+    !isNested() &&
     cell.activation?.getClassName() === 'tanh' &&
     (cell.recurrentActivation === undefined || recurrent === 'hardSigmoid' || recurrent === 'sigmoid') &&
     getKernel(fast.kernelName, getBackend()) !== undefined

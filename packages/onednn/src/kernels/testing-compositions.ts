@@ -3,7 +3,6 @@
  * name; kernels that `cpu` has are not here, but for two of which its own is another. Not part of the package.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { composedBatchNorm, composedGru, composedLayerNorm, composedLstm, composedSimpleRnn } from '../compositions.js';
 
 type Inputs = Readonly<Record<string, tf.Tensor>>;
 /** Attributes by name; each composition knows what its own are. */
@@ -13,6 +12,65 @@ type Composition = (inputs: Inputs, attrs: Attrs) => tf.Tensor | tf.Tensor[];
 const number = (attrs: Attrs, name: string) => attrs[name] as number;
 const get = (inputs: Inputs, ...names: string[]) => names.map((name) => inputs[name] as tf.Tensor);
 const isHard = (attrs: Attrs) => attrs.recurrentActivation === 'hardSigmoid';
+
+type Normalized = [y: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor];
+
+/** Over the last axis' channels: x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
+function composedBatchNorm(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: number): Normalized {
+  const axes = x.shape.map((_, axis) => axis).slice(0, -1);
+  return normalize(x, scale, offset, epsilon, axes, false);
+}
+
+/** Over each row: x [..., c], scale [c], offset [c] → y, mean and biased variance [..., 1]. */
+function composedLayerNorm(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: number): Normalized {
+  return normalize(x, scale, offset, epsilon, [x.rank - 1], true);
+}
+
+function normalize(
+  x: tf.Tensor,
+  scale: tf.Tensor,
+  offset: tf.Tensor,
+  epsilon: number,
+  axes: number[],
+  keepsAxes: boolean,
+): Normalized {
+  const middle = tf.mean(x, axes, keepsAxes);
+  const centered = tf.sub(x, middle);
+  const variance = tf.mean(tf.square(centered), axes, keepsAxes);
+  return [tf.add(tf.mul(tf.mul(centered, tf.rsqrt(tf.add(variance, epsilon))), scale), offset), middle, variance];
+}
+
+function recurrent(x: tf.Tensor, isHard: boolean): tf.Tensor {
+  return isHard ? tf.clipByValue(tf.add(tf.mul(x, 0.2), 0.5), 0, 1) : tf.sigmoid(x);
+}
+
+/** z [n, 4u] in Keras' order, c [n, u] → h, the next c, the gates input, forget, candidate and output, and tanh of the next c. */
+function composedLstm(z: tf.Tensor, c: tf.Tensor, isHard: boolean) {
+  const [zi, zf, zc, zo] = tf.split(z, 4, 1) as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+  const gates = [recurrent(zi, isHard), recurrent(zf, isHard), tf.tanh(zc), recurrent(zo, isHard)] as const;
+  const [i, f, candidate, o] = gates;
+  const next = tf.add(tf.mul(f, c), tf.mul(i, candidate));
+  const through = tf.tanh(next);
+  return { h: tf.mul(o, through), next, gates, tanh: through };
+}
+
+/** x [n, 3u] in Keras' order, h [n, u], recurrent weights [u, 3u] → the next h, the gates z, r, candidate, and the inputs of z and r. */
+function composedGru(x: tf.Tensor, h: tf.Tensor, kernel: tf.Tensor, isHard: boolean) {
+  const units = h.shape[1] as number;
+  const [outer, inner] = tf.split(kernel, [2 * units, units], 1) as [tf.Tensor2D, tf.Tensor2D];
+  const [xGates, xCandidate] = tf.split(x, [2 * units, units], 1) as [tf.Tensor, tf.Tensor];
+  const before = tf.add(xGates, tf.matMul(h as tf.Tensor2D, outer));
+  const inputs = tf.split(before, 2, 1) as [tf.Tensor, tf.Tensor];
+  const [z, r] = inputs.map((input) => recurrent(input, isHard)) as [tf.Tensor, tf.Tensor];
+  const candidate = tf.tanh(tf.add(xCandidate, tf.matMul(tf.mul(r, h) as tf.Tensor2D, inner)));
+  const next = tf.add(tf.mul(z, h), tf.mul(tf.sub(1, z), candidate));
+  return { next, gates: [z, r, candidate] as const, inputs };
+}
+
+/** x [n, u], h [n, u], recurrent weights [u, u] → the next h. */
+function composedSimpleRnn(x: tf.Tensor, h: tf.Tensor, kernel: tf.Tensor): tf.Tensor {
+  return tf.tanh(tf.add(x, tf.matMul(h as tf.Tensor2D, kernel as tf.Tensor2D)));
+}
 
 /** dy through (x − mean)·r·scale, r = 1/√(variance + ε), whose statistics depend on x along `axes`. */
 function normGradient(
