@@ -315,9 +315,11 @@ const fusedDepthwise = kernel<
   const { x, filter, bias, preluActivationWeights } = inputs;
   if (!isFloat(x, filter, bias) || preluActivationWeights) return null;
   if (!backend_util.eitherStridesOrDilationsAreOne(attrs.strides, attrs.dilations ?? 1)) return null;
-  const activation = activationOf(attrs.activation, attrs.leakyreluAlpha);
   const geometry = depthwiseGeometry(x.shape, filter.shape, attrs);
-  if (!activation || !geometry) return null;
+  if (!geometry) return null;
+  const size = util.sizeFromShape([...geometry.outShape]);
+  const activation = activationOf(backend.runtime, size, attrs.activation, attrs.leakyreluAlpha);
+  if (!activation) return null;
   if (bias && (bias.shape.length !== 1 || bias.shape[0] !== geometry.outShape.at(-1))) return null;
   const { postOps, apply } = activation;
   const key = `${bias ? 'bias' : ''} ${keyOf(postOps)}`;

@@ -127,16 +127,6 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
   }
   if (!fillsBlocks(runtime, inChannels)) return [plain];
   const source = blocked(runtime, inShape, type);
-  const isWinogradShape =
-    runtime.winograd &&
-    type === 'f32' &&
-    info.filterHeight === 3 &&
-    info.filterWidth === 3 &&
-    info.strideHeight === 1 &&
-    info.strideWidth === 1 &&
-    info.dilationHeight === 1 &&
-    info.dilationWidth === 1 &&
-    Math.min(inChannels, outChannels) >= WINOGRAD_MIN_CHANNELS[direction];
   const candidates: Candidate[] = [{ algorithm: direct, source, destination }, plain];
   // With one block of channels both layouts are the same memory, and the weight gradient's channels-last kernel is faster.
   if (
@@ -147,8 +137,22 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
   ) {
     return [plain];
   }
-  if (isWinogradShape) candidates.unshift({ algorithm: Alg.convolutionWinograd, source, destination });
+  if (type === 'f32' && isWinogradShape(runtime, info, direction))
+    candidates.unshift({ algorithm: Alg.convolutionWinograd, source, destination });
   return candidates;
+}
+
+function isWinogradShape(runtime: Runtime, info: Conv2DInfo, direction: Direction): boolean {
+  return (
+    runtime.winograd &&
+    info.filterHeight === 3 &&
+    info.filterWidth === 3 &&
+    info.strideHeight === 1 &&
+    info.strideWidth === 1 &&
+    info.dilationHeight === 1 &&
+    info.dilationWidth === 1 &&
+    Math.min(info.inChannels, info.outChannels) >= WINOGRAD_MIN_CHANNELS[direction]
+  );
 }
 
 interface Attempt {
@@ -386,10 +390,14 @@ const fusedConv2D = kernel<
 >('FusedConv2D', ({ inputs, attrs, backend }) => {
   const { x, filter, bias, preluActivationWeights } = inputs;
   if (!isFloat(x, filter, bias) || preluActivationWeights) return null;
-  const activation = activationOf(attrs.activation, attrs.leakyreluAlpha);
   const info = conv2DInfo(x.shape, filter.shape, attrs);
-  if (!activation || !info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
+  if (!info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
   if (isMiscomputed(backend, x.shape, info.outShape, [info.strideHeight, info.strideWidth])) return null;
+  // Winograd's convolution takes none but oneDNN's own ReLU.
+  const isWinograd = activationType(backend, info) === 'f32' && isWinogradShape(backend.runtime, info, 'forward');
+  const size = isWinograd ? Number.POSITIVE_INFINITY : util.sizeFromShape(info.outShape);
+  const activation = activationOf(backend.runtime, size, attrs.activation, attrs.leakyreluAlpha);
+  if (!activation) return null;
   const { postOps, apply } = activation;
   const key = `${bias ? 'bias' : ''} ${keyOf(postOps)}`;
   const isPlain = !bias && postOps.length === 0;

@@ -9,7 +9,7 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, BYTES, Prop } from '../ffi/constants.js';
-import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
 import type { TensorStorage } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
 import type { Verdict } from '../recorder.js';
@@ -177,6 +177,25 @@ export function eltwiseTrust(
       (x) => operation(x as number, p, q),
     ),
   );
+}
+
+/** How far post-operations can be trusted to do to a result what `operation` does. */
+export function postOpsTrust(
+  runtime: Runtime,
+  name: string,
+  postOps: readonly PostOp[],
+  operation: (x: number) => number,
+): Trust {
+  return trustOf(runtime, `post-operations ${name}`, () => {
+    const all = [...SPECIAL, ...FINITE];
+    const zeros = all.map(() => 0);
+    return tryOut(
+      runtime,
+      [all, zeros],
+      (layout) => uncached(runtime, runtime.dnnl.binary(Alg.add, layout, layout, layout, postOps), layout, 2),
+      (x) => operation(x as number),
+    );
+  });
 }
 
 /** How far oneDNN's binary algorithm can be trusted to give what `operation` gives. */
