@@ -18,6 +18,7 @@ import {
 import type { MemoryDescriptor } from './ffi/dnnl.js';
 import { type NativeLayout, TensorStorage } from './memory/storage.js';
 import { type ProgramHost, StepProgram } from './program.js';
+import type { Verdict } from './recorder.js';
 import { Runtime, type RuntimeOptions } from './runtime.js';
 
 type DataId = TensorInfo['dataId'];
@@ -150,6 +151,41 @@ export class OneDnnBackend extends MathBackendCPU {
     } finally {
       for (const { dataId } of tensors) this.data.delete(dataId);
     }
+  }
+
+  /**
+   * Runs `usual` if the verdict holds, otherwise `otherwise`, which computes the same results for all inputs. A step that was
+   * recorded while it held does what its own data want in every replay.
+   */
+  either(
+    verdict: Verdict,
+    inputs: readonly TensorInfo[],
+    usual: () => TensorInfo[],
+    otherwise: (...inputs: TensorInfo[]) => TensorInfo[],
+  ): TensorInfo[] {
+    if (!verdict.holds) return otherwise(...inputs);
+    const { recorder } = this.runtime;
+    if (recorder === null) return usual();
+    const sources = inputs.map((tensor) => ({ lend: this.storage(tensor).lend(), shape: tensor.shape }));
+    let targets: (() => TensorStorage)[] = [];
+    const redo = () => {
+      const loans = sources.map(({ lend, shape }) => ({ storage: lend(), shape }));
+      const made = this.withTensors(loans, (...tensors) => otherwise(...tensors));
+      for (const [i, result] of made.entries()) {
+        this.storage(result).moveTo((targets[i] as () => TensorStorage)());
+        this.disposeData(result.dataId, true);
+      }
+      for (const { storage } of loans) storage.releaseMemory();
+    };
+    return recorder.either(
+      verdict,
+      () => {
+        const results = usual();
+        targets = results.map((result) => this.storage(result).lend());
+        return results;
+      },
+      redo,
+    );
   }
 
   /** Gives what a kernel returned to `target`, and forgets the tensor. */

@@ -4,13 +4,18 @@
  * gradient kernels; it still does on other backends and for other axes.
  */
 import {
+  add,
   avgPool,
   backend as currentBackend,
   engine,
   getBackend,
   getKernel,
+  moments,
+  mul,
   ones,
   reshape,
+  rsqrt,
+  sub,
   type Tensor,
   type Tensor4D,
   tidy,
@@ -67,7 +72,7 @@ export function patchLayers(): void {
         const axes = [this.axis].flat();
         const isLastAxis = axes.length === 1 && axes[0] === x.rank - 1;
         const fits = isLastAxis && x.rank >= 2 && x.size > 0 && x.dtype === 'float32';
-        if (!fits || !getKernel('LayerNorm', getBackend())) return original.call(this, inputs, options);
+        if (!fits || isNested() || !getKernel('LayerNorm', getBackend())) return original.call(this, inputs, options);
         return tidy(() => {
           const named = { x, ...scaleAndOffset(this, x) };
           const [y] = engine().runKernel('LayerNorm', named, { epsilon: this.epsilon }) as unknown as [Tensor];
@@ -83,10 +88,19 @@ export function patchLayers(): void {
         const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor4D;
         const [n, height, width, channels] = x.shape;
         const fits = this.dataFormat === 'channelsLast' && x.rank === 4 && x.dtype === 'float32' && x.size > 0;
-        if (!fits || !getKernel('FusedBatchNormV3', getBackend())) return original.call(this, inputs, options);
+        const hasKernels = getKernel('FusedBatchNormV3', getBackend()) !== undefined;
+        if (!fits || isNested() || !hasKernels) return original.call(this, inputs, options);
         return tidy(() => reshape(avgPool(x, [height, width], 1, 'valid'), [n, channels]));
       },
   );
+}
+
+/**
+ * Whether a gradient is asked for within another, as by a penalty on a gradient's length. The kernels that compute gradients have
+ * none of their own, so layers are composed then, as TensorFlow.js' are.
+ */
+export function isNested(): boolean {
+  return engine().state.gradientDepth > 1;
 }
 
 interface PenaltyState {
@@ -123,13 +137,12 @@ function scaleAndOffset({ gamma, beta }: Pick<LayerNormState, 'gamma' | 'beta'>,
   return { scale: gamma?.read() ?? ones(channels), offset: beta?.read() ?? zeros(channels) };
 }
 
+/** Of a batch norm: the result, and the batch's mean and biased variance, [channels] each. */
+type Normalized = [y: Tensor, mean: Tensor, variance: Tensor];
+
 function train(layer: LayerState, x: Tensor): Tensor {
   return tidy(() => {
-    const [y, mean, variance] = engine().runKernel(
-      'FusedBatchNormV3',
-      { x, ...scaleAndOffset(layer, x) },
-      { epsilon: layer.epsilon, activation: 'linear' },
-    ) as unknown as [Tensor, Tensor, Tensor];
+    const [y, mean, variance] = isNested() ? composedNorm(layer, x) : norm(layer, x);
     // As TensorFlow.js does it: the biased batch variance goes into the moving average.
     const backend = currentBackend() as OneDnnBackend;
     const isLater = backend.observeAtEnd([mean, variance], (batchMean: Float32Array, batchVariance: Float32Array) => {
@@ -142,6 +155,19 @@ function train(layer: LayerState, x: Tensor): Tensor {
     }
     return y;
   });
+}
+
+function norm(layer: LayerState, x: Tensor): Normalized {
+  const inputs = { x, ...scaleAndOffset(layer, x) };
+  const attrs = { epsilon: layer.epsilon, activation: 'linear' };
+  return engine().runKernel('FusedBatchNormV3', inputs, attrs) as unknown as Normalized;
+}
+
+function composedNorm(layer: LayerState, x: Tensor): Normalized {
+  const { scale, offset } = scaleAndOffset(layer, x);
+  const { mean, variance } = moments(x, x.shape.map((_, axis) => axis).slice(0, -1));
+  const factor = mul(rsqrt(add(variance, layer.epsilon)), scale);
+  return [add(mul(sub(x, mean), factor), offset), mean, variance];
 }
 
 function move(average: LayerState['movingMean'], batch: Tensor, momentum: number): void {

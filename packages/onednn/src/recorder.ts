@@ -3,21 +3,36 @@
  * small loops. The list is the step; everything that made it (the tape, shapes, layouts, caches) is paid for once.
  *
  * Replaying is right only if the host decided nothing by what was in the data. So code that reads data says which it is: a
- * loop that is part of the step ({@link Recorder.host}), a decision that must come out the same again
- * ({@link Recorder.decide}), or anything else, which makes the recording useless ({@link Recorder.refuse}).
+ * loop that is part of the step ({@link Recorder.host}), a verdict on the data that is found anew in every replay
+ * ({@link Recorder.judge}) and what is done if it is another one ({@link Recorder.either}), or anything else, which makes the
+ * recording useless ({@link Recorder.refuse}).
  */
 import type { MemoryPool, PooledBuffer } from './memory/pool.js';
 import type { TensorStorage } from './memory/storage.js';
 import type { BoundPrimitive, Primitive } from './primitive.js';
 
+/** What was found out about data. A replay finds it out again, so whoever holds it must look when it runs. */
+export interface Verdict {
+  readonly holds: boolean;
+}
+
+/** What is done if a verdict holds, as it did while it was recorded, and otherwise. */
+class Branch {
+  constructor(
+    readonly verdict: Verdict,
+    readonly usual: readonly Operation[],
+    readonly otherwise: () => void,
+  ) {}
+}
+
 /** One thing that a replay does. */
-type Operation = BoundPrimitive | (() => void);
+type Operation = BoundPrimitive | (() => void) | Branch;
 
 /** Listens while a step runs. */
 export class Recorder {
   /** Why what is recorded cannot be replayed; null if it can. */
   refusal: string | null = null;
-  readonly #operations: Operation[] = [];
+  #operations: Operation[] = [];
   readonly #trace: unknown[] = [];
   readonly #constants: ArrayLike<number>[] = [];
   readonly #kept = new Set<unknown>();
@@ -38,17 +53,30 @@ export class Recorder {
     if (this.keeps) this.#operations.push(run);
   }
 
-  /** A decision by the data that came out as `outcome`. */
-  decide(again: () => boolean, outcome: boolean): void {
-    this.#trace.push(outcome);
+  /** Data was judged. A replay judges its own. */
+  judge(verdict: { holds: boolean }, find: () => boolean): void {
+    this.#trace.push(verdict.holds);
     if (!this.keeps) return;
     this.#operations.push(() => {
-      if (again() !== outcome) this.hasChangedItsMind = true;
+      verdict.holds = find();
     });
   }
 
-  /** Whether a decision came out otherwise in a replay: the next step must be recorded anew. */
-  hasChangedItsMind = false;
+  /**
+   * Runs `usual`, because the verdict holds. A replay in which it does not runs `otherwise`, which must leave the same results
+   * in the same memory.
+   */
+  either<T>(verdict: Verdict, usual: () => T, otherwise: () => void): T {
+    const before = this.#operations;
+    const inner: Operation[] = [];
+    this.#operations = inner;
+    try {
+      return usual();
+    } finally {
+      this.#operations = before;
+      if (this.keeps) before.push(new Branch(verdict, inner, otherwise));
+    }
+  }
 
   /** While a kernel of TensorFlow.js runs: whether it has read anything. */
   #foreign: { hasRead: boolean } | null = null;
@@ -114,12 +142,34 @@ export class Recorder {
 
   /** What was recorded, ready to run. The recorder must not be told anything afterwards. */
   finish(pool: MemoryPool): Recording {
-    return new Recording(this, this.#operations, this.#externals, this.#kept, pool);
+    return new Recording(this.#operations, this.#externals, this.#kept, pool);
   }
 }
 
 function release(operations: readonly Operation[]): void {
-  for (const operation of operations) if (typeof operation !== 'function') operation.destroy();
+  for (const primitive of primitivesOf(operations)) primitive.destroy();
+}
+
+/** The primitives among them, those of branches too. */
+function* primitivesOf(operations: readonly Operation[]): Generator<BoundPrimitive> {
+  for (const operation of operations) {
+    if (operation instanceof Branch) yield* primitivesOf(operation.usual);
+    else if (typeof operation !== 'function') yield operation;
+  }
+}
+
+function countOf(operations: readonly Operation[]): number {
+  return operations.reduce((sum, operation) => sum + (operation instanceof Branch ? countOf(operation.usual) : 1), 0);
+}
+
+function perform(operations: readonly Operation[]): void {
+  for (let i = 0; i < operations.length; i++) {
+    const operation = operations[i] as Operation;
+    if (typeof operation === 'function') operation();
+    else if (!(operation instanceof Branch)) operation.run();
+    else if (operation.verdict.holds) perform(operation.usual);
+    else operation.otherwise();
+  }
 }
 
 function areEqual(a: ArrayLike<unknown>, b: ArrayLike<unknown>): boolean {
@@ -134,7 +184,6 @@ export class Recording {
   #isDisposed = false;
 
   constructor(
-    private readonly recorder: Recorder,
     private readonly operations: readonly Operation[],
     private readonly externals: ReadonlyMap<TensorStorage, number>,
     /** Referenced because native code has their addresses. */
@@ -142,19 +191,16 @@ export class Recording {
     private readonly pool: MemoryPool,
   ) {
     let bytes = 0;
-    for (const operation of operations) {
-      if (typeof operation !== 'function') bytes = Math.max(bytes, operation.scratchBytes);
-    }
+    for (const { scratchBytes } of primitivesOf(operations)) bytes = Math.max(bytes, scratchBytes);
     // One serves all: they run one after another. What the step gave back in between is not free to hold it.
     this.#scratchpad = bytes > 0 ? pool.acquireNew(bytes) : null;
-    for (const operation of operations) {
-      if (typeof operation !== 'function' && this.#scratchpad) operation.useScratchpad(this.#scratchpad.address);
-    }
+    if (this.#scratchpad === null) return;
+    for (const primitive of primitivesOf(operations)) primitive.useScratchpad(this.#scratchpad.address);
   }
 
   /** Operations of a replay: primitives and loops. */
   get length(): number {
-    return this.operations.length;
+    return countOf(this.operations);
   }
 
   /** Whether it depends on data from before. */
@@ -164,7 +210,7 @@ export class Recording {
 
   /** Whether everything that it reads still lies where it lay. */
   get isValid(): boolean {
-    if (this.#isDisposed || this.recorder.hasChangedItsMind) return false;
+    if (this.#isDisposed) return false;
     for (const [storage, address] of this.externals) {
       if (!storage.isAlive || storage.address !== address) return false;
     }
@@ -172,12 +218,7 @@ export class Recording {
   }
 
   replay(): void {
-    const { operations } = this;
-    for (let i = 0; i < operations.length; i++) {
-      const operation = operations[i] as Operation;
-      if (typeof operation === 'function') operation();
-      else operation.run();
-    }
+    perform(this.operations);
   }
 
   dispose(): void {

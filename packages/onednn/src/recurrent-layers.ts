@@ -16,6 +16,7 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import { layers } from '@tensorflow/tfjs-layers';
+import { isNested } from './layers.js';
 
 interface Weight {
   read(): Tensor;
@@ -120,6 +121,7 @@ function suits(cell: CellState, inputs: Tensor | Tensor[], fast: FastCell): bool
     inputs.every(({ rank, dtype, size }) => rank === 2 && dtype === 'float32' && size > 0) &&
     !(cell.dropout > 0) &&
     !(cell.recurrentDropout > 0) &&
+    !isNested() &&
     cell.activation?.getClassName() === 'tanh' &&
     (cell.recurrentActivation === undefined || recurrent === 'hardSigmoid' || recurrent === 'sigmoid') &&
     getKernel(fast.kernelName, getBackend()) !== undefined

@@ -21,7 +21,7 @@ import {
   type PrimitiveObserver,
   Scratchpad,
 } from './primitive.js';
-import type { Recorder } from './recorder.js';
+import type { Recorder, Verdict } from './recorder.js';
 
 /** Names of layouts that are kept; shapes that never repeat must not grow the table. */
 const LAYOUT_CAPACITY = 4096;
@@ -190,11 +190,11 @@ export class Runtime implements StorageHost {
     }
   }
 
-  /** A decision by what is in memory, which a replay must come to as well. */
-  decide(judge: () => boolean): boolean {
-    const outcome = judge();
-    this.recorder?.decide(judge, outcome);
-    return outcome;
+  /** Finds something out about what is in memory, now and in every replay. */
+  judge(find: () => boolean): Verdict {
+    const verdict = { holds: find() };
+    this.recorder?.judge(verdict, find);
+    return verdict;
   }
 
   get compiledCount(): number {

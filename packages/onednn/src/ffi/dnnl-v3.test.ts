@@ -54,7 +54,15 @@ test("TensorFlow.js' core suite passes on oneDNN 3.x", { skip }, () => {
 
 const LAYERS = ['convolution', 'convolution-nd', 'batch-norm', 'layer-norm', 'layers', 'fusion', 'bf16'];
 
-const OTHERS = ['elementwise', 'arrays', 'indexing', '../winograd', '../optimizers', '../recurrent-layers'];
+const OTHERS = [
+  'elementwise',
+  'not-finite',
+  'arrays',
+  'indexing',
+  '../winograd',
+  '../optimizers',
+  '../recurrent-layers',
+];
 
 for (const name of [...LAYERS, ...OTHERS]) {
   test(`the tests of kernels/${name} pass on oneDNN 3.x`, { skip }, () => {

@@ -11,10 +11,13 @@ import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
 import { channelsLast } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
+import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
 import { plainAddress } from './convolution.js';
-import { SMALL, viewOf } from './elementwise.js';
-import { isFloat, kernel } from './kernel.js';
+import { allFinite, areFinite, elementwiseView, SMALL, viewOf } from './elementwise.js';
+import { isFloat, type Kernel, kernel } from './kernel.js';
+import { reluGradient } from './residual.js';
+import { applyInPlace } from './unary.js';
 
 interface BatchNormAttrs {
   readonly epsilon: number;
@@ -101,7 +104,7 @@ function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
 }
 
 /** x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
-const forward = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo }, BatchNormAttrs>(
+const forward: Kernel = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo }, BatchNormAttrs>(
   'FusedBatchNormV3',
   ({ inputs, attrs, backend }) => {
     const { x, scale, offset } = inputs;
@@ -129,7 +132,31 @@ const forward = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo },
       addresses.push(buffer.address);
     }
     compiled.primitive.run(...addresses);
-    return [y, mean, variance];
+    const statistics = [mean, variance, scale, offset].map((tensor) => viewOf(backend, tensor) as Float32Array);
+    output.finite = areFinite(runtime, ...statistics);
+    if (attrs.activation !== 'relu') return [y, mean, variance];
+    // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
+    const [result] = backend.either(
+      output.finite,
+      [x, scale, offset],
+      () => [y],
+      (...parts) => {
+        const [input, factor, shift] = parts as [TensorInfo, TensorInfo, TensorInfo];
+        const plainAttrs = { ...attrs, activation: 'linear' as const };
+        const [linear, ...rest] = forward.run({
+          inputs: { x: input, scale: factor, offset: shift } as never,
+          attrs: plainAttrs as never,
+          backend,
+        }) as TensorInfo[];
+        for (const tensor of rest) backend.disposeData(tensor.dataId);
+        return [applyInPlace(backend, linear as TensorInfo, 'Relu')];
+      },
+    ) as [TensorInfo];
+    if (result !== y) {
+      backend.storage(result).finite = output.finite;
+      backend.disposeData(y.dataId);
+    }
+    return [result, mean, variance];
   },
 );
 
@@ -137,12 +164,71 @@ const forward = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo },
  * dy, x, y [n, …, c]; scale, mean, variance [c] → dx, gradient of scale, gradient of offset. `y` is read only for its ReLU
  * bits, so it must be the tensor that the forward pass returned.
  */
-const backward = kernel<
-  { dy: TensorInfo; x: TensorInfo; scale: TensorInfo; y: TensorInfo; mean: TensorInfo; variance: TensorInfo },
-  BatchNormAttrs
->('FusedBatchNormGradV3', ({ inputs, attrs, backend }) => {
+const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', ({ inputs, attrs, backend }) => {
   const { dy, x, scale, y, mean, variance } = inputs;
   if (!isFloat(dy, x, scale, mean, variance)) return null;
+  if (attrs.activation !== 'relu') return goBack(backend, inputs, attrs);
+  const { finite, companion } = backend.storage(y);
+  const isMade = companion !== null || finite === null;
+  const results = isMade ? goBack(backend, inputs, attrs) : [];
+  // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
+  // let through in one place of a channel is in its sums; of few elements all are looked at.
+  const sums = results.slice(1).map((tensor) => viewOf(backend, tensor) as Float32Array);
+  const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
+  if (!verdict.holds) for (const tensor of results) backend.disposeData(tensor.dataId);
+  return backend.either(
+    verdict,
+    [dy, x, scale, y, mean, variance],
+    () => results,
+    (...parts) => {
+      const [up, input, factor, result, middle, spread] = parts as [
+        TensorInfo,
+        TensorInfo,
+        TensorInfo,
+        TensorInfo,
+        TensorInfo,
+        TensorInfo,
+      ];
+      const gradient = reluGradient(backend, up, result);
+      const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
+      const results = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
+      backend.disposeData(gradient.dataId);
+      return results;
+    },
+  );
+});
+
+const NOT_MADE: Verdict = { holds: false };
+/** Elements of a gradient up to which a pass over it is nothing. */
+const FEW = 2 ** 16;
+
+function goodGradient(
+  backend: OneDnnBackend,
+  dy: TensorInfo,
+  finite: Verdict | null,
+  sums: readonly Float32Array[],
+): Verdict {
+  const { runtime } = backend;
+  const haveGoodSums = areFinite(runtime, ...sums);
+  const isSmall = util.sizeFromShape(dy.shape) <= FEW;
+  const isGood = isSmall ? allFinite(runtime, backend.storage(dy).address, elementwiseView(backend, dy).current) : null;
+  return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && isGood?.holds !== false);
+}
+
+interface BackwardInputs {
+  readonly dy: TensorInfo;
+  readonly x: TensorInfo;
+  readonly scale: TensorInfo;
+  readonly y: TensorInfo;
+  readonly mean: TensorInfo;
+  readonly variance: TensorInfo;
+}
+
+function goBack(
+  backend: OneDnnBackend,
+  { dy, x, scale, y, mean, variance }: BackwardInputs,
+  attrs: BatchNormAttrs,
+): TensorInfo[] {
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
@@ -169,7 +255,7 @@ const backward = kernel<
     compiled.primitive.run(...addresses);
   });
   return [dx, dScale, dOffset];
-});
+}
 
 function reluBits(backend: OneDnnBackend, y: TensorInfo): number {
   const { companion } = backend.storage(y);

@@ -12,7 +12,18 @@ import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import type { NativeLayout } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import { allFinite, binaryTrust, elementwiseView, isNumeric, optional, SMALL, viewOf } from './elementwise.js';
+import type { Verdict } from '../recorder.js';
+import type { Runtime } from '../runtime.js';
+import {
+  allFinite,
+  areFinite,
+  binaryTrust,
+  elementwiseView,
+  isNumeric,
+  optional,
+  SMALL,
+  viewOf,
+} from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import {
   type BinaryLoop,
@@ -88,7 +99,7 @@ function binaryKernel(spec: BinarySpec): Kernel {
     const size = util.sizeFromShape(shape);
     if (size === 0) return null;
     if (a.dtype === 'float32' && spec.alg !== undefined) {
-      const y = primitive(backend, a, b, shape, size, isSameShape, spec);
+      const y = primitive(backend, a, b, shape, size, isSameShape, spec, loop);
       if (y) return y;
     }
     const plan = isSameShape ? null : broadcastPlan(a.shape, b.shape, shape);
@@ -121,13 +132,22 @@ function primitive(
   size: number,
   isSameShape: boolean,
   spec: BinarySpec,
+  loop: BinaryLoop,
 ): TensorInfo | null {
   const hasLayout = backend.storage(a).layout !== null || backend.storage(b).layout !== null;
   if (size < SMALL && !hasLayout) return null;
   const alg = spec.alg as number;
   const trust = binaryTrust(backend.runtime, alg, spec.operation);
   if (trust === 'none') return null;
-  const task = { backend, alg, label: spec.name.toLowerCase(), needsFinite: trust === 'finite' };
+  const task: Task = {
+    backend,
+    alg,
+    label: spec.name.toLowerCase(),
+    needsFinite: trust === 'finite',
+    // Which operand comes first does not matter to what is done by this road only if both are finite.
+    loop: (x, y) =>
+      inLoop(backend, x, y, shape, isSameShape ? null : broadcastPlan(x.shape, y.shape, shape), loop, 'float32'),
+  };
   if (isSameShape) return same(task, a, b, spec.commutes === true);
   // oneDNN repeats the second operand only.
   if (util.sizeFromShape(a.shape) === size) return broadcast(task, a, b, shape);
@@ -140,6 +160,8 @@ interface Task {
   readonly alg: number;
   readonly label: string;
   readonly needsFinite: boolean;
+  /** TensorFlow.js' formula, for operands that are not finite. */
+  readonly loop: (a: TensorInfo, b: TensorInfo) => TensorInfo;
 }
 
 function compile(
@@ -170,17 +192,43 @@ function same(task: Task, a: TensorInfo, b: TensorInfo, commutes: boolean): Tens
   const follower = leads ? b : a;
   return backend.withLayout(follower, plain, current, (address) => {
     const leading = backend.storage(leader).address;
-    if (task.needsFinite && !areFinite(backend, [leading, address], current)) return null;
-    const y = backend.allocate(a.shape, 'float32', { plain, current });
-    const target = backend.unresolved(y).address;
-    if (leads || commutes) compiled.run(leading, address, target);
-    else compiled.run(address, leading, target);
-    return y;
+    const compute = () => {
+      const y = backend.allocate(a.shape, 'float32', { plain, current });
+      const target = backend.unresolved(y).address;
+      if (leads || commutes) compiled.run(leading, address, target);
+      else compiled.run(address, leading, target);
+      return [y];
+    };
+    return unlessInfinite(
+      task,
+      a,
+      b,
+      () =>
+        both(backend.runtime, allFinite(backend.runtime, leading, current), () =>
+          allFinite(backend.runtime, address, current),
+        ),
+      compute,
+    );
   });
 }
 
-function areFinite(backend: OneDnnBackend, addresses: readonly number[], layout: MemoryDescriptor): boolean {
-  return addresses.every((address) => allFinite(backend.runtime, address, layout));
+/** Runs what is right for finite operands, or a loop that is right for all. */
+function unlessInfinite(
+  { backend, needsFinite, loop }: Task,
+  a: TensorInfo,
+  b: TensorInfo,
+  judge: () => Verdict,
+  compute: () => TensorInfo[],
+): TensorInfo {
+  if (!needsFinite) return compute()[0] as TensorInfo;
+  const results = backend.either(judge(), [a, b], compute, (x, y) => [loop(x as TensorInfo, y as TensorInfo)]);
+  return results[0] as TensorInfo;
+}
+
+function both(runtime: Runtime, first: Verdict, other: () => Verdict): Verdict {
+  if (!first.holds) return first;
+  const second = other();
+  return runtime.judge(() => first.holds && second.holds);
 }
 
 /** `a` has the result's size; `b` repeats along some of its dimensions. */
@@ -193,20 +241,22 @@ function broadcast(task: Task, a: TensorInfo, b: TensorInfo, shape: number[]): T
   if (attempt === null) return null;
   const { compiled, layouts, bLayout, view } = attempt;
   small.makePlain();
-  const finite =
-    !task.needsFinite || (allFinite(runtime, storage.address, view) && isFiniteOperand(backend, b, bLayout));
-  if (!finite) return null;
-  const y = backend.allocate(shape, 'float32', layouts);
-  compiled.run(storage.address, small.address, backend.unresolved(y).address);
-  return y;
+  return unlessInfinite(
+    task,
+    a,
+    b,
+    () => both(runtime, allFinite(runtime, storage.address, view), () => isFiniteOperand(backend, b, bLayout)),
+    () => {
+      const y = backend.allocate(shape, 'float32', layouts);
+      compiled.run(storage.address, small.address, backend.unresolved(y).address);
+      return [y];
+    },
+  );
 }
 
 /** A few elements are looked at one by one; a single one has no sum in oneDNN. */
-function isFiniteOperand(backend: OneDnnBackend, b: TensorInfo, layout: MemoryDescriptor): boolean {
-  if (util.sizeFromShape(b.shape) < SMALL) {
-    const values = viewOf(backend, b) as Float32Array;
-    return backend.runtime.decide(() => values.every(Number.isFinite));
-  }
+function isFiniteOperand(backend: OneDnnBackend, b: TensorInfo, layout: MemoryDescriptor): Verdict {
+  if (util.sizeFromShape(b.shape) < SMALL) return areFinite(backend.runtime, viewOf(backend, b) as Float32Array);
   return allFinite(backend.runtime, backend.storage(b).address, layout);
 }
 

@@ -12,8 +12,10 @@ import type { ConvolutionShape, MemoryDescriptor, PostOp } from '../ffi/dnnl.js'
 import { blocked, channelsFirst, channelsLast, fillsBlocks } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { activationPostOps, isMiscomputed, plainAddress } from './convolution.js';
+import { activationOf, keyOf } from './activation.js';
+import { isMiscomputed, plainAddress } from './convolution.js';
 import { isFloat, kernel } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
 type Direction = 'forward' | 'backward_data' | 'backward_weights';
 
@@ -313,12 +315,16 @@ const fusedDepthwise = kernel<
   const { x, filter, bias, preluActivationWeights } = inputs;
   if (!isFloat(x, filter, bias) || preluActivationWeights) return null;
   if (!backend_util.eitherStridesOrDilationsAreOne(attrs.strides, attrs.dilations ?? 1)) return null;
-  const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
   const geometry = depthwiseGeometry(x.shape, filter.shape, attrs);
-  if (!postOps || !geometry) return null;
+  if (!geometry) return null;
+  const size = util.sizeFromShape([...geometry.outShape]);
+  const activation = activationOf(backend.runtime, size, attrs.activation, attrs.leakyreluAlpha);
+  if (!activation) return null;
   if (bias && (bias.shape.length !== 1 || bias.shape[0] !== geometry.outShape.at(-1))) return null;
-  const key = `${bias ? 'bias' : ''} ${attrs.activation ?? 'linear'} ${attrs.leakyreluAlpha ?? ''}`;
-  return forward(backend, x, filter, geometry, { bias: Boolean(bias), postOps, key }, bias);
+  const { postOps, apply } = activation;
+  const key = `${bias ? 'bias' : ''} ${keyOf(postOps)}`;
+  const y = forward(backend, x, filter, geometry, { bias: Boolean(bias), postOps, key }, bias);
+  return y && apply ? applyInPlace(backend, y, apply) : y;
 });
 
 const depthwiseBackpropInput = kernel<

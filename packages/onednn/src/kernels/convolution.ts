@@ -22,7 +22,9 @@ import {
 } from '../layout.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
+import { activationOf, keyOf } from './activation.js';
 import { isFloat, kernel } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
 type Conv2DInfo = backend_util.Conv2DInfo;
 /** Channels from which Winograd is faster than direct convolution, measured with AVX-512: 512 and 32-channel ResNet layers. */
@@ -125,16 +127,6 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
   }
   if (!fillsBlocks(runtime, inChannels)) return [plain];
   const source = blocked(runtime, inShape, type);
-  const isWinogradShape =
-    runtime.winograd &&
-    type === 'f32' &&
-    info.filterHeight === 3 &&
-    info.filterWidth === 3 &&
-    info.strideHeight === 1 &&
-    info.strideWidth === 1 &&
-    info.dilationHeight === 1 &&
-    info.dilationWidth === 1 &&
-    Math.min(inChannels, outChannels) >= WINOGRAD_MIN_CHANNELS[direction];
   const candidates: Candidate[] = [{ algorithm: direct, source, destination }, plain];
   // With one block of channels both layouts are the same memory, and the weight gradient's channels-last kernel is faster.
   if (
@@ -145,8 +137,22 @@ function formats(runtime: Runtime, info: Conv2DInfo, type: DataTypeName, directi
   ) {
     return [plain];
   }
-  if (isWinogradShape) candidates.unshift({ algorithm: Alg.convolutionWinograd, source, destination });
+  if (type === 'f32' && isWinogradShape(runtime, info, direction))
+    candidates.unshift({ algorithm: Alg.convolutionWinograd, source, destination });
   return candidates;
+}
+
+function isWinogradShape(runtime: Runtime, info: Conv2DInfo, direction: Direction): boolean {
+  return (
+    runtime.winograd &&
+    info.filterHeight === 3 &&
+    info.filterWidth === 3 &&
+    info.strideHeight === 1 &&
+    info.strideWidth === 1 &&
+    info.dilationHeight === 1 &&
+    info.dilationWidth === 1 &&
+    Math.min(info.inChannels, info.outChannels) >= WINOGRAD_MIN_CHANNELS[direction]
+  );
 }
 
 interface Attempt {
@@ -384,13 +390,20 @@ const fusedConv2D = kernel<
 >('FusedConv2D', ({ inputs, attrs, backend }) => {
   const { x, filter, bias, preluActivationWeights } = inputs;
   if (!isFloat(x, filter, bias) || preluActivationWeights) return null;
-  const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
   const info = conv2DInfo(x.shape, filter.shape, attrs);
-  if (!postOps || !info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
+  if (!info || (bias && (bias.shape.length !== 1 || bias.shape[0] !== info.outChannels))) return null;
   if (isMiscomputed(backend, x.shape, info.outShape, [info.strideHeight, info.strideWidth])) return null;
-  const key = `${bias ? 'bias' : ''} ${attrs.activation ?? 'linear'} ${attrs.leakyreluAlpha ?? ''}`;
+  // Winograd's convolution takes none but oneDNN's own ReLU.
+  const isWinograd = activationType(backend, info) === 'f32' && isWinogradShape(backend.runtime, info, 'forward');
+  const size = isWinograd ? Number.POSITIVE_INFINITY : util.sizeFromShape(info.outShape);
+  const activation = activationOf(backend.runtime, size, attrs.activation, attrs.leakyreluAlpha);
+  if (!activation) return null;
+  const { postOps, apply } = activation;
+  const key = `${bias ? 'bias' : ''} ${keyOf(postOps)}`;
   const isPlain = !bias && postOps.length === 0;
-  return forward(backend, x, filter, info, isPlain ? NO_EPILOGUE : { bias: Boolean(bias), postOps, key }, bias);
+  const epilogue = isPlain ? NO_EPILOGUE : { bias: Boolean(bias), postOps, key };
+  const y = forward(backend, x, filter, info, epilogue, bias);
+  return apply ? applyInPlace(backend, y, apply) : y;
 });
 
 /**
@@ -405,27 +418,6 @@ export function isMiscomputed(
 ): boolean {
   if (runtime.dnnl.version.major < 3 || inShape.at(-1) !== 1 || outShape.at(-2) !== 1) return false;
   return strides.some((stride) => stride !== strides[0]);
-}
-
-/** A TensorFlow.js activation name as post-operations; null for one that oneDNN does not fuse the same way. */
-export function activationPostOps(activation: string | undefined, alpha = 0.2): readonly PostOp[] | null {
-  switch (activation) {
-    case undefined:
-    case 'linear':
-      return [];
-    case 'relu':
-      return [{ kind: 'eltwise', alg: Alg.relu, alpha: 0, beta: 0 }];
-    case 'leakyrelu':
-      return [{ kind: 'eltwise', alg: Alg.relu, alpha, beta: 0 }];
-    case 'relu6':
-      return [{ kind: 'eltwise', alg: Alg.clip, alpha: 0, beta: 6 }];
-    case 'elu':
-      return [{ kind: 'eltwise', alg: Alg.elu, alpha: 1, beta: 0 }];
-    case 'sigmoid':
-      return [{ kind: 'eltwise', alg: Alg.logistic, alpha: 0, beta: 0 }];
-    default:
-      return null;
-  }
 }
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {

@@ -9,9 +9,10 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, BYTES, Prop } from '../ffi/constants.js';
-import type { MemoryDescriptor } from '../ffi/dnnl.js';
+import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
 import type { TensorStorage } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
+import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
 import type { BinaryOperation, TypedValues, UnaryOperation, Values } from './loops.js';
 
@@ -178,6 +179,25 @@ export function eltwiseTrust(
   );
 }
 
+/** How far post-operations can be trusted to do to a result what `operation` does. */
+export function postOpsTrust(
+  runtime: Runtime,
+  name: string,
+  postOps: readonly PostOp[],
+  operation: (x: number) => number,
+): Trust {
+  return trustOf(runtime, `post-operations ${name}`, () => {
+    const all = [...SPECIAL, ...FINITE];
+    const zeros = all.map(() => 0);
+    return tryOut(
+      runtime,
+      [all, zeros],
+      (layout) => uncached(runtime, runtime.dnnl.binary(Alg.add, layout, layout, layout, postOps), layout, 2),
+      (x) => operation(x as number),
+    );
+  });
+}
+
 /** How far oneDNN's binary algorithm can be trusted to give what `operation` gives. */
 export function binaryTrust(runtime: Runtime, alg: number, operation: BinaryOperation): Trust {
   return trustOf(runtime, `binary ${alg}`, () => {
@@ -217,10 +237,20 @@ export function optional(runtime: Runtime, key: string, make: () => Primitive | 
 const ROWS = 64;
 
 /**
- * True if no element is NaN or infinite; false also where that cannot be told (the sum overflows, or there is no fast sum).
+ * Holds if no element is NaN or infinite; not where that cannot be told either (the sum overflows, or there is no fast sum).
  * The sum of all elements tells, at the speed of memory.
  */
-export function allFinite(runtime: Runtime, address: number, layout: MemoryDescriptor): boolean {
+export function allFinite(runtime: Runtime, address: number, layout: MemoryDescriptor): Verdict {
+  return sumWhere(runtime, address, layout, Number.isFinite);
+}
+
+/** Holds if the sum of all elements is one that `suits`. */
+export function sumWhere(
+  runtime: Runtime,
+  address: number,
+  layout: MemoryDescriptor,
+  suits: (sum: number) => boolean,
+): Verdict {
   const count = layout.byteLength / BYTES[layout.dataType];
   const rows = count % ROWS === 0 && count >= 64 * ROWS ? ROWS : 1;
   const sum = optional(runtime, `finite ${count} ${layout.dataType}`, () => {
@@ -235,15 +265,29 @@ export function allFinite(runtime: Runtime, address: number, layout: MemoryDescr
     const args = [[Arg.src, source] as const, [Arg.dst, destination] as const];
     return runtime.primitive(descriptor, args, `all_finite [${count}]`);
   });
-  if (!sum) return false;
+  if (!sum) return UNKNOWN;
   const buffer = runtime.pool.acquire(4 * rows);
   sum.run(address, buffer.address);
   const sums = new Float32Array(buffer.memory, buffer.byteOffset, rows);
-  const finite = runtime.decide(() => {
+  const verdict = runtime.judge(() => {
     let total = 0;
     for (let row = 0; row < rows; row++) total += sums[row] as number;
-    return Number.isFinite(total);
+    return suits(total);
   });
   runtime.pool.release(buffer);
-  return finite;
+  return verdict;
+}
+
+const UNKNOWN: Verdict = { holds: false };
+
+/** Holds if none of a few elements is NaN or infinite. `values` must be where they are as long as a recording is. */
+export function areFinite(runtime: Runtime, ...lists: Float32Array[]): Verdict {
+  return runtime.judge(() =>
+    lists.every((values) => {
+      // A sum in f64 is finite exactly then.
+      let total = 0;
+      for (let i = 0; i < values.length; i++) total += values[i] as number;
+      return Number.isFinite(total);
+    }),
+  );
 }

@@ -6,19 +6,20 @@
  * whoever reads a result in between gets it as ever. It is not a graph compiler: it sees one producer and one consumer.
  *
  * oneDNN's ReLU makes 0 of NaN. A network that diverged must show it, so ReLU is fused only where no NaN can be: behind batch
- * norm if mean and variance are finite (they depend on every element), elsewhere if the operands are known to be free of NaN.
+ * norm if mean and variance are finite (they depend on every element), in an addition if both operands are known to be finite.
+ * A recorded step looks again in every replay ({@link OneDnnBackend.either}).
  */
 import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import type { TensorStorage } from '../memory/storage.js';
+import type { Verdict } from '../recorder.js';
 import { conv2DInfo } from './convolution.js';
 import { allFinite, elementwiseView } from './elementwise.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
 /** Below this many elements waiting costs more than it saves. */
 const SMALL = 2048;
-/** Filters up to this many elements are searched for NaN, which is quick beside their convolution. */
-const SEARCHED_FILTER = 2 ** 18;
 
 /** Data and the shape that its tensor had: the tensor may be gone when the data is needed. */
 interface Operand {
@@ -136,25 +137,38 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
     const { shape } = inputs.x as TensorInfo;
     const { recipe } = backend.unresolved(inputs.x as TensorInfo);
     // The tensor may be a reshaped one, of the same data.
-    const fused = (result: TensorInfo | TensorInfo[]) => withoutNaN(backend, { ...(result as TensorInfo), shape });
+    const fused = (result: TensorInfo | TensorInfo[]) => ({ ...(result as TensorInfo), shape });
     if (recipe instanceof BatchNorm) {
       const result = normalizeRelu(call, backend, recipe);
       return result ? fused(result) : inner(kernelCall);
     }
     if (recipe instanceof Addition) {
       const { a, b } = recipe.operands as { a: Operand; b: Operand };
-      if (!a.storage.holdsNoNaN || !b.storage.holdsNoNaN) return inner(kernelCall);
+      if (!a.storage.finite || !b.storage.finite) return inner(kernelCall);
       return fused(call('AddRelu', backend, recipe.operands, attrs));
     }
-    if (recipe instanceof Convolution && isFreeOfNaN(backend, recipe.operands)) {
+    if (recipe instanceof Convolution) {
       return fused(call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
     }
-    if (recipe instanceof Normalization && keepsNaNOut(backend, recipe)) {
-      return fused(call('FusedBatchNorm', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
+    if (recipe instanceof Normalization) {
+      const { operands, attrs: given } = recipe;
+      const names = Object.keys(operands);
+      const parts = Object.values(operands);
+      const [result] = backend.withTensors(parts, (...tensors) =>
+        backend.either(
+          keepsNaNOut(backend, recipe),
+          tensors,
+          () => [call('FusedBatchNorm', backend, operands, { ...given, activation: 'relu' }) as TensorInfo],
+          (...others) => {
+            const named = Object.fromEntries(names.map((name, i) => [name, others[i]])) as Inputs;
+            const linear = (complete.get('FusedBatchNorm') as CompleteKernel)({ inputs: named, attrs: given, backend });
+            return [applyInPlace(backend, linear as TensorInfo, 'Relu')];
+          },
+        ),
+      ) as [TensorInfo];
+      return fused(result);
     }
-    const { holdsNoNaN } = backend.storage(inputs.x as TensorInfo);
-    const result = inner(kernelCall) as TensorInfo;
-    return holdsNoNaN ? withoutNaN(backend, result) : result;
+    return inner(kernelCall);
   });
 
   wrap('ReluGrad', (inner) => (kernelCall) => {
@@ -214,29 +228,17 @@ function wait(backend: OneDnnBackend, shape: readonly number[], waiting: Waiting
   const compute = () => {
     const { operands, attrs } = waiting;
     backend.surrender(callWith(kernel, backend, operands, attrs) as TensorInfo, storage);
-    if (waiting instanceof Addition) {
-      storage.holdsNoNaN = Object.values(operands).every((operand) => operand.storage.holdsNoNaN);
-    }
   };
   storage.defer(waiting.reads, compute, waiting);
   return result;
 }
 
-function withoutNaN(backend: OneDnnBackend, result: TensorInfo): TensorInfo {
-  backend.storage(result).holdsNoNaN = true;
-  return result;
-}
-
 /** Computes what is missing of a batch norm. Whoever reads one of its results first gets all of them made. */
 function normalize(kernel: CompleteKernel, backend: OneDnnBackend, norm: BatchNorm): void {
-  const results = callWith(kernel, backend, norm.operands, norm.attrs) as TensorInfo[];
-  const [y] = norm.results as [TensorStorage];
-  const holdsNoNaN = isNormFinite(backend, norm, results.slice(1));
-  give(backend, norm, results);
-  y.holdsNoNaN = holdsNoNaN;
+  give(backend, norm, callWith(kernel, backend, norm.operands, norm.attrs) as TensorInfo[]);
 }
 
-/** Batch norm and ReLU in one; null if there may be a NaN or nothing is left to fuse, and then nothing has happened. */
+/** Batch norm and ReLU in one; null if nothing is left to fuse, and then nothing has happened. */
 function normalizeRelu(
   call: (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) => TensorInfo | TensorInfo[],
   backend: OneDnnBackend,
@@ -247,10 +249,6 @@ function normalizeRelu(
   const attrs = { ...norm.attrs, activation: 'relu' };
   const outputs = call('FusedBatchNormV3', backend, norm.operands, attrs) as [TensorInfo, ...TensorInfo[]];
   const [result, ...statistics] = outputs;
-  if (!isNormFinite(backend, norm, statistics)) {
-    for (const output of outputs) backend.disposeData(output.dataId, true);
-    return null;
-  }
   give(backend, norm, [null, ...statistics]);
   normOf.set(backend.storage(result), norm);
   return result;
@@ -266,19 +264,13 @@ function give(backend: OneDnnBackend, norm: BatchNorm, made: readonly (TensorInf
   }
 }
 
-function isNormFinite(backend: OneDnnBackend, norm: BatchNorm, statistics: readonly TensorInfo[]): boolean {
-  const { scale, offset } = norm.operands as { scale: Operand; offset: Operand };
-  const storages = [...statistics.map((statistic) => backend.storage(statistic)), scale.storage, offset.storage];
-  return storages.every((storage) => areFinite(backend, storage));
-}
-
 /** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
-function keepsNaNOut(backend: OneDnnBackend, { operands, attrs }: Normalization): boolean {
+function keepsNaNOut(backend: OneDnnBackend, { operands, attrs }: Normalization): Verdict {
   const { x } = operands as { x: Operand };
   const values = (name: string) => operands[name]?.storage.view() as Float32Array | undefined;
   const [mean, variance] = [values('mean'), values('variance')] as [Float32Array, Float32Array];
   const [scale, offset] = [values('scale'), values('offset')];
-  const areFactorsGood = backend.runtime.decide(() =>
+  const areFactorsGood = backend.runtime.judge(() =>
     mean.every((middle, c) => {
       const deviation = Math.sqrt((variance[c] as number) + (attrs.varianceEpsilon as number));
       const factor = Math.fround((scale?.[c] ?? 1) / deviation);
@@ -291,32 +283,15 @@ function keepsNaNOut(backend: OneDnnBackend, { operands, attrs }: Normalization)
       );
     }),
   );
-  if (!areFactorsGood || x.storage.holdsNoNaN) return areFactorsGood;
+  if (!areFactorsGood.holds) return areFactorsGood;
   // A pass over x; the ReLU by itself would make it too.
-  return backend.withTensors([x], (tensor) => {
-    const { current } = elementwiseView(backend, tensor as TensorInfo);
-    return allFinite(backend.runtime, x.storage.address, current);
-  });
-}
-
-function isFreeOfNaN(backend: OneDnnBackend, { x, filter, bias }: Operands): boolean {
-  const { storage, shape } = filter as Operand;
-  return (
-    (x as Operand).storage.holdsNoNaN &&
-    util.sizeFromShape([...shape]) <= SEARCHED_FILTER &&
-    areFinite(backend, storage) &&
-    (!bias || areFinite(backend, bias.storage))
-  );
-}
-
-/** Whether all elements are: a sum in f64 is finite exactly then. */
-function areFinite({ runtime }: OneDnnBackend, storage: TensorStorage): boolean {
-  const values = storage.view() as Float32Array;
-  return runtime.decide(() => {
-    let total = 0;
-    for (let i = 0; i < values.length; i++) total += values[i] as number;
-    return Number.isFinite(total);
-  });
+  const input =
+    x.storage.finite ??
+    backend.withTensors([x], (tensor) => {
+      const { current } = elementwiseView(backend, tensor as TensorInfo);
+      return allFinite(backend.runtime, x.storage.address, current);
+    });
+  return backend.runtime.judge(() => areFactorsGood.holds && input.holds);
 }
 
 /** Shape of a convolution that may wait; null for one that is left alone: not f32, not channels last, activated already. */

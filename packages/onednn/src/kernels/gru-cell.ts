@@ -12,7 +12,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
-import { apply, type CellAttrs, hardSigmoid, matrix, product, SIGMOID, slope, TANH } from './recurrent.js';
+import { apply, type CellAttrs, hardSigmoid, matrix, product, SIGMOID, TANH, throughGate } from './recurrent.js';
 
 const BYTES = 4;
 
@@ -143,7 +143,7 @@ function goBack(
       const candidate = g[2 * size + k] as number;
       const dy = up[k] as number;
       const before = isHard ? (g[3 * size + k] as number) : 0;
-      gx[row * wide + unit] = dy * ((old[k] as number) - candidate) * slope(isHard, before, z);
+      gx[row * wide + unit] = throughGate(dy * ((old[k] as number) - candidate), isHard, before, z);
       gx[row * wide + 2 * units + unit] = dy * (1 - z) * (1 - candidate * candidate);
       go[k] = dy * z;
       resetOld[k] = (g[size + k] as number) * (old[k] as number);
@@ -170,7 +170,7 @@ function goBackThroughReset(
       const r = g[size + k] as number;
       const before = isHard ? (g[4 * size + k] as number) : 0;
       const dy = resetOld[k] as number;
-      gx[row * wide + units + unit] = dy * (old[k] as number) * slope(isHard, before, r);
+      gx[row * wide + units + unit] = throughGate(dy * (old[k] as number), isHard, before, r);
       (go[k] as number) += dy * r;
     }
   }

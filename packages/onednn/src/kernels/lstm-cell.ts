@@ -8,7 +8,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
-import { apply, type CellAttrs, hardSigmoid, SIGMOID, slope, TANH } from './recurrent.js';
+import { apply, type CellAttrs, hardSigmoid, SIGMOID, TANH, throughGate } from './recurrent.js';
 
 /** The gates' inputs, each kind in one piece; hardSigmoid is applied. */
 function arrange(input: Float32Array, g: Float32Array, n: number, units: number, isHard: boolean): void {
@@ -98,10 +98,10 @@ function goBack(
       const th = t[k] as number;
       const up = gh[k] as number;
       const carry = (gc[k] as number) + up * o * (1 - th * th);
-      gz[at] = carry * candidate * slope(isHard, x[at] as number, i);
-      gz[at + units] = carry * (old[k] as number) * slope(isHard, x[at + units] as number, f);
+      gz[at] = throughGate(carry * candidate, isHard, x[at] as number, i);
+      gz[at + units] = throughGate(carry * (old[k] as number), isHard, x[at + units] as number, f);
       gz[at + 2 * units] = carry * i * (1 - candidate * candidate);
-      gz[at + 3 * units] = up * th * slope(isHard, x[at + 3 * units] as number, o);
+      gz[at + 3 * units] = throughGate(up * th, isHard, x[at + 3 * units] as number, o);
       go[k] = carry * f;
     }
   }

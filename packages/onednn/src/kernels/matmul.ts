@@ -5,12 +5,14 @@
 import { broadcast_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Arg } from '../ffi/constants.js';
-import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { rowMajorStrides } from '../runtime.js';
-import { activationPostOps, plainAddress } from './convolution.js';
+import { activationOf, keyOf } from './activation.js';
+import { plainAddress } from './convolution.js';
 import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
 /** Multiplications up to which a loop is done before a primitive has started. */
 const SMALL = 2048;
@@ -103,7 +105,7 @@ function multiply(
   b: TensorInfo,
   attrs: MatMulAttrs,
   bias?: TensorInfo,
-  postOps: readonly PostOp[] = [],
+  name = 'linear',
 ): TensorInfo | null {
   if (!isFloat(a, b, bias) || a.shape.length < 2 || b.shape.length < 2) return null;
   const { runtime } = backend;
@@ -118,12 +120,8 @@ function multiply(
   const batchShape = broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   const batches = batchesOf(a.shape, b.shape);
   const shape = [...batchShape, rows, columns];
-  const activation = attrs.activation ?? 'linear';
-  if (
-    util.sizeFromShape(shape) * inner <= SMALL &&
-    batches.left.length === 1 &&
-    (activation === 'linear' || activation === 'relu')
-  ) {
+  const size = util.sizeFromShape(shape);
+  if (size * inner <= SMALL && batches.left.length === 1 && (name === 'linear' || name === 'relu')) {
     const product = backend.allocate(shape);
     const [x, y, output] = [a, b, product].map((tensor) => viewOf(backend, tensor)) as [
       Float32Array,
@@ -135,18 +133,21 @@ function multiply(
       sizes: [rows, inner, columns],
       left: strides(batches.left[0] === 1 ? 0 : rows * inner, attrs.transposeA ? [1, rows] : [inner, 1]),
       right: strides(batches.right[0] === 1 ? 0 : inner * columns, attrs.transposeB ? [1, inner] : [columns, 1]),
-      isRelu: activation === 'relu',
+      isRelu: name === 'relu',
     };
     const shift = bias ? (viewOf(backend, bias) as Float32Array) : null;
     runtime.host(() => multiplyInLoop(x, y, shift, output, loop));
     return product;
   }
+  const activation = activationOf(runtime, size, name, attrs.leakyreluAlpha);
+  if (!activation) return null;
+  const { postOps, apply } = activation;
   const left = matrices(backend, batches.left, rowsA, columnsA, attrs.transposeA);
   const right = matrices(backend, batches.right, rowsB, columnsB, attrs.transposeB);
   const batch = batches.left.map((size, axis) => Math.max(size, batches.right[axis] as number));
   const destination = runtime.rowMajor([...batch, rows, columns]);
   const biasSize = bias?.shape[0] ?? 0;
-  const key = `matmul ${left.id} ${right.id} ${biasSize} ${attrs.activation ?? ''} ${attrs.leakyreluAlpha ?? ''}`;
+  const key = `matmul ${left.id} ${right.id} ${biasSize} ${keyOf(postOps)}`;
   const primitive: Primitive = runtime.compiled(key, () => {
     const biasLayout = bias ? runtime.rowMajor([...batch.map(() => 1), 1, biasSize]) : null;
     const descriptor = runtime.dnnl.matmul(left, right, biasLayout, destination, postOps);
@@ -163,7 +164,7 @@ function multiply(
   const addresses = [plainAddress(backend, a), plainAddress(backend, b), backend.storage(product).address];
   if (bias) addresses.push(plainAddress(backend, bias));
   primitive.run(...addresses);
-  return product;
+  return apply ? applyInPlace(backend, product, apply) : product;
 }
 
 const batchMatMul = kernel<{ a: TensorInfo; b: TensorInfo }, MatMulAttrs>('BatchMatMul', ({ inputs, attrs, backend }) =>
@@ -174,9 +175,8 @@ const fusedMatMul = kernel<
   { a: TensorInfo; b: TensorInfo; bias?: TensorInfo; preluActivationWeights?: TensorInfo },
   MatMulAttrs
 >('_FusedMatMul', ({ inputs, attrs, backend }) => {
-  const postOps = activationPostOps(attrs.activation, attrs.leakyreluAlpha);
-  if (!postOps || inputs.preluActivationWeights) return null;
-  return multiply(backend, inputs.a, inputs.b, attrs, inputs.bias, postOps);
+  if (inputs.preluActivationWeights) return null;
+  return multiply(backend, inputs.a, inputs.b, attrs, inputs.bias, attrs.activation);
 });
 
 export const matmulKernels = [batchMatMul, fusedMatMul];

@@ -10,8 +10,9 @@ import { Alg, Arg, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PoolingShape, PrimitiveDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast } from '../layout.js';
 import type { Primitive } from '../primitive.js';
+import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
-import { SMALL, viewOf } from './elementwise.js';
+import { SMALL, sumWhere, viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import * as loops from './pooling-loops.js';
 
@@ -113,8 +114,8 @@ function windowOf(
   if (hasEmptyWindow || padBegin.some((begin) => begin < 0)) return null;
   const window = { kernel: kernelSize, strides, dilates: kernelSize.map(() => 0), padBegin, padEnd };
   const isSmall = util.sizeFromShape([...outShape, ...kernelSize]) <= SMALL;
-  const loop = isSmall ? loops.windowsOf(inShape, outShape.slice(1, -1), kernelSize, strides, padBegin) : null;
-  return { inShape, outShape, window, loop };
+  const geometry = { inShape, outShape, window, loop: null };
+  return isSmall ? { ...geometry, loop: windowsOf(geometry) } : geometry;
 }
 
 interface PoolPlan {
@@ -194,7 +195,6 @@ function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGe
     plain: channelsLast(runtime, info.outShape),
   });
   const output = backend.storage(y);
-  output.holdsNoNaN = backend.storage(x).holdsNoNaN;
   const addresses = [backend.storage(x).address, output.address];
   if (compiled.workspace) {
     const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
@@ -205,17 +205,59 @@ function forward(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGe
   return y;
 }
 
+/** oneDNN's greatest number of a window in which there is none greater than −∞. */
+const LOWEST = -3e38;
+
+/**
+ * Max pooling of any numbers. oneDNN begins with the lowest f32 and so gives that, where TensorFlow.js gives −∞, for a window of
+ * nothing but −∞ and NaN. A sum of the results that is far from there says that there was none.
+ */
+function maxForward(backend: OneDnnBackend, x: TensorInfo, info: PoolGeometry): TensorInfo {
+  const { runtime } = backend;
+  const y = forward(backend, 'max', x, info);
+  const output = backend.storage(y);
+  const { companion } = output;
+  const verdict =
+    backend.storage(x).finite ??
+    sumWhere(
+      runtime,
+      output.address,
+      (output.layout ?? { current: runtime.rowMajor([util.sizeFromShape(y.shape)]) }).current,
+      (sum) => sum > LOWEST / 3 && sum < Number.POSITIVE_INFINITY,
+    );
+  const [result] = backend.either(
+    verdict,
+    [x],
+    () => [y],
+    (input) => [inLoop(backend, 'max', input as TensorInfo, info)],
+  ) as [TensorInfo];
+  if (result !== y) {
+    backend.disposeData(y.dataId);
+    return result;
+  }
+  if (companion) output.companion = { ...companion, verdict };
+  output.finite = backend.storage(x).finite;
+  return y;
+}
+
+function windowsOf({ inShape, outShape, window }: PoolGeometry): loops.Windows {
+  return loops.windowsOf(inShape, outShape.slice(1, -1), window.kernel, window.strides, window.padBegin);
+}
+
+function inLoop(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGeometry): TensorInfo {
+  const geometry = info.loop ?? windowsOf(info);
+  const y = backend.allocate([...info.outShape]);
+  const [values, output] = [viewOf(backend, x), viewOf(backend, y)] as [Float32Array, Float32Array];
+  backend.runtime.host(() => (kind === 'max' ? loops.maxPool : loops.avgPool)(values, output, geometry));
+  return y;
+}
+
 function pool(name: string, kind: Kind) {
   return kernel<{ x: TensorInfo }, PoolAttrs>(name, ({ inputs: { x }, attrs, backend }) => {
     const info = isFloat(x) ? poolGeometry(x.shape, attrs) : null;
     if (!info) return null;
-    const geometry = backend.storage(x).layout === null ? info.loop : null;
-    if (!geometry) return forward(backend, kind, x, info);
-    const y = backend.allocate([...info.outShape]);
-    backend.unresolved(y).holdsNoNaN = backend.unresolved(x).holdsNoNaN;
-    const [values, output] = [viewOf(backend, x), viewOf(backend, y)] as [Float32Array, Float32Array];
-    backend.runtime.host(() => (kind === 'max' ? loops.maxPool : loops.avgPool)(values, output, geometry));
-    return y;
+    if (info.loop && backend.storage(x).layout === null) return inLoop(backend, kind, x, info);
+    return kind === 'max' ? maxForward(backend, x, info) : forward(backend, kind, x, info);
   });
 }
 
@@ -235,6 +277,21 @@ function avgPoolGrad(name: string) {
   });
 }
 
+/** No indices of oneDNN's. */
+const NONE: Verdict = { holds: false };
+
+function maxGradInLoop(backend: OneDnnBackend, dy: TensorInfo, input: TensorInfo, info: PoolGeometry): TensorInfo {
+  const geometry = info.loop ?? windowsOf(info);
+  const dx = backend.allocate(input.shape);
+  const [gradient, values, result] = [dy, input, dx].map((tensor) => viewOf(backend, tensor)) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  backend.runtime.host(() => loops.maxPoolGrad(gradient, values, result, geometry));
+  return dx;
+}
+
 function maxPoolGrad(name: string) {
   return kernel<{ dy: TensorInfo; input: TensorInfo; output: TensorInfo }, PoolAttrs>(
     name,
@@ -247,24 +304,24 @@ function maxPoolGrad(name: string) {
       // Somebody may pass an output that is not the one our forward pass returned; its indices are computed again.
       const expected = keyOf('max', 'indices', info, source);
       const known = backend.storage(output).companion;
-      const geometry = known === null && source === plain ? info.loop : null;
-      if (geometry) {
-        const dx = backend.allocate(input.shape);
-        const [gradient, values, result] = [dy, input, dx].map((tensor) => viewOf(backend, tensor)) as [
-          Float32Array,
-          Float32Array,
-          Float32Array,
-        ];
-        runtime.host(() => loops.maxPoolGrad(gradient, values, result, geometry));
-        return dx;
-      }
-      const compiled = backwardPlan(runtime, 'max', info, source);
-      const again = known?.kind === expected ? null : forward(backend, 'max', input, info);
-      const indices = backend.storage(again ?? output).companion?.buffer.address as number;
-      const dx = backend.allocate(input.shape, 'float32', { current: source, plain });
-      backend.withLayout(dy, channelsLast(runtime, dy.shape), compiled.destination, (gradient) =>
-        compiled.primitive.run(gradient, backend.storage(dx).address, indices),
-      );
+      if (known === null && source === plain && info.loop) return maxGradInLoop(backend, dy, input, info);
+      const again = known?.kind === expected ? null : maxForward(backend, input, info);
+      const { companion } = backend.storage(again ?? output);
+      // Windows without a greatest number are nobody's gradient; oneDNN's index of them is that of the first element.
+      const [dx] = backend.either(
+        companion?.verdict ?? NONE,
+        [dy, input],
+        () => {
+          const compiled = backwardPlan(runtime, 'max', info, source);
+          const result = backend.allocate(input.shape, 'float32', { current: source, plain });
+          const indices = companion?.buffer.address as number;
+          backend.withLayout(dy, channelsLast(runtime, dy.shape), compiled.destination, (gradient) =>
+            compiled.primitive.run(gradient, backend.storage(result).address, indices),
+          );
+          return [result];
+        },
+        (up, x) => [maxGradInLoop(backend, up as TensorInfo, x as TensorInfo, info)],
+      ) as [TensorInfo];
       if (again) backend.disposeIntermediateTensorInfo(again);
       return dx;
     },

@@ -43,13 +43,12 @@ export function hardSigmoid(x: number): number {
   return Math.min(Math.max(0.5 + 0.2 * x, 0), 1);
 }
 
-/** Slope of the recurrent activation, from its input and its result. */
-export function slope(isHard: boolean, x: number, y: number): number {
-  if (!isHard) return y * (1 - y);
-  // Inclusive, as TensorFlow.js' gradient of clipByValue is; rounded as it rounds.
+/** Gradient through the recurrent activation, from its input and its result. */
+export function throughGate(dy: number, isHard: boolean, x: number, y: number): number {
+  if (!isHard) return dy * (y * (1 - y));
+  // Inclusive, as TensorFlow.js' gradient of clipByValue is, which chooses: what is not finite does not pass where it is flat.
   const line = Math.fround(Math.fround(0.2 * x) + 0.5);
-  if (Number.isNaN(line)) return 0;
-  return line >= 0 && line <= 1 ? 0.2 : 0;
+  return line >= 0 && line <= 1 ? dy * 0.2 : 0;
 }
 
 /**

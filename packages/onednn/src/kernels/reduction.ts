@@ -11,7 +11,7 @@ import { Alg, Arg, BYTES } from '../ffi/constants.js';
 import { blocked, fillsBlocks } from '../layout.js';
 import type { Primitive } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { isNumeric, optional, SMALL, viewOf } from './elementwise.js';
+import { areFinite, isNumeric, optional, SMALL, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 import { specializePerKind } from './loops.js';
@@ -315,32 +315,47 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
   const scale = isMean ? 1 / plan.reduced : 1;
   const size = util.sizeFromShape(x.shape);
   const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced >= (plan.inner === 1 ? SHORT : 2);
-  if (isLarge) {
-    const y = sumBlocked(backend, x, axes, scale, plan.outShape);
-    if (y && areFinite(backend, viewOf(backend, y))) return y;
-    if (y) backend.disposeData(y.dataId);
-  }
-  const { tensor, release } = arranged(backend, x, plan);
-  const y = backend.allocate(plan.outShape, dtype);
-  const output = viewOf(backend, y);
-  backend.storage(tensor).makePlain();
-  // What is not finite may have overflowed on the way, which f64 does not.
-  const done =
-    isLarge &&
-    sumNative(backend.runtime, backend.storage(tensor).address, plan, scale, output) &&
-    areFinite(backend, output);
-  if (!done) {
-    const values = viewOf(backend, tensor);
+  const inLoop = (source: TensorInfo): TensorInfo[] => {
+    const { tensor, release } = arranged(backend, source, plan);
+    const y = backend.allocate(plan.outShape, dtype);
+    const [values, output] = [viewOf(backend, tensor), viewOf(backend, y)];
     backend.runtime.host(() =>
       add(values)(values, output, plan.outer, plan.reduced, plan.inner, isMean ? plan.reduced : 1),
     );
-  }
-  release();
-  return y;
+    release();
+    return [y];
+  };
+  const quick = isLarge
+    ? (sumBlocked(backend, x, axes, scale, plan.outShape) ?? sumArranged(backend, x, plan, scale, dtype))
+    : null;
+  if (quick === null) return inLoop(x)[0] as TensorInfo;
+  // What is not finite may have overflowed on the way, which f64 does not.
+  const verdict = areFinite(backend.runtime, viewOf(backend, quick) as Float32Array);
+  if (!verdict.holds) backend.disposeData(quick.dataId);
+  return backend.either(
+    verdict,
+    [x],
+    () => [quick],
+    (source) => inLoop(source as TensorInfo),
+  )[0] as TensorInfo;
 }
 
-function areFinite({ runtime }: OneDnnBackend, values: TypedValues): boolean {
-  return runtime.decide(() => values.every(Number.isFinite));
+/** As oneDNN adds, in row-major order; null where it has no fast code. */
+function sumArranged(
+  backend: OneDnnBackend,
+  x: TensorInfo,
+  plan: Plan,
+  scale: number,
+  dtype: DataType,
+): TensorInfo | null {
+  const { tensor, release } = arranged(backend, x, plan);
+  const y = backend.allocate(plan.outShape, dtype);
+  backend.storage(tensor).makePlain();
+  const isDone = sumNative(backend.runtime, backend.storage(tensor).address, plan, scale, viewOf(backend, y));
+  release();
+  if (isDone) return y;
+  backend.disposeData(y.dataId);
+  return null;
 }
 
 function suits(x: TensorInfo): boolean {
@@ -360,7 +375,12 @@ function loopKernel(
   name: string,
   reducerFor: (x: Values) => Reducer,
   dtypeOf: (x: DataType) => DataType,
-  primitive?: (backend: OneDnnBackend, x: TensorInfo, plan: Plan) => TensorInfo | null,
+  primitive?: (
+    backend: OneDnnBackend,
+    x: TensorInfo,
+    plan: Plan,
+    inLoop: (x: TensorInfo) => TensorInfo[],
+  ) => TensorInfo[] | null,
   /** Along the last axis `cpu`'s loop is as fast. */
   leavesLastAxis = false,
 ): Kernel {
@@ -379,20 +399,26 @@ function loopKernel(
     );
     if (leavesLastAxis && plan.inner === 1 && plan.permutation === null) return null;
     const { tensor, release } = arranged(backend, x, plan);
-    let y = primitive?.(backend, tensor, plan) ?? null;
-    if (y === null) {
-      y = backend.allocate(plan.outShape, dtypeOf(x.dtype));
-      const [values, output] = [viewOf(backend, tensor), viewOf(backend, y)];
+    const inLoop = (source: TensorInfo): TensorInfo[] => {
+      const y = backend.allocate(plan.outShape, dtypeOf(x.dtype));
+      const [values, output] = [viewOf(backend, source), viewOf(backend, y)];
       backend.runtime.host(() => reducerFor(values)(values, output, plan.outer, plan.reduced, plan.inner, 1));
-    }
+      return [y];
+    };
+    const [y] = primitive?.(backend, tensor, plan, inLoop) ?? inLoop(tensor);
     release();
-    return y;
+    return y as TensorInfo;
   });
 }
 
 /** Greatest or smallest along the last axis, if every sum along it is finite: oneDNN loses NaN. */
 function extremum(alg: number) {
-  return (backend: OneDnnBackend, x: TensorInfo, plan: Plan): TensorInfo | null => {
+  return (
+    backend: OneDnnBackend,
+    x: TensorInfo,
+    plan: Plan,
+    inLoop: (x: TensorInfo) => TensorInfo[],
+  ): TensorInfo[] | null => {
     const { runtime } = backend;
     const { outer, reduced, inner } = plan;
     if (x.dtype !== 'float32' || inner !== 1 || reduced < SHORT || outer * reduced < SMALL) return null;
@@ -413,13 +439,17 @@ function extremum(alg: number) {
     if (!primitive) return null;
     const y = backend.allocate(plan.outShape);
     const output = viewOf(backend, y);
-    const hasFiniteSums = sumNative(runtime, storage.address, plan, 1, output) && areFinite(backend, output);
-    if (!hasFiniteSums) {
+    if (!sumNative(runtime, storage.address, plan, 1, output)) {
       backend.disposeData(y.dataId);
       return null;
     }
-    primitive.run(storage.address, backend.storage(y).address);
-    return y;
+    const verdict = areFinite(runtime, output as Float32Array);
+    if (!verdict.holds) backend.disposeData(y.dataId);
+    const compute = () => {
+      primitive.run(storage.address, backend.storage(y).address);
+      return [y];
+    };
+    return backend.either(verdict, [x], compute, (source) => inLoop(source as TensorInfo));
   };
 }
 

@@ -8,12 +8,13 @@ import { Alg, Arg, Prop } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { elementwiseView } from './elementwise.js';
+import { allFinite, elementwiseView, SMALL, viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { applyInPlace } from './unary.js';
 
-function addReluPlan(runtime: Runtime, layout: MemoryDescriptor): Primitive {
-  return runtime.compiled(`add relu ${layout.id}`, () => {
-    const postOps = [{ kind: 'eltwise', alg: Alg.relu, alpha: 0, beta: 0 } as const];
+function addPlan(runtime: Runtime, layout: MemoryDescriptor, isRelu: boolean): Primitive {
+  return runtime.compiled(`add ${isRelu ? 'relu' : ''} ${layout.id}`, () => {
+    const postOps = isRelu ? [{ kind: 'eltwise', alg: Alg.relu, alpha: 0, beta: 0 } as const] : [];
     const descriptor = runtime.dnnl.binary(Alg.add, layout, layout, layout, postOps);
     if (!descriptor) throw new Error(`oneDNN offers no addition of [${layout.dims}].`);
     return runtime.primitive(
@@ -23,12 +24,12 @@ function addReluPlan(runtime: Runtime, layout: MemoryDescriptor): Primitive {
         [Arg.src1, layout],
         [Arg.dst, layout],
       ],
-      `add_relu [${layout.dims}]`,
+      `${isRelu ? 'add_relu' : 'add'} [${layout.dims}]`,
     );
   });
 }
 
-function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo): TensorInfo {
+function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo, isRelu: boolean): TensorInfo {
   // The layout of whichever is native decides, so that only one of the two may need a conversion.
   const first = backend.storage(a).layout || !backend.storage(b).layout ? a : b;
   const second = first === a ? b : a;
@@ -36,20 +37,67 @@ function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo): TensorIn
   const sum = backend.allocate(a.shape, 'float32', { plain, current });
   const { address: left } = backend.storage(first);
   backend.withLayout(second, plain, current, (right) =>
-    addReluPlan(backend.runtime, current).run(left, right, backend.storage(sum).address),
+    addPlan(backend.runtime, current, isRelu).run(left, right, backend.storage(sum).address),
   );
   return sum;
 }
 
-/** a, b of one shape → max(a + b, 0). */
+/**
+ * a, b of one shape → max(a + b, 0). oneDNN's ReLU makes 0 of NaN, so both are done in one only where both operands are known
+ * to be finite; then a sum that overflows is infinite, and no NaN.
+ */
 const addRelu = kernel<{ a: TensorInfo; b: TensorInfo }, object>('AddRelu', ({ inputs: { a, b }, backend }) => {
   if (!isFloat(a, b) || !util.arraysEqual(a.shape, b.shape)) return null;
-  return addSame(backend, a, b);
+  const [left, right] = [backend.storage(a).finite, backend.storage(b).finite];
+  const apart = (x: TensorInfo, y: TensorInfo) => applyInPlace(backend, addSame(backend, x, y, false), 'Relu');
+  if (!left || !right) return apart(a, b);
+  const verdict = backend.runtime.judge(() => left.holds && right.holds);
+  const [sum] = backend.either(
+    verdict,
+    [a, b],
+    () => [addSame(backend, a, b, true)],
+    (x, y) => [apart(x as TensorInfo, y as TensorInfo)],
+  ) as [TensorInfo];
+  backend.storage(sum).finite = verdict;
+  return sum;
 });
 
-/** dy, y (ReLU's output) of one shape → dy where y > 0, else 0. */
-const reluGrad = kernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGrad', ({ inputs: { dy, y }, backend }) => {
-  if (!isFloat(dy, y)) return null;
+/** dy·step(y), element by element: what is not finite in dy stays so where y is 0. */
+function stepInLoop(dy: Float32Array, y: Float32Array, dx: Float32Array): void {
+  for (let i = 0; i < dx.length; i++) {
+    const value = y[i] as number;
+    dx[i] = (dy[i] as number) * (value > 0 ? 1 : Number.isNaN(value) ? value : 0);
+  }
+}
+
+/** dy, y (ReLU's output) of one shape → dy where y > 0, else 0, and NaN where y is NaN, of which oneDNN's gradient knows nothing. */
+export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorInfo): TensorInfo {
+  const { runtime } = backend;
+  const storage = backend.storage(y);
+  const size = util.sizeFromShape(y.shape);
+  const inLoop = (up: TensorInfo, result: TensorInfo): TensorInfo => {
+    const dx = backend.allocate(result.shape);
+    const [gradient, values, output] = [up, result, dx].map((tensor) => viewOf(backend, tensor)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    runtime.host(() => stepInLoop(gradient, values, output));
+    return dx;
+  };
+  if (storage.layout === null && size < SMALL) return inLoop(dy, y);
+  const { current } = elementwiseView(backend, y);
+  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
+  const [dx] = backend.either(
+    verdict,
+    [dy, y],
+    () => [reluGradientOfFinite(backend, dy, y)],
+    (up, result) => [inLoop(up as TensorInfo, result as TensorInfo)],
+  ) as [TensorInfo];
+  return dx;
+}
+
+function reluGradientOfFinite(backend: OneDnnBackend, dy: TensorInfo, y: TensorInfo): TensorInfo {
   const { runtime } = backend;
   const { plain, current } = elementwiseView(backend, y);
   const dx = backend.allocate(y.shape, 'float32', { plain, current });
@@ -71,6 +119,10 @@ const reluGrad = kernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGrad', (
   const { address } = backend.storage(y);
   backend.withLayout(dy, plain, current, (gradient) => primitive.run(address, gradient, backend.storage(dx).address));
   return dx;
-});
+}
+
+const reluGrad = kernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGrad', ({ inputs: { dy, y }, backend }) =>
+  isFloat(dy, y) ? reluGradient(backend, dy, y) : null,
+);
 
 export const residualKernels = [addRelu, reluGrad];

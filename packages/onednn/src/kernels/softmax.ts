@@ -60,16 +60,22 @@ function softmaxKernel(name: string, isLog: boolean): Kernel {
       const { runtime } = backend;
       const storage = backend.storage(logits);
       storage.makePlain();
-      const y = backend.allocate(shape);
-      const compiled = rows * columns >= SMALL_COSTLY ? primitive(runtime, rows, columns, isLog) : null;
-      // A row with NaN is NaN, one with infinities depends: the loop knows.
-      if (compiled && allFinite(runtime, storage.address, runtime.rowMajor([rows, columns]))) {
-        compiled.run(storage.address, backend.storage(y).address);
-      } else {
-        const [values, output] = [viewOf(backend, logits), viewOf(backend, y)];
+      const inLoop = (x: TensorInfo) => {
+        const y = backend.allocate(shape);
+        const [values, output] = [viewOf(backend, x), viewOf(backend, y)];
         runtime.host(() => (isLog ? logSoftmaxRows : softmaxRows)(values, output, rows, columns));
-      }
-      return y;
+        return y;
+      };
+      const compiled = rows * columns >= SMALL_COSTLY ? primitive(runtime, rows, columns, isLog) : null;
+      if (!compiled) return inLoop(logits);
+      // A row with NaN is NaN, one with infinities depends: the loop knows.
+      const verdict = allFinite(runtime, storage.address, runtime.rowMajor([rows, columns]));
+      const compute = () => {
+        const y = backend.allocate(shape);
+        compiled.run(storage.address, backend.storage(y).address);
+        return [y];
+      };
+      return backend.either(verdict, [logits], compute, (x) => [inLoop(x as TensorInfo)])[0] as TensorInfo;
     },
   );
 }

@@ -34,17 +34,26 @@ interface UnarySpec {
   readonly takesIntegers?: boolean;
   /** Type of the result, if it is not the input's. */
   readonly dtype?: DataType;
+  /** Makes no number of what is none, and none of a number. */
+  readonly keepsFinite?: boolean;
 }
 
 const NONE: readonly [number, number] = [0, 0];
 
 const specs: readonly UnarySpec[] = [
-  { name: 'Relu', operation: (x) => Math.max(0, x), algorithm: { alg: Alg.relu }, takesIntegers: true },
+  {
+    name: 'Relu',
+    operation: (x) => Math.max(0, x),
+    algorithm: { alg: Alg.relu },
+    takesIntegers: true,
+    keepsFinite: true,
+  },
   {
     name: 'Relu6',
     operation: (x) => Math.min(Math.max(0, x), 6),
     algorithm: { alg: Alg.clip, scales: () => [0, 6] },
     takesIntegers: true,
+    keepsFinite: true,
   },
   {
     name: 'LeakyRelu',
@@ -137,8 +146,11 @@ const specs: readonly UnarySpec[] = [
   { name: 'IsFinite', operation: (x) => (x - x === 0 ? 1 : 0), dtype: 'bool' },
 ];
 
+/** TensorFlow.js' formulas, compiled. */
+const loops = new Map(specs.map(({ name, operation }) => [name, unaryLoop(operation)]));
+
 function unaryKernel(spec: UnarySpec): Kernel {
-  const loop = unaryLoop(spec.operation);
+  const loop = loops.get(spec.name) as UnaryLoop;
   return kernel<{ x: TensorInfo }, NamedAttrMap>(spec.name, ({ inputs: { x }, attrs, backend }) => {
     const size = util.sizeFromShape(x.shape);
     const isInteger = x.dtype === 'int32' && spec.takesIntegers === true;
@@ -156,9 +168,10 @@ function primitive(
   backend: OneDnnBackend,
   x: TensorInfo,
   size: number,
-  { name, operation, algorithm, isCostly }: UnarySpec,
+  { name, operation, algorithm, isCostly, keepsFinite }: UnarySpec,
   p: number,
   q: number,
+  isInPlace = false,
 ): TensorInfo | null {
   const { runtime } = backend;
   const storage = backend.storage(x);
@@ -170,9 +183,32 @@ function primitive(
   const { plain, current } = elementwiseView(backend, x);
   const compiled = eltwisePrimitive(runtime, alg, scales[0], scales[1], current, name.toLowerCase());
   if (!compiled) return null;
-  if (trust === 'finite' && !allFinite(runtime, storage.address, current)) return null;
-  const y = backend.allocate(x.shape, 'float32', { plain, current });
-  compiled.run(storage.address, backend.unresolved(y).address);
+  const compute = () => {
+    const y = isInPlace ? x : backend.allocate(x.shape, 'float32', { plain, current });
+    compiled.run(storage.address, backend.unresolved(y).address);
+    return [y];
+  };
+  if (trust === 'exact') return compute()[0] as TensorInfo;
+  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
+  const loop = loops.get(name) as UnaryLoop;
+  const [y] = backend.either(verdict, [x], compute, (input) => [
+    inLoop(backend, input as TensorInfo, size, loop, p, q, 'float32'),
+  ]) as [TensorInfo];
+  if (keepsFinite) backend.unresolved(y).finite = verdict;
+  return y;
+}
+
+/**
+ * Applies a function to a tensor that nobody else has. The name is a kernel's.
+ * @returns the result: the tensor itself, or another in its place.
+ */
+export function applyInPlace(backend: OneDnnBackend, x: TensorInfo, name: 'Relu' | 'Relu6'): TensorInfo {
+  const spec = specs.find((candidate) => candidate.name === name) as UnarySpec;
+  const size = util.sizeFromShape(x.shape);
+  const result = primitive(backend, x, size, spec, 0, 0, true);
+  if (result === x) return x;
+  const y = result ?? inLoop(backend, x, size, loops.get(name) as UnaryLoop, 0, 0, 'float32');
+  backend.disposeData(x.dataId, true);
   return y;
 }
 

@@ -8,7 +8,7 @@
 import type { backend_util, DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import koffi from 'koffi';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
-import type { Recorder } from '../recorder.js';
+import type { Recorder, Verdict } from '../recorder.js';
 import type { MemoryPool, PooledBuffer } from './pool.js';
 
 type NumericArray = Float32Array | Int32Array | Uint8Array;
@@ -38,9 +38,9 @@ export class TensorStorage {
   /** Layout of the native buffer; null is plain row-major order of the tensor's shape. */
   layout: NativeLayout | null = null;
   /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU, and what it is. */
-  companion: { readonly kind: string; readonly buffer: PooledBuffer } | null = null;
-  /** True if the data is known to hold no NaN; false says nothing. Lets ReLU be fused into what would hide a NaN. */
-  holdsNoNaN = false;
+  companion: { readonly kind: string; readonly buffer: PooledBuffer; readonly verdict?: Verdict } | null = null;
+  /** Whether all elements are finite, if somebody has found out; null says nothing. Lets ReLU be fused into what would hide a NaN. */
+  finite: Verdict | null = null;
   /** Computes the data, if nobody has needed it yet. See {@link defer}. */
   #pending: { compute(): void; readonly reads: readonly TensorStorage[]; readonly recipe: object | null } | null = null;
   /** Deferred computations that will read this data; it outlives its tensors until they are done. */
@@ -49,6 +49,8 @@ export class TensorStorage {
   #values: backend_util.BackendValues | null;
   #buffer: PooledBuffer | null = null;
   #handedOut = false;
+  /** Whether the memory is another's, who gives it back. */
+  #isLent = false;
   #address = 0;
   #length = 0;
   /** The recording during which it was made; null outside of one. */
@@ -90,7 +92,7 @@ export class TensorStorage {
   set values(values: backend_util.BackendValues) {
     this.#freeMemory();
     this.#values = values;
-    this.holdsNoNaN = false;
+    this.finite = null;
     this.#handedOut = false;
     this.#address = 0;
   }
@@ -112,6 +114,7 @@ export class TensorStorage {
 
   /** As {@link view}, but `length` f32 elements in the order in which they lie, whatever the layout. */
   native(length: number): Float32Array {
+    if (this.#pending !== null) this.resolve();
     if (this.layout === null) return this.view() as Float32Array;
     if (this.owner.recorder !== null) void this.address;
     const { memory, byteOffset } = this.#buffer as PooledBuffer;
@@ -125,6 +128,7 @@ export class TensorStorage {
 
   /** Address of the first element, whatever the layout. */
   get address(): number {
+    if (this.#pending !== null) this.resolve();
     if (this.#address === 0) {
       if (this.#buffer) this.#address = this.#buffer.address;
       else {
@@ -185,7 +189,7 @@ export class TensorStorage {
     this.#length = other.#length;
     this.layout = other.layout;
     this.companion = other.companion;
-    this.holdsNoNaN = other.holdsNoNaN;
+    this.finite = other.finite;
     other.#buffer = null;
     other.#values = null;
     other.companion = null;
@@ -214,19 +218,54 @@ export class TensorStorage {
 
   /** Converts to plain row-major order, in new memory, if it is not there yet. */
   makePlain(): void {
+    if (this.#pending !== null) this.resolve();
     if (this.layout === null) return;
     const { current, plain } = this.layout;
     const native = this.#buffer as PooledBuffer;
     const buffer = this.pool.acquire(plain.byteLength);
     this.owner.reorder(native.address, current, buffer.address, plain);
     this.#buffer = buffer;
-    this.pool.release(native);
+    if (!this.#isLent) this.pool.release(native);
+    this.#isLent = false;
     this.layout = null;
     this.#address = 0;
   }
 
+  /**
+   * Where the data lies now, for whoever comes back to that memory when this storage may have other memory, or be gone: each
+   * call gives a storage over it that never gives the memory back.
+   */
+  lend(): () => TensorStorage {
+    this.resolve();
+    const { layout } = this;
+    const [values, buffer, length] = [this.#values, this.#buffer, this.#length];
+    return () => {
+      const loan = new TensorStorage(this.dtype, this.pool, this.owner, null);
+      loan.layout = layout;
+      loan.#values = values;
+      loan.#buffer = buffer;
+      loan.#length = length;
+      loan.#isLent = true;
+      return loan;
+    };
+  }
+
+  /** Writes the elements where `target`'s lie, in its layout. */
+  moveTo(target: TensorStorage): void {
+    this.resolve();
+    const { layout } = target;
+    if (layout === null) {
+      (target.view() as NumericArray).set(this.view() as NumericArray);
+      return;
+    }
+    const from = this.layout?.plain === layout.plain ? this.layout.current : layout.plain;
+    if (from === layout.plain) this.makePlain();
+    this.owner.reorder(this.address, from, target.address, layout.current);
+  }
+
   /** Copies the elements, as f32 in row-major order, to `target`, without memory of its own. */
   copyTo(target: Float32Array): void {
+    this.resolve();
     if (this.layout) {
       const { current, plain } = this.layout;
       this.owner.recorder?.keep(target);
@@ -265,7 +304,8 @@ export class TensorStorage {
 
   #freeMemory(): void {
     if (this.#buffer) {
-      if (this.#handedOut) this.pool.disown(this.#buffer);
+      if (this.#isLent) this.#isLent = false;
+      else if (this.#handedOut) this.pool.disown(this.#buffer);
       else this.pool.release(this.#buffer);
       this.#buffer = null;
     }
