@@ -11,7 +11,6 @@ export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
 export type { RunOptions } from './replica/run-replicas.js';
 export { soloContext } from './replica/solo-context.js';
-export { observe } from './replica/tensor-values.js';
 export * from './simd/index.js';
 export { VariableAggregation, VariableSynchronization } from './strategy/enums.js';
 export { MirroredStrategy, type MirroredStrategyOptions } from './strategy/mirrored-strategy.js';
@@ -23,9 +22,17 @@ export { type BackwardOptions, backward, type GradientCallback } from './trainer
 export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptions } from './trainer/flat-reducer.js';
 export type { Loss, StepInput } from './trainer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './trainer/loss-scale.js';
-export type { FinishResult, FlatLayout, FlatSegment, GroupStatus, Reducer, ReducerUpdate } from './trainer/reducer.js';
 export type {
   Clip,
+  FinishResult,
+  FlatLayout,
+  FlatSegment,
+  GroupStatus,
+  Reducer,
+  ReducerUpdate,
+} from './trainer/reducer.js';
+export { observe } from './trainer/tensor-values.js';
+export type {
   LearningRate,
   StepPhases,
   StepResult,

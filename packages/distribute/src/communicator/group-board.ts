@@ -266,7 +266,9 @@ export class GroupBoard {
 
   #missing(operation: Operation): number[] {
     if (operation.name === 'send' || operation.name === 'receive') return [operation.peer];
-    return this.#ranks().filter((rank) => Atomics.load(this.#words, this.#row(rank) + ARRIVED) < this.#barriers);
+    return this.#ranks().filter(
+      (rank) => ((Atomics.load(this.#words, this.#row(rank) + ARRIVED) - this.#barriers) | 0) < 0,
+    );
   }
 
   /** 'has not joined', 'is computing after barrier (collective 3)', … */

@@ -1,6 +1,6 @@
 /** What `allReduce` is given: a list of float32 tensors. */
 import * as tf from '@tensorflow/tfjs-core';
-import { describe } from '../trainer/describe.js';
+import { describe } from '../describe.js';
 
 /** @throws TypeError for anything else, naming the first one that is no float32 tensor. */
 export function checkTensors(tensors: readonly tf.Tensor[]): void {

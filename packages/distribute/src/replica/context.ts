@@ -15,12 +15,12 @@ import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
 import { FlatTrainer } from '../trainer/flat-trainer.js';
 import type { FlatLayout, Reducer } from '../trainer/reducer.js';
+import { copyValues } from '../trainer/tensor-values.js';
 import type { Trainer, TrainerOptions } from '../trainer/trainer.js';
 import { checkTensors } from './check-tensors.js';
 import { Mirroring } from './mirroring.js';
 import type { ReplicaContext } from './replica-context.js';
 import type { SharedStop } from './shared-stop.js';
-import { copyValues } from './tensor-values.js';
 
 /** See the file's head. */
 export interface ContextParts {

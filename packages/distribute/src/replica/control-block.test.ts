@@ -35,6 +35,21 @@ describe('ControlBlock', () => {
     );
   });
 
+  test('asked more often than a word can count, replicas agree all the same', () => {
+    const control = ControlBlock.create(2);
+    // A replica asks call by call; the others need not have asked in between.
+    for (let call = 2 ** 29; call < 2 ** 34; call += 2 ** 29 - 1) {
+      for (const near of [call - 1, call, call]) assert.equal(control.shouldStop(near), false, `call ${near}`);
+    }
+    const last = 2 ** 34 + 2 ** 28;
+    assert.equal(control.shouldStop(last), false);
+    control.requestStop();
+    assert.equal(control.shouldStop(last), false, 'decided before the request');
+    assert.equal(control.shouldStop(last + 1), true);
+    assert.equal(control.shouldStop(last), false);
+    assert.equal(control.shouldStop(last + 2), true);
+  });
+
   test('nobody stops without a request', () => {
     const control = ControlBlock.create(1);
     for (let call = 1; call < 100; call++) assert.equal(control.shouldStop(call), false);

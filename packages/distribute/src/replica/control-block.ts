@@ -50,16 +50,19 @@ export class ControlBlock {
   /**
    * The answer to a replica's `call`-th question whether to stop (calls count from 1), the same on every replica.
    *
-   * Whoever asks first decides for that call, and stopping is for ever. The decision word holds the last call decided
-   * 'go on', or minus the call decided 'stop'. No replica waits for another.
+   * Whoever asks first decides for that call, and stopping is for ever. The decision word holds twice the last call decided, modulo
+   * 2³², and 1 more if that was to stop. No replica waits for another.
    */
   shouldStop(call: number): boolean {
+    const own = Math.imul(call, 2);
     for (;;) {
-      const decided = Atomics.load(this.#words, STOP_DECISION);
-      if (decided < 0) return call >= -decided;
-      if (call <= decided) return false;
+      const found = Atomics.load(this.#words, STOP_DECISION);
+      const [decided, isStop] = [found & ~1, (found & 1) === 1];
+      const ahead = (own - decided) | 0;
+      if (isStop) return ahead >= 0;
+      if (ahead <= 0) return false;
       const stop = Atomics.load(this.#words, STOP_REQUESTED) === 1;
-      if (Atomics.compareExchange(this.#words, STOP_DECISION, decided, stop ? -call : call) === decided) return stop;
+      if (Atomics.compareExchange(this.#words, STOP_DECISION, found, stop ? own | 1 : own) === found) return stop;
     }
   }
 

@@ -13,7 +13,10 @@ export interface WeightsTask {
   readonly steps: number;
   /** A dynamic loss scale that begins here: a large one has its first steps skipped. */
   readonly initialLossScale?: number;
-  /** Every replica has the same gradients. */
+  /**
+   * Every replica has the same gradients, which are the data: of so few digits that sums of a few and their means are exact. Then all
+   * bits are those of one replica.
+   */
   readonly isEqual?: boolean;
 }
 
@@ -30,10 +33,11 @@ function numberAt(...place: number[]): number {
   return (hash >>> 0) / 2 ** 32 - 0.5;
 }
 
-function tensorAt(shape: readonly number[], ...place: number[]): tf.Tensor {
+function tensorAt(shape: readonly number[], isCoarse: boolean, ...place: number[]): tf.Tensor {
   const size = shape.reduce((product, length) => product * length, 1);
+  const digits = isCoarse ? 2 ** 10 : 2 ** 32;
   return tf.tensor(
-    Float32Array.from({ length: size }, (_, i) => numberAt(i, ...place)),
+    Float32Array.from({ length: size }, (_, i) => Math.round(numberAt(i, ...place) * digits) / digits),
     [...shape],
     'float32',
   );
@@ -51,21 +55,24 @@ export function hashBits(...arrays: Float32Array[]): string {
 /** Entry point of the replicas. @returns of each optimizer a hash of the weights, and of its slots. */
 export default async function train(context: ReplicaContext, task: WeightsTask): Promise<string[]> {
   const { inputReplicaId: own } = context;
+  const { isEqual = false } = task;
   return task.optimizers.map((optimizer) => {
     // Every replica begins with other values: replica 0's have to win.
-    const variables = SHAPES.map((shape, i) => tf.variable(tensorAt(shape, i, own), true));
+    const variables = SHAPES.map((shape, i) => tf.variable(tensorAt(shape, false, i, own), true, `w${i}`));
     const trainer = context.trainer(variables, {
       optimizer,
       weightDecay: { rate: 0.03, applies: (variable) => variable.shape.length > 1 },
       ...(task.initialLossScale !== undefined && { lossScale: { initial: task.initialLossScale } }),
     });
     for (let step = 0; step < task.steps; step++) {
-      const data = variables.map(({ shape }, i) => tensorAt(shape, 100 + i, step, task.isEqual ? 0 : own));
+      const part = isEqual ? 0 : own;
+      const data = variables.map(({ shape }, i) => tensorAt(shape, isEqual, 100 + i, step, part));
       trainer.step(() => {
         // The last one is not reached by the loss.
-        const terms = variables
-          .slice(0, -1)
-          .map((variable, i) => tf.sum(tf.mul(tf.square(variable), data[i] as tf.Tensor)));
+        const terms = variables.slice(0, -1).map((variable, i) => {
+          const factor = isEqual ? variable : tf.square(variable);
+          return tf.sum(tf.mul(factor, data[i] as tf.Tensor));
+        });
         return tf.addN(terms) as tf.Scalar;
       }, 0.125);
       tf.dispose(data);

@@ -18,7 +18,7 @@ const provider = process.env.LOCKSTEP_TEST_PROVIDER;
 if (provider) registerDeviceProvider(((await import(provider)) as { deviceProvider: DeviceProvider }).deviceProvider);
 
 const replica = new URL('./weights-replica.js', import.meta.url);
-const program = new URL('./weights-program.js', import.meta.url);
+const program = new URL('./program.js', import.meta.url);
 const OPTIMIZERS: readonly OptimizerConfig[] = [
   { kind: 'sgd' },
   { kind: 'momentum', momentum: 0.75 },
@@ -58,6 +58,70 @@ describe('weights, bit by bit', () => {
   });
 });
 
+/** Every optimizer of the flat path. */
+const ALL: WeightsTask = {
+  optimizers: [
+    ...OPTIMIZERS,
+    { kind: 'adam' },
+    { kind: 'adamw', beta1: 0.8 },
+    { kind: 'rmsprop', momentum: 0.5 },
+    { kind: 'rmsprop', centered: true },
+    { kind: 'lars', skip: ['w0'] },
+    { kind: 'lars', nesterov: true, weightDecay: 0.01, epsilon: 1e-3 },
+  ],
+  steps: 4,
+  isEqual: true,
+};
+let ofOneDevice: Promise<string[][]> | null = null;
+/** What one device makes of {@link ALL}: different for each. */
+async function onOneDevice(): Promise<string[]> {
+  ofOneDevice ??= new OneDeviceStrategy().run<string[]>(replica, ALL);
+  const [hashes] = (await ofOneDevice) as [string[]];
+  assert.equal(new Set(hashes).size, ALL.optimizers.length);
+  return hashes;
+}
+
+describe('every optimizer gives the bits of one device, if all replicas have equal data', () => {
+  for (const count of [1, 2, 3]) {
+    test(`${count} replicas, in 1, 3 and 8 packs`, async () => {
+      const expected = Array(count).fill(await onOneDevice());
+      for (const numPacks of [1, 3, 8]) {
+        assert.deepEqual(await mirrored(count, 'sharded', numPacks).run(replica, ALL), expected, `${numPacks} packs`);
+      }
+    });
+  }
+
+  test('2 replicas with another algorithm', async () => {
+    const expected = Array(2).fill(await onOneDevice());
+    assert.deepEqual(await mirrored(2, 'reduction_to_one_device', 2).run(replica, ALL), expected);
+  });
+});
+
+describe('every optimizer gives the bits of one device, between processes', { skip: whyNoMpirun() }, () => {
+  for (const [workers, replicas, numPacks] of [
+    [2, 1, 1],
+    [2, 2, 3],
+  ] as const) {
+    test(`${workers} workers of ${replicas}, in ${numPacks} packs`, async () => {
+      const args = ['weights', 'multi-worker', String(replicas), JSON.stringify({ numPacks }), JSON.stringify(ALL)];
+      const result = await mpirun(workers, program, { args });
+      const expected = Array(workers).fill(Array(replicas).fill(await onOneDevice()));
+      assert.deepEqual(result.results, expected, result.describe());
+    });
+  }
+
+  // What a server has to count, to keep three arrays for, and to take norms of.
+  for (const index of [3, 6, 7]) {
+    const optimizer = ALL.optimizers[index] as OptimizerConfig;
+    test(`a worker of 2 replicas and 2 servers: ${JSON.stringify(optimizer)}`, async () => {
+      const args = ['weights', 'parameter-server', '2', '{}', JSON.stringify({ ...ALL, optimizers: [optimizer] })];
+      const result = await mpirun(3, program, { args, environment: { [NUM_PS_VARIABLE]: '2' } });
+      const own = [(await onOneDevice())[index]];
+      assert.deepEqual(result.results[0], [own, own], result.describe());
+    });
+  }
+});
+
 describe('weights between processes, bit by bit', { skip: whyNoMpirun() }, () => {
   for (const [workers, replicas, numPacks] of [
     [2, 1, null],
@@ -65,7 +129,7 @@ describe('weights between processes, bit by bit', { skip: whyNoMpirun() }, () =>
   ] as const) {
     test(`${workers} workers of ${replicas}`, async () => {
       const options = numPacks === null ? {} : { numPacks };
-      const args = ['multi-worker', String(replicas), JSON.stringify(options), JSON.stringify(task)];
+      const args = ['weights', 'multi-worker', String(replicas), JSON.stringify(options), JSON.stringify(task)];
       const result = await mpirun(workers, program, { args });
       const own = Array(replicas).fill(KEPT[workers * replicas]);
       assert.deepEqual(result.results, Array(workers).fill(own), result.describe());
@@ -74,7 +138,7 @@ describe('weights between processes, bit by bit', { skip: whyNoMpirun() }, () =>
 
   test('a worker and a parameter server', async () => {
     for (const [index, optimizer] of OPTIMIZERS.entries()) {
-      const args = ['parameter-server', '1', '{}', JSON.stringify({ ...task, optimizers: [optimizer] })];
+      const args = ['weights', 'parameter-server', '1', '{}', JSON.stringify({ ...task, optimizers: [optimizer] })];
       const result = await mpirun(2, program, { args, environment: { [NUM_PS_VARIABLE]: '1' } });
       assert.deepEqual(result.results[0], [[KEPT[1]?.[index]]], result.describe());
     }

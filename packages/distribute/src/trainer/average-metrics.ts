@@ -3,8 +3,8 @@
  * decide differently: their mean. What Horovod's MetricAverageCallback does.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { describe } from '../describe.js';
 import { whoHasWhat } from '../mirror/fingerprint.js';
-import { describe } from './describe.js';
 
 /** Metrics by name, as callbacks of `model.fit` get them. */
 export type Metrics = Record<string, number | tf.Scalar>;

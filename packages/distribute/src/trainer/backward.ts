@@ -7,7 +7,7 @@
  * arithmetic, its order included, is TensorFlow.js' own (tfjs-core src/tape.ts), so gradients are bit-identical to it.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { describe } from './describe.js';
+import { describe } from '../describe.js';
 
 /** What this file needs of the engine's tape; tfjs-core has these fields, without exporting their types. */
 interface TapeNode {

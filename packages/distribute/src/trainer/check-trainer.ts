@@ -5,7 +5,7 @@
  */
 
 import * as tf from '@tensorflow/tfjs-core';
-import { describe } from './describe.js';
+import { describe } from '../describe.js';
 import type { Loss, StepInput } from './local-step.js';
 import { LossScale } from './loss-scale.js';
 import { flatOptimizer } from './optimizers/create.js';

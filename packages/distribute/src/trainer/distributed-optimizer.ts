@@ -10,10 +10,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { stringifyValues } from '../communicator/plain-values.js';
+import { describe } from '../describe.js';
 import { describeMissing, finish, hashText, mix, whoHasWhat } from '../mirror/fingerprint.js';
 import { registryHash } from '../mirror/mirror.js';
 import { CHECK_STEPS, type MirroredVariables } from '../mirror/mirrored-variables.js';
-import { describe } from './describe.js';
 
 /** What this file needs of a replica. */
 export interface GradientReducer {

@@ -18,6 +18,7 @@ export interface ReducerRecipe {
   readonly algorithm: string;
   readonly numPacks: number;
   readonly lossScale?: number;
+  readonly countFrom?: number;
 }
 
 export function gradientAt(step: number, rank: number, i: number): number {
@@ -34,7 +35,7 @@ function sleep(ms: number): void {
 
 function make(group: SharedMemoryCommunicator, recipe: ReducerRecipe) {
   const { rank, size, memory } = group;
-  const { elements, segments, optimizer, algorithm, numPacks, lossScale } = recipe;
+  const { elements, segments, optimizer, algorithm, numPacks, lossScale, countFrom = 0 } = recipe;
   const weights = memory.allocate(elements);
   const momentum = memory.allocate(elements);
   const gradients = memory.allocateEach(size, elements);
@@ -48,6 +49,7 @@ function make(group: SharedMemoryCommunicator, recipe: ReducerRecipe) {
     slots: optimizer.kind === 'momentum' ? { momentum } : {},
     gradients,
     optimizer,
+    countFrom,
     ...(lossScale !== undefined && { lossScale }),
   });
   const own = gradients[rank] as Float32Array;

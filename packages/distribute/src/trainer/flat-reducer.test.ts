@@ -135,6 +135,32 @@ describe('FlatReducer', () => {
     }
   });
 
+  it('counts right beyond what a word holds', async () => {
+    // A chunk's word is 4·pass: 2²⁹ passes are 2³¹. Packs count replicas: 3 · 2³⁰ is beyond 2³¹, too.
+    for (const edge of [2 ** 29, 2 ** 30, 2 ** 31, 2 ** 32, 2 ** 33, Math.ceil(2 ** 32 / 3)]) {
+      for (const [how, sums] of [
+        ['fused', false],
+        ['separate', true],
+      ] as const) {
+        const given = recipe(40_009, { numPacks: 4, countFrom: edge - 2 });
+        const expected = byHand(3, 4, given);
+        for (const result of await run<typeof expected>(3, 'train', { ...given, steps: 4, how, skew: 2 })) {
+          assert.deepEqual(result, sums ? expected : { ...expected, sums: [] }, `from ${edge} − 2, ${how}`);
+        }
+      }
+    }
+  });
+
+  it('sums packs early beyond what a word holds', async () => {
+    const segments = [0, 1].map((half) => ({ offset: 20_000 * half, length: 20_000 }));
+    for (const countFrom of [2 ** 29, 2 ** 30, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]) {
+      const two = { ...recipe(40_000, { segments, optimizer: { kind: 'sgd' } }), numPacks: 2, countFrom };
+      const [first, second] = await run<{ early: number; change: number }>(2, 'early', two);
+      assert.ok((first?.early ?? 0) >= 2, `from ${countFrom}`);
+      for (const result of [first, second]) assert.ok(Math.abs((result?.change ?? 0) - 1.5) < 1e-6);
+    }
+  });
+
   it('a pack that is full on all replicas is summed while the others are still filled', async () => {
     const segments = [0, 1].map((half) => ({ offset: 20_000 * half, length: 20_000 }));
     const optimizer: OptimizerConfig = { kind: 'sgd' };

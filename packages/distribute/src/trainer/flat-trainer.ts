@@ -12,7 +12,6 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
 import { checkSameVariables } from '../mirror/mirror.js';
-import { copyValues, observe } from '../replica/tensor-values.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
 import { checkLearningRate, checkStep, checkTrainer } from './check-trainer.js';
 import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
@@ -21,6 +20,7 @@ import { LossScale, type LossScaleState } from './loss-scale.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatLayout, GroupStatus, Reducer } from './reducer.js';
 import { StepReports } from './step-reports.js';
+import { copyValues, observe } from './tensor-values.js';
 import type { LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
 
 /** What a trainer needs of its replica. */

@@ -6,8 +6,8 @@
  * step costs no tape and no garbage. The batch is copied to tensors that stay, so that a recording finds it.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { observe } from '../replica/tensor-values.js';
 import { backward, type GradientCallback } from './backward.js';
+import { observe } from './tensor-values.js';
 
 /** A part of a batch. */
 export interface StepInput {

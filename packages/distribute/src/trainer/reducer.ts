@@ -4,7 +4,6 @@
  * processes (workers/), and with parameter servers (parameter-server/).
  */
 import type { OptimizerConfig } from './optimizers/create.js';
-import type { Clip } from './trainer.js';
 
 /** A variable's place in the flat arrays. */
 export interface FlatSegment {
@@ -14,6 +13,13 @@ export interface FlatSegment {
   /** weightDecay·w is added to the gradient. Default 0. */
   readonly weightDecay?: number;
 }
+
+/** Of the gradient averaged over replicas, before weight decay joins it; what is cut is the same on all of them. */
+export type Clip =
+  /** Every element to ±value. */
+  | { readonly value: number }
+  /** All gradients together to this length, as tf.clip_by_global_norm: g·bound ÷ max(‖g‖₂, bound). */
+  | { readonly globalNorm: number };
 
 /** What a trainer has laid out, and every reducer works on. */
 export interface FlatLayout {
@@ -77,7 +83,7 @@ export interface Reducer {
   abandon(): void;
   /** After {@link meet}: on return weights and slots are new on every replica, unless they lie elsewhere. Collective. */
   finish(update: ReducerUpdate): FinishResult;
-  /** As {@link Trainer.pull}, {@link Trainer.push} and {@link Trainer.leave}. */
+  /** As the trainer's pull, push and leave. */
   pull(): void;
   push(): void;
   leave(stop: boolean): GroupStatus | null;

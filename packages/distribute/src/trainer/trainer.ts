@@ -6,17 +6,10 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { Loss, StepInput } from './local-step.js';
 import type { LossScaleOption, LossScaleState } from './loss-scale.js';
 import type { OptimizerConfig } from './optimizers/create.js';
-import type { GroupStatus } from './reducer.js';
+import type { Clip, GroupStatus } from './reducer.js';
 
 /** A learning rate, or how it follows from the number of updates made so far: 0 in the first step. The same on all replicas. */
 export type LearningRate = number | ((step: number) => number);
-
-/** Of the gradient averaged over replicas, before weight decay joins it; what is cut is the same on all of them. */
-export type Clip =
-  /** Every element to ±value. */
-  | { readonly value: number }
-  /** All gradients together to this length, as tf.clip_by_global_norm: g·bound ÷ max(‖g‖₂, bound). */
-  | { readonly globalNorm: number };
 
 export interface TrainerOptions {
   /** Which update, with its constants: `{ kind: 'momentum', momentum: 0.9 }`, for instance. See trainer/optimizers/. */

@@ -7,8 +7,7 @@
  */
 import type { FlatKernels } from '../simd/kernels.js';
 import type { FlatOptimizer, VariableNorms } from './optimizers/optimizer.js';
-import type { FlatSegment } from './reducer.js';
-import type { Clip } from './trainer.js';
+import type { Clip, FlatSegment } from './reducer.js';
 
 /** Elements of a block: 256 KiB. */
 const BLOCK = 65_536;

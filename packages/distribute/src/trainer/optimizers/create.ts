@@ -1,5 +1,5 @@
 /** From an optimizer's plain data to the optimizer: the one place that knows all kinds, and that the compiler keeps complete. */
-import { describe } from '../describe.js';
+import { describe } from '../../describe.js';
 import { type AdamConfig, type AdamWConfig, adam, adamw } from './adam.js';
 import { type LarsConfig, lars } from './lars.js';
 import { type MomentumConfig, momentum } from './momentum.js';

@@ -6,9 +6,8 @@
  * A new one is a file beside this one, its loop in simd/updates/ and assembly/updates/ if it needs one of its own, a member of the
  * union in create.ts and a line there: the compiler names every place that does not know it.
  */
-
+import { describe } from '../../describe.js';
 import type { FlatKernels } from '../../simd/kernels.js';
-import { describe } from '../describe.js';
 
 /** Part of the flat arrays with one weight decay and one factor, as views made once. All have one length. */
 export interface Piece {

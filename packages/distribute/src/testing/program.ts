@@ -1,15 +1,15 @@
-/** For tests: what mpirun starts to run weights-replica.ts. Arguments: strategy, replicas per worker, options and task as JSON. */
+/** For tests: what mpirun starts to run <name>-replica.ts. Arguments: name, strategy, replicas per worker, options and task as JSON. */
 
 import { reportResult } from '../mpi/testing-result.js';
 import { ParameterServerStrategy } from '../parameter-server/parameter-server-strategy.js';
 import { MultiWorkerMirroredStrategy } from '../workers/multi-worker-mirrored-strategy.js';
 
-const [, , name, replicas = '1', options = '{}', task = '{}'] = process.argv;
+const [, , module, name, replicas = '1', options = '{}', task = '{}'] = process.argv;
 const devices = Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`);
 const Class = name === 'parameter-server' ? ParameterServerStrategy : MultiWorkerMirroredStrategy;
 try {
   const strategy = new Class({ devices, log: () => {}, ...JSON.parse(options) });
-  reportResult(await strategy.run(new URL('./weights-replica.js', import.meta.url), JSON.parse(task)));
+  reportResult(await strategy.run(new URL(`./${module}-replica.js`, import.meta.url), JSON.parse(task)));
   strategy.close();
 } catch (error) {
   console.error((error as Error).message);
