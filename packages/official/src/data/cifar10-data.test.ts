@@ -229,9 +229,6 @@ describe('files', () => {
   it('more than memory holds is an error before it is allocated', () => {
     writeDataSet();
     truncateSync(join(folder, 'data_batch_1.bin'), RECORD_BYTES * 1e9);
-    assert.throws(
-      () => readCifar10(folder, true),
-      failure(/have 3073\.0 GB together, which does not fit into memory/),
-    );
+    assert.throws(() => readCifar10(folder, true), failure(/have 3073\.0 GB together, which does not fit into memory/));
   });
 });
