@@ -13,8 +13,6 @@ import { FAST, on } from '../testing-provider.js';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { cifar10Plan, Model, upstreamName } from './resnet-model.js';
-import { scheduleFrom } from './resnet-replica.js';
-import { trainingSchedule } from './resnet-run-loop.js';
 import { differences, readCheckpoint, run, TEST_IMAGES, writeData } from './testing-run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cifar10-main-'));
@@ -26,26 +24,6 @@ const checkpoints = (name: string) => readdirSync(model(name)).filter((file) => 
 
 before(() => writeData(data));
 after(() => rmSync(folder, { recursive: true, force: true }));
-
-describe('the schedule', () => {
-  it('is upstream’s: equal train calls, the last one what is left; none only evaluates', () => {
-    assert.deepEqual(trainingSchedule(25, 10), [10, 10, 5]);
-    assert.deepEqual(trainingSchedule(20, 10), [10, 10]);
-    assert.deepEqual(trainingSchedule(3, 10), [3]);
-    assert.deepEqual(trainingSchedule(0, 10), [0]);
-  });
-
-  it('goes on in the middle of a call, and of calls of another length', () => {
-    assert.deepEqual(scheduleFrom([2, 2, 1], 0, 0), { schedule: [2, 2, 1], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 0), { schedule: [2, 2, 1], cycle: 1 });
-    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 2), { schedule: [2, 2, 1], cycle: 1 });
-    assert.deepEqual(scheduleFrom([5, 5], 3, 0), { schedule: [2, 5], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2, 2], 1, 4), { schedule: [4, 1], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2], 1, 9), { schedule: [3], cycle: 0 });
-    assert.deepEqual(scheduleFrom([5, 5], 10, 0), { schedule: [5, 0], cycle: 1 });
-    assert.deepEqual(scheduleFrom([5], 70, 0), { schedule: [0], cycle: 0 });
-  });
-});
 
 describe('end to end with synthetic data (upstream’s integration test)', () => {
   for (const version of ['1', '2']) {
@@ -531,6 +509,6 @@ describe('bad input', () => {
   it('a model folder that cannot be made says so', async () => {
     const file = model('file');
     writeFileSync(file, '');
-    await failing(flags('file/model'), 1, new RegExp(`--model_dir=${file}/model: `), /^help: /m);
+    await failing(flags('file/model'), 1, new RegExp(`--model_dir=${file}/model cannot be written to: `), /^help: /m);
   });
 });

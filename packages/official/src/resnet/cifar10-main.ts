@@ -24,6 +24,8 @@ export interface MainIo {
   readonly stream?: NodeJS.WriteStream;
   /** Leaves out the Model Garden's log lines (the run's description, cycles, metrics); results and warnings stay. */
   readonly brief?: boolean;
+  /** Called when flags are parsed and before anything is done with them: what needs a flag's value of a program around this one. */
+  readonly prepare?: (flags: FlagValues) => void | Promise<void>;
   /** Called with the result of a run that ended. */
   readonly onResult?: (result: ResnetMainResult) => void;
   /** Default: whatever utils/misc/interrupt.ts hears ends the run gracefully. */
@@ -52,6 +54,7 @@ export async function main(argv: readonly string[], io: MainIo = {}): Promise<nu
       out(help.text);
       return 0;
     }
+    await io.prepare?.(flags);
     const signal = io.signal ?? (interrupt as Interrupt).signal;
     const result = await runCifar(flags, { ...io, signal }, (screen) => {
       voice.say = (line) => screen.log.info(line);
@@ -96,8 +99,9 @@ export async function runCifar(
     });
   }
   const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
-  // One process speaks for a run of many.
-  const screen = createScreen(FLAGS, { ...io, silent: (launchedProcess()?.rank ?? 0) > 0 });
+  // One process speaks for a run of many, and writes its logs.
+  const silent = (launchedProcess()?.rank ?? 0) > 0;
+  const screen = createScreen(FLAGS, { ...io, silent });
   onScreen?.(screen);
   if (flags.isGiven('weight_decay')) {
     screen.log.warning(
@@ -106,7 +110,7 @@ export async function runCifar(
   }
   try {
     return await benchmarkContext(
-      FLAGS,
+      silent ? { benchmark_logger_type: 'BaseBenchmarkLogger' } : FLAGS,
       (benchmarkLogger) =>
         resnetMain({
           flags,
