@@ -194,6 +194,51 @@ describe('train and evaluate', () => {
   });
 });
 
+describe('what is shown of training', () => {
+  it('hooks begin anew with each train call, and their accuracy is of its images so far, as upstream', async () => {
+    const { status, text } = await run(
+      flags('shown', '--train_epochs=4', '--epochs_between_evals=2', '--hooks=LoggingTensorHook', '--progress=none'),
+    );
+    assert.equal(status, 0, text);
+    // Ten steps a call: the hook reports the first of each, and no other before the hundredth. --progress=none hides no hook.
+    const lines = [
+      ...text.matchAll(/^learning_rate = [\d.]+, cross_entropy = [\d.]+, train_accuracy = ([\d.]+)(.*)$/gm),
+    ];
+    assert.deepEqual(
+      lines.map(([, accuracy, seconds]) => [Number.isInteger(8 * Number(accuracy)), seconds]),
+      [
+        [true, ''],
+        [true, ''],
+      ],
+      text,
+    );
+    assert.doesNotMatch(text, /^epoch /m);
+    const every = await run(flags('shown-metrics', '--train_epochs=1', '--hooks=LoggingMetricHook', '--log_steps=1'));
+    const [first] = [...every.text.matchAll(/"name":"train_accuracy","value":([\d.]+)/g)];
+    assert.ok(first && Number.isInteger(8 * Number(first[1])), every.text);
+  });
+
+  it('a synthetic run without an end shows no end', async () => {
+    const interrupt = new AbortController();
+    const { status, text } = await run(
+      [
+        `--model_dir=${model('endless')}`,
+        '--use_synthetic_data',
+        '--train_epochs=1',
+        '--log_steps=1',
+        '--hooks=ProfilerHook',
+      ],
+      { signal: interrupt.signal },
+      (said) => {
+        if (/ step 3 /.test(said)) interrupt.abort();
+      },
+    );
+    assert.equal(status, 130, text);
+    assert.match(text, /^epoch 0\.0\/1 {2}step 3 {2}loss [\d.]+ .* no end$/m);
+    assert.doesNotMatch(text, / left$/m);
+  });
+});
+
 describe('repeatable', () => {
   for (const [what, more] of [
     ['one device', []],
@@ -449,7 +494,17 @@ describe('bad input', () => {
   });
 
   it('sizes and batches that cannot be', async () => {
-    await failing(flags('x', '--resnet_size=21'), 1, /resnet_size must be 6n \+ 2: 21/);
+    for (const size of ['21', '2', '0']) {
+      await failing(
+        flags('x', `--resnet_size=${size}`),
+        2,
+        new RegExp(`flag --resnet_size=${size}: resnet_size must be 6n \\+ 2: ${size}\\. Give 6n \\+ 2: 8, 14`),
+      );
+    }
+    for (const size of ['0x14', '20.0', '2e1', '-4', '']) {
+      await failing(flags('x', `--resnet_size=${size}`), 2, new RegExp(`flag --resnet_size=${size}: not a number`));
+    }
+    await failing(flags('x', '--resnet_size=600002'), 2, /flag --resnet_size=600002: too large/);
     await failing(flags('x', '--resnet_size=large'), 2, /flag --resnet_size=large: not a number/);
     await failing(flags('x', '--batch_size=0'), 2, /flag --batch_size=0: value should be at least 1/);
     await failing(

@@ -5,14 +5,17 @@
  */
 import { launchedProcess } from '@lockstep/distribute';
 import { readCifar10 } from '../data/cifar10-data.js';
-import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
+import { type FlagsObject, FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 import { benchmarkContext } from '../utils/logs/logger.js';
 import { INTERRUPTED, type Interrupt, listenForInterrupt } from '../utils/misc/interrupt.js';
 import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
-import { cifar10Plan } from './resnet-model.js';
+import { cifar10Plan, type ResNetPlan } from './resnet-model.js';
 import { type ResnetMainResult, resnetMain } from './resnet-run-loop.js';
+
+/** Deeper ones would take hours to build, and nobody has trained one. */
+const LARGEST_SIZE = 9998;
 
 /** Where a main writes, and how it is interrupted. */
 export interface MainIo {
@@ -90,15 +93,7 @@ export async function runCifar(
     );
     return null;
   }
-  const size = Number(FLAGS.resnet_size);
-  if (!Number.isInteger(size)) {
-    throw new UsageError(`flag --resnet_size=${FLAGS.resnet_size}: not a number`, {
-      flag: 'resnet_size',
-      value: FLAGS.resnet_size,
-      remedy: 'Give 6n + 2: 8, 14, 20, 32, 44, 56, 110, ….',
-    });
-  }
-  const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
+  const plan = planOf(FLAGS);
   // One process speaks for a run of many, and writes its logs.
   const silent = (launchedProcess()?.rank ?? 0) > 0;
   const screen = createScreen(FLAGS, { ...io, silent });
@@ -127,6 +122,24 @@ export async function runCifar(
     );
   } finally {
     screen.progress.finish();
+  }
+}
+
+/** @throws UsageError for a size that there is not, with upstream's text where it has one. */
+function planOf({ resnet_size: text, resnet_version: version }: FlagsObject): ResNetPlan {
+  const refuse = (why: string): never => {
+    throw new UsageError(`flag --resnet_size=${text}: ${why}`, {
+      flag: 'resnet_size',
+      value: text,
+      remedy: `Give 6n + 2: 8, 14, 20, 32, 44, 56, 110, …, at most ${LARGEST_SIZE}.`,
+    });
+  };
+  if (!/^\d+$/.test(text)) refuse('not a number');
+  if (Number(text) > LARGEST_SIZE) refuse('too large');
+  try {
+    return cifar10Plan(Number(text), Number(version));
+  } catch (error) {
+    return refuse((error as Error).message.split('\n')[0] as string);
   }
 }
 

@@ -77,6 +77,7 @@ export interface ReplicaArguments {
 export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'begin'; readonly globalStep: number; readonly parameters: number }
+  | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | {
       readonly kind: 'step';
       readonly globalStep: number;
@@ -85,7 +86,10 @@ export type ReplicaMessage =
       readonly epoch: number;
       readonly loss: number;
       readonly crossEntropy: number;
+      /** Of the batch. */
       readonly accuracy: number;
+      /** Of all batches of the train call so far: upstream's train_accuracy. */
+      readonly callAccuracy: number;
       readonly learningRate: number;
       readonly stepMs: number;
       readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
@@ -138,8 +142,10 @@ class Run {
   readonly #frozen: FrozenWeights;
   #frozenDecayLoss = 0;
   readonly #checkpoints: CheckpointManager;
-  /** Images of the last step that were recognized. */
+  /** Images of the last step that were recognized; and of the train call, with how many there were. */
   #correct = 0;
+  #callCorrect = 0;
+  #callImages = 0;
   readonly #learningRate: (step: number) => number;
   #globalStep = 0;
   #calls: TrainCalls;
@@ -193,7 +199,7 @@ class Run {
       const { clean } = this.args;
       if (clean) carryOutClean(clean, { info: (line) => this.#log(line), warning: (line) => this.#log(line) });
       const parameters = this.#trainer.weights.length;
-      this.context.report({ kind: 'begin', globalStep: this.#globalStep, parameters } satisfies ReplicaMessage);
+      this.#tell({ kind: 'begin', globalStep: this.#globalStep, parameters });
     }
     const calls = this.#calls;
     let evaluation: EvaluationResult | null = null;
@@ -229,7 +235,7 @@ class Run {
       }
       evaluation = evaluated;
       if (!Number.isFinite(evaluated.loss)) this.#tellNonFinite(evaluated, epochs === 0);
-      if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
+      this.#tell({ kind: 'evaluation', result: evaluation });
       if (this.context.shouldStop()) {
         interrupted = true;
         break;
@@ -281,7 +287,12 @@ class Run {
   }
 
   #log(line: string, detail = false): void {
-    if (this.#isChief) this.context.report({ kind: 'log', line, detail } satisfies ReplicaMessage);
+    this.#tell({ kind: 'log', line, detail });
+  }
+
+  /** The chief's replica speaks for all. */
+  #tell(message: ReplicaMessage): void {
+    if (this.#isChief) this.context.report(message);
   }
 
   /** Parameter servers: what the chief saves last holds everybody's work. @param stop They end now, not when they are through. */
@@ -298,6 +309,9 @@ class Run {
   /** One train call. @returns why it ended. */
   async #train(epochs: number): Promise<'complete' | 'last step' | 'interrupted'> {
     const input = this.#openInput(epochs);
+    this.#callCorrect = 0;
+    this.#callImages = 0;
+    this.#tell({ kind: 'call begins', globalStep: this.#globalStep });
     try {
       for (;;) {
         if (this.#isPastLastStep()) return this.#stepInCycle >= input.steps ? 'complete' : 'last step';
@@ -313,6 +327,7 @@ class Run {
         if (this.context.shouldStop()) return 'interrupted';
       }
     } finally {
+      this.#tell({ kind: 'call ends', globalStep: this.#globalStep });
       this.#waitMs += input.waitMs;
       await input.close();
     }
@@ -336,6 +351,8 @@ class Run {
       );
     }
     this.#globalStep++;
+    this.#callCorrect += this.#correct;
+    this.#callImages += batch.size;
     const now = performance.now();
     const isLast = this.#stepInCycle + 1 === steps || this.#isPastLastStep();
     if (!this.#isChief || (!this.args.reportEveryStep && !isLast && now - this.#lastReport < REPORT_INTERVAL_MS))
@@ -350,6 +367,7 @@ class Run {
       loss: loss + this.#weightDecayLoss(),
       crossEntropy: loss,
       accuracy: this.#correct / batch.size,
+      callAccuracy: this.#callCorrect / this.#callImages,
       learningRate,
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
@@ -540,7 +558,7 @@ class Run {
       },
     });
     this.#lastCheckpoint = path;
-    this.context.report({ kind: 'checkpoint', path, globalStep: this.#globalStep } satisfies ReplicaMessage);
+    this.#tell({ kind: 'checkpoint', path, globalStep: this.#globalStep });
   }
 
   #tensors(): Record<string, StoredTensor> {

@@ -99,7 +99,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     batchSize,
     benchmarkLogger: options.benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
-    log: screen.style === 'plain' ? log : { info() {}, warning: log.warning },
+    log: screen.style === 'bar' ? { info() {}, warning: log.warning } : log,
   });
 
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
@@ -402,9 +402,14 @@ class Listener {
         this.screen[message.detail ? 'detail' : 'log'].info(message.line);
         break;
       case 'begin':
+        break;
+      case 'call begins':
         this.#globalStep = message.globalStep;
         for (const hook of this.hooks) hook.begin(message.globalStep);
         this.#hooksBegun = true;
+        break;
+      case 'call ends':
+        this.end();
         break;
       case 'step':
         this.#step(message);
@@ -420,12 +425,13 @@ class Listener {
 
   end(): void {
     if (this.#hooksBegun) for (const hook of this.hooks) hook.end(this.#globalStep, this.#last);
+    this.#hooksBegun = false;
   }
 
   #step(message: Extract<ReplicaMessage, { kind: 'step' }>): void {
     const { globalStep, totalSteps, epoch, loss, crossEntropy, accuracy, learningRate, phases } = message;
     this.#globalStep = globalStep;
-    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: accuracy };
+    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: message.callAccuracy };
     for (const hook of this.hooks) {
       hook.beforeRun(globalStep - 1);
       hook.afterRun(globalStep, this.#last, [phases]);
@@ -433,7 +439,7 @@ class Listener {
     const imagesPerSecond = this.#rate.add(globalStep) * this.batchSize;
     this.screen.progress.update({
       step: globalStep,
-      steps: Number.isFinite(totalSteps) ? totalSteps : globalStep,
+      steps: totalSteps,
       epoch,
       epochs: this.epochs,
       loss,
