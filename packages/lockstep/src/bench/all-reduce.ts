@@ -14,11 +14,10 @@ import {
   physicalCores,
 } from '@lockstep/distribute';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
-import { registerBackend } from '../backend.js';
+import { flagMain } from '../flag-main.js';
 import { MPI_ALGORITHMS, MPI_ALLREDUCE, measureMpi } from './all-reduce-mpi.js';
 import { type AllReduceBenchArguments, type AllReduceSamples, FUSED } from './all-reduce-replica.js';
 import { type AllReduceResult, allReduceResult, TABLE_ELEMENTS } from './all-reduce-result.js';
-import { benchMain } from './bench-main.js';
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
@@ -40,9 +39,9 @@ export interface AllReduceReport extends Partial<AllReduceResult> {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return benchMain(argv, flags, async () => {
+  return flagMain(argv, flags, async () => {
     const job = launchedProcess();
-    const report = job && job.size > 1 ? measureJob(flags) : await measureReplicas(flags, argv);
+    const report = job && job.size > 1 ? measureJob(flags) : await measureReplicas(flags);
     if (report === null) return 0;
     process.stdout.write(flags.get('json' as never) ? `${JSON.stringify(report)}\n` : format(report));
     return 0;
@@ -122,12 +121,11 @@ function settingsOf(flags: FlagValues): Settings {
   };
 }
 
-async function measureReplicas(flags: FlagValues, argv: readonly string[]): Promise<AllReduceReport> {
+async function measureReplicas(flags: FlagValues): Promise<AllReduceReport> {
   const { elements, replicas, algorithm, numPacks, iterations } = settingsOf(flags);
   const devices = Array.from({ length: replicas }, (_, i) => `cpu:${i}`);
   // Refuses algorithms that there are not, and those that these devices cannot run.
   if (algorithm !== null) new MirroredStrategy({ devices, crossDeviceOps: createCrossDeviceOps(algorithm, numPacks) });
-  await registerBackend(['--backend=cpu', ...argv]);
   const args: AllReduceBenchArguments = {
     algorithms: algorithm === null ? ALGORITHMS : [algorithm],
     elements,

@@ -8,7 +8,7 @@
  */
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { benchMain } from './bench-main.js';
+import { flagMain } from '../flag-main.js';
 import type { KernelRow, Prepare } from './kernel-row.js';
 import { ROWS } from './kernel-rows.js';
 
@@ -47,7 +47,7 @@ export function main(argv: readonly string[]): Promise<number> {
   flags.DEFINE_string({ name: 'only', default: '', key, help: 'Kernels and families whose name contains this.' });
   flags.DEFINE_integer({ name: 'threads', default: 0, lowerBound: 0, key, help: 'OpenMP threads; 0 is every core.' });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-  return benchMain(argv, flags, async () => {
+  return flagMain(argv, flags, async () => {
     const value = <T>(name: string) => flags.get(name as never) as unknown as T;
     return compare(value('only'), value('threads'), value('json'));
   });

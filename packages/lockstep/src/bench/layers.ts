@@ -6,7 +6,7 @@ import { OneDeviceStrategy } from '@lockstep/distribute';
 import { cifar10Plan } from '@lockstep/official/resnet/resnet-model';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { registerBackend } from '../backend.js';
-import { benchMain } from './bench-main.js';
+import { flagMain } from '../flag-main.js';
 import type { LayersBenchArguments, LayersBenchResult } from './layers-bench-replica.js';
 import type { BenchArguments, BenchResult } from './resnet-bench-replica.js';
 import { summarize } from './statistics.js';
@@ -26,8 +26,8 @@ export interface LayersBenchReport {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return benchMain(argv, flags, async () => {
-    await registerBackend(argv);
+  return flagMain(argv, flags, async () => {
+    await registerBackend(flags);
     const report = await measure(flags);
     process.stdout.write(flags.get('json') ? `${JSON.stringify(report)}\n` : format(report));
     return 0;

@@ -6,7 +6,7 @@ import { createCrossDeviceOps, MirroredStrategy } from '@lockstep/distribute';
 import { cifar10Plan, imagenetPlan } from '@lockstep/official/resnet/resnet-model';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { registerBackend } from '../backend.js';
-import { benchMain } from './bench-main.js';
+import { flagMain } from '../flag-main.js';
 import type { PacksBenchArguments, PacksSamples } from './packs-replica.js';
 import { summarize } from './statistics.js';
 
@@ -24,8 +24,8 @@ export interface PacksRow {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return benchMain(argv, flags, async () => {
-    await registerBackend(argv);
+  return flagMain(argv, flags, async () => {
+    await registerBackend(flags);
     const value = (name: string) => flags.get(name as never) as unknown;
     const numPacks = (value('num_packs') as string[]).map(packCount);
     const [replicas, size, batchSize] = [value('num_cpus'), value('resnet_size'), value('batch_size')] as number[];

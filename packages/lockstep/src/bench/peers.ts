@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
-import { benchMain } from './bench-main.js';
+import { flagMain } from '../flag-main.js';
 import type { ResnetBenchReport } from './resnet.js';
 import { summarize } from './statistics.js';
 
@@ -49,7 +49,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
   flags.DEFINE_string({ name: 'only', default: '', key, help: 'Rows whose name contains this: imagenet, bf16, ….' });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-  return benchMain(argv, flags, async () => {
+  return flagMain(argv, flags, async () => {
     return compare(flags);
   });
 }

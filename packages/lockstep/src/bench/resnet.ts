@@ -16,7 +16,7 @@ import { cifar10Plan, imagenetPlan, type ResNetPlan } from '@lockstep/official/r
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { Philox } from '@lockstep/official/utils/random/philox';
 import { registerBackend } from '../backend.js';
-import { benchMain } from './bench-main.js';
+import { flagMain } from '../flag-main.js';
 import type { BenchArguments, BenchResult, Phase } from './resnet-bench-replica.js';
 import { type Summary, summarize } from './statistics.js';
 
@@ -55,8 +55,8 @@ export interface ResnetBenchReport {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return benchMain(argv, flags, async () => {
-    await registerBackend(argv);
+  return flagMain(argv, flags, async () => {
+    await registerBackend(flags);
     const report = await measure(flags);
     // Of several processes one speaks.
     if ((launchedProcess()?.rank ?? 0) > 0) return 0;

@@ -3,8 +3,5 @@ import { main as cifar10 } from '@lockstep/official/resnet/cifar10-main';
 import { registerBackend, reportErrors } from '../backend.js';
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    await registerBackend(argv);
-    return cifar10(argv);
-  });
+  return reportErrors(() => cifar10(argv, { prepare: registerBackend }));
 }

@@ -21,21 +21,23 @@ const MAX_REPLICAS = 4;
 
 export function main(argv: readonly string[]): Promise<number> {
   return reportErrors(async () => {
-    await registerBackend(argv);
-    const { flags, isHelp, usesDigits } = startFlags(argv, physicalCores().length);
-    if (!isHelp) {
-      if (usesDigits) {
-        prepareDigits(DIGITS);
-        const number = (count: number) => count.toLocaleString('en-US');
-        process.stderr.write(
-          `A ResNet learns to read: ${number(DIGITS_TRAIN)} handwritten digits to train on, ${number(DIGITS_VALIDATION)} held out, in ${DIGITS}.\n`,
-        );
-      }
-      process.stderr.write(`The same as: lockstep cifar10 ${[...flags, ...argv].join(' ')}\n\n`);
-    }
-    const begin = performance.now();
-    return cifar10([...flags, ...argv], {
+    const { flags, usesDigits } = startFlags(argv, physicalCores().length);
+    const command = [...flags, ...argv];
+    let begin = 0;
+    return cifar10(command, {
       brief: true,
+      prepare: async (parsed) => {
+        await registerBackend(parsed);
+        if (usesDigits) {
+          prepareDigits(DIGITS);
+          const number = (count: number) => count.toLocaleString('en-US');
+          process.stderr.write(
+            `A ResNet learns to read: ${number(DIGITS_TRAIN)} handwritten digits to train on, ${number(DIGITS_VALIDATION)} held out, in ${DIGITS}.\n`,
+          );
+        }
+        process.stderr.write(`The same as: lockstep cifar10 ${command.join(' ')}\n\n`);
+        begin = performance.now();
+      },
       onResult: (result) => summarize(result, usesDigits, (performance.now() - begin) / 1000),
     });
   });

@@ -6,6 +6,7 @@
 import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { reasonOf } from '../utils/misc/file-errors.js';
 
 export const HEIGHT = 32;
 export const WIDTH = 32;
@@ -89,20 +90,9 @@ function naming<T>(path: string, action: () => T): T {
     return action();
   } catch (error) {
     if (error instanceof DataError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why =
-      code === 'EACCES' || code === 'EPERM'
-        ? `no permission (${code})`
-        : code === 'ELOOP'
-          ? 'its links form a circle (ELOOP)'
-          : code === 'ENOTDIR'
-            ? 'a part of the path is not a folder (ENOTDIR)'
-            : message;
     throw new DataError(
-      `${path} cannot be read: ${why}.\nhelp: see what it is with \`ls -l\`; --data_dir names the folder of the data.`,
-      {
-        cause: error,
-      },
+      `${path} cannot be read: ${reasonOf(error)}.\nhelp: see what it is with \`ls -l\`; --data_dir names the folder of the data.`,
+      { cause: error },
     );
   }
 }

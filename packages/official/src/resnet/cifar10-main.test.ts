@@ -13,8 +13,6 @@ import { FAST, on } from '../testing-provider.js';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { cifar10Plan, Model, upstreamName } from './resnet-model.js';
-import { scheduleFrom } from './resnet-replica.js';
-import { trainingSchedule } from './resnet-run-loop.js';
 import { differences, readCheckpoint, run, TEST_IMAGES, writeData } from './testing-run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cifar10-main-'));
@@ -26,26 +24,6 @@ const checkpoints = (name: string) => readdirSync(model(name)).filter((file) => 
 
 before(() => writeData(data));
 after(() => rmSync(folder, { recursive: true, force: true }));
-
-describe('the schedule', () => {
-  it('is upstream’s: equal train calls, the last one what is left; none only evaluates', () => {
-    assert.deepEqual(trainingSchedule(25, 10), [10, 10, 5]);
-    assert.deepEqual(trainingSchedule(20, 10), [10, 10]);
-    assert.deepEqual(trainingSchedule(3, 10), [3]);
-    assert.deepEqual(trainingSchedule(0, 10), [0]);
-  });
-
-  it('goes on in the middle of a call, and of calls of another length', () => {
-    assert.deepEqual(scheduleFrom([2, 2, 1], 0, 0), { schedule: [2, 2, 1], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 0), { schedule: [2, 2, 1], cycle: 1 });
-    assert.deepEqual(scheduleFrom([2, 2, 1], 2, 2), { schedule: [2, 2, 1], cycle: 1 });
-    assert.deepEqual(scheduleFrom([5, 5], 3, 0), { schedule: [2, 5], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2, 2], 1, 4), { schedule: [4, 1], cycle: 0 });
-    assert.deepEqual(scheduleFrom([2, 2], 1, 9), { schedule: [3], cycle: 0 });
-    assert.deepEqual(scheduleFrom([5, 5], 10, 0), { schedule: [5, 0], cycle: 1 });
-    assert.deepEqual(scheduleFrom([5], 70, 0), { schedule: [0], cycle: 0 });
-  });
-});
 
 describe('end to end with synthetic data (upstream’s integration test)', () => {
   for (const version of ['1', '2']) {
@@ -213,6 +191,51 @@ describe('train and evaluate', () => {
     assert.ok(checkpoints('five').includes('ckpt-10.safetensors'));
     await run(flags('two', '--train_epochs=1', '--save_checkpoints_steps=1', '--keep_checkpoint_max=2'));
     assert.deepEqual(checkpoints('two'), ['ckpt-4.safetensors', 'ckpt-5.safetensors']);
+  });
+});
+
+describe('what is shown of training', () => {
+  it('hooks begin anew with each train call, and their accuracy is of its images so far, as upstream', async () => {
+    const { status, text } = await run(
+      flags('shown', '--train_epochs=4', '--epochs_between_evals=2', '--hooks=LoggingTensorHook', '--progress=none'),
+    );
+    assert.equal(status, 0, text);
+    // Ten steps a call: the hook reports the first of each, and no other before the hundredth. --progress=none hides no hook.
+    const lines = [
+      ...text.matchAll(/^learning_rate = [\d.]+, cross_entropy = [\d.]+, train_accuracy = ([\d.]+)(.*)$/gm),
+    ];
+    assert.deepEqual(
+      lines.map(([, accuracy, seconds]) => [Number.isInteger(8 * Number(accuracy)), seconds]),
+      [
+        [true, ''],
+        [true, ''],
+      ],
+      text,
+    );
+    assert.doesNotMatch(text, /^epoch /m);
+    const every = await run(flags('shown-metrics', '--train_epochs=1', '--hooks=LoggingMetricHook', '--log_steps=1'));
+    const [first] = [...every.text.matchAll(/"name":"train_accuracy","value":([\d.]+)/g)];
+    assert.ok(first && Number.isInteger(8 * Number(first[1])), every.text);
+  });
+
+  it('a synthetic run without an end shows no end', async () => {
+    const interrupt = new AbortController();
+    const { status, text } = await run(
+      [
+        `--model_dir=${model('endless')}`,
+        '--use_synthetic_data',
+        '--train_epochs=1',
+        '--log_steps=1',
+        '--hooks=ProfilerHook',
+      ],
+      { signal: interrupt.signal },
+      (said) => {
+        if (/ step 3 /.test(said)) interrupt.abort();
+      },
+    );
+    assert.equal(status, 130, text);
+    assert.match(text, /^epoch 0\.0\/1 {2}step 3 {2}loss [\d.]+ .* no end$/m);
+    assert.doesNotMatch(text, / left$/m);
   });
 });
 
@@ -471,7 +494,17 @@ describe('bad input', () => {
   });
 
   it('sizes and batches that cannot be', async () => {
-    await failing(flags('x', '--resnet_size=21'), 1, /resnet_size must be 6n \+ 2: 21/);
+    for (const size of ['21', '2', '0']) {
+      await failing(
+        flags('x', `--resnet_size=${size}`),
+        2,
+        new RegExp(`flag --resnet_size=${size}: resnet_size must be 6n \\+ 2: ${size}\\. Give 6n \\+ 2: 8, 14`),
+      );
+    }
+    for (const size of ['0x14', '20.0', '2e1', '-4', '']) {
+      await failing(flags('x', `--resnet_size=${size}`), 2, new RegExp(`flag --resnet_size=${size}: not a number`));
+    }
+    await failing(flags('x', '--resnet_size=600002'), 2, /flag --resnet_size=600002: too large/);
     await failing(flags('x', '--resnet_size=large'), 2, /flag --resnet_size=large: not a number/);
     await failing(flags('x', '--batch_size=0'), 2, /flag --batch_size=0: value should be at least 1/);
     await failing(
@@ -531,6 +564,6 @@ describe('bad input', () => {
   it('a model folder that cannot be made says so', async () => {
     const file = model('file');
     writeFileSync(file, '');
-    await failing(flags('file/model'), 1, new RegExp(`--model_dir=${file}/model: `), /^help: /m);
+    await failing(flags('file/model'), 1, new RegExp(`--model_dir=${file}/model cannot be written to: `), /^help: /m);
   });
 });

@@ -5,14 +5,17 @@
  */
 import { launchedProcess } from '@lockstep/distribute';
 import { readCifar10 } from '../data/cifar10-data.js';
-import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
+import { type FlagsObject, FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 import { benchmarkContext } from '../utils/logs/logger.js';
 import { INTERRUPTED, type Interrupt, listenForInterrupt } from '../utils/misc/interrupt.js';
 import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
-import { cifar10Plan } from './resnet-model.js';
+import { cifar10Plan, type ResNetPlan } from './resnet-model.js';
 import { type ResnetMainResult, resnetMain } from './resnet-run-loop.js';
+
+/** Deeper ones would take hours to build, and nobody has trained one. */
+const LARGEST_SIZE = 9998;
 
 /** Where a main writes, and how it is interrupted. */
 export interface MainIo {
@@ -24,6 +27,8 @@ export interface MainIo {
   readonly stream?: NodeJS.WriteStream;
   /** Leaves out the Model Garden's log lines (the run's description, cycles, metrics); results and warnings stay. */
   readonly brief?: boolean;
+  /** Called when flags are parsed and before anything is done with them: what needs a flag's value of a program around this one. */
+  readonly prepare?: (flags: FlagValues) => void | Promise<void>;
   /** Called with the result of a run that ended. */
   readonly onResult?: (result: ResnetMainResult) => void;
   /** Default: whatever utils/misc/interrupt.ts hears ends the run gracefully. */
@@ -52,6 +57,7 @@ export async function main(argv: readonly string[], io: MainIo = {}): Promise<nu
       out(help.text);
       return 0;
     }
+    await io.prepare?.(flags);
     const signal = io.signal ?? (interrupt as Interrupt).signal;
     const result = await runCifar(flags, { ...io, signal }, (screen) => {
       voice.say = (line) => screen.log.info(line);
@@ -87,17 +93,10 @@ export async function runCifar(
     );
     return null;
   }
-  const size = Number(FLAGS.resnet_size);
-  if (!Number.isInteger(size)) {
-    throw new UsageError(`flag --resnet_size=${FLAGS.resnet_size}: not a number`, {
-      flag: 'resnet_size',
-      value: FLAGS.resnet_size,
-      remedy: 'Give 6n + 2: 8, 14, 20, 32, 44, 56, 110, ….',
-    });
-  }
-  const plan = cifar10Plan(size, Number(FLAGS.resnet_version));
-  // One process speaks for a run of many.
-  const screen = createScreen(FLAGS, { ...io, silent: (launchedProcess()?.rank ?? 0) > 0 });
+  const plan = planOf(FLAGS);
+  // One process speaks for a run of many, and writes its logs.
+  const silent = (launchedProcess()?.rank ?? 0) > 0;
+  const screen = createScreen(FLAGS, { ...io, silent });
   onScreen?.(screen);
   if (flags.isGiven('weight_decay')) {
     screen.log.warning(
@@ -106,7 +105,7 @@ export async function runCifar(
   }
   try {
     return await benchmarkContext(
-      FLAGS,
+      silent ? { benchmark_logger_type: 'BaseBenchmarkLogger' } : FLAGS,
       (benchmarkLogger) =>
         resnetMain({
           flags,
@@ -123,6 +122,24 @@ export async function runCifar(
     );
   } finally {
     screen.progress.finish();
+  }
+}
+
+/** @throws UsageError for a size that there is not, with upstream's text where it has one. */
+function planOf({ resnet_size: text, resnet_version: version }: FlagsObject): ResNetPlan {
+  const refuse = (why: string): never => {
+    throw new UsageError(`flag --resnet_size=${text}: ${why}`, {
+      flag: 'resnet_size',
+      value: text,
+      remedy: `Give 6n + 2: 8, 14, 20, 32, 44, 56, 110, …, at most ${LARGEST_SIZE}.`,
+    });
+  };
+  if (!/^\d+$/.test(text)) refuse('not a number');
+  if (Number(text) > LARGEST_SIZE) refuse('too large');
+  try {
+    return cifar10Plan(Number(text), Number(version));
+  } catch (error) {
+    return refuse((error as Error).message.split('\n')[0] as string);
   }
 }
 

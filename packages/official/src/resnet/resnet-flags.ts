@@ -3,6 +3,8 @@
  * and imagenet_main set, and the parameters that a run writes into the benchmark log. Lockstep's own flags are defined
  * along with them.
  */
+
+import { requireFinite, requirePath } from '../utils/flags/conventions.js';
 import {
   type DtypeName,
   flags as defaultFlags,
@@ -108,6 +110,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     key: true,
     help: 'Checkpoint from which everything but the dense layer is initialised. A checkpoint in model_dir goes before it.',
   });
+  requirePath(flags, 'pretrained_model_checkpoint_path');
   flags.DEFINE_bool({
     name: 'eval_only',
     default: false,
@@ -168,6 +171,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     key: true,
     help: 'Coefficient of the L2 term of the loss. CIFAR-10 does not use it and has 2e-4 fixed, as upstream.',
   });
+  requireFinite(flags, 'weight_decay');
   flags.DEFINE_list({
     name: 'lr_boundary_epochs',
     default: null,
@@ -177,7 +181,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
   });
   flags.registerValidator(
     'lr_boundary_epochs',
-    (value) => value === null || isAscending((value as readonly string[]).map(Number)),
+    (value) => value === null || isAscending((value as readonly string[]).map(epochOf)),
     'lr_boundary_epochs should be epochs, none negative, ascending, such as 6,9.',
   );
   flags.DEFINE_float({
@@ -189,6 +193,11 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     key: true,
     help: 'Ours: how much of the old value the moving averages of batch norm keep in a step. Evaluation uses them; the official 0.997 averages over the last 333 steps or so, which is too many while the learning rate is high: in the first epochs 0.9 evaluates what the network can do by then.',
   });
+  flags.registerValidator(
+    'batch_norm_decay',
+    (value) => (value as number) < 1,
+    'batch_norm_decay should be less than 1: averages that keep everything never begin to move',
+  );
   flags.DEFINE_bool({
     name: 'random_flip',
     default: true,
@@ -196,6 +205,11 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     key: true,
     help: 'Ours: mirror training images left to right at random, as the official recipe does. --norandom_flip is for images that mean something else, or nothing, when mirrored: digits, letters.',
   });
+}
+
+/** Number('') is 0 and Number('0x10') is 16; an epoch is neither. */
+function epochOf(text: string): number {
+  return /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
 
 function isAscending(values: readonly number[]): boolean {

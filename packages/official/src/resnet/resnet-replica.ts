@@ -23,6 +23,7 @@ import { FrozenWeights } from './frozen-weights.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { type DecayOptions, learningRateWithDecay } from './lr-schedule.js';
 import { measureStatistics } from './measure-statistics.js';
+import { type Epochs, TrainCalls } from './replica/position.js';
 import { Model, type ResNetPlan, upstreamName } from './resnet-model.js';
 import { type Position, positionOf, RUN_FORMAT, runCheckpoints, variableValues } from './run-checkpoint.js';
 
@@ -35,8 +36,7 @@ export interface ReplicaArguments {
   readonly clean: CleanPlan | null;
   /** Global. */
   readonly batchSize: number;
-  /** Epochs of each train call; 0 only evaluates. */
-  readonly schedule: readonly number[];
+  readonly epochs: Epochs;
   readonly maxTrainSteps: number | null;
   readonly recipe: DecayOptions;
   /** Where a worker that is not in step with the chief goes on; the chief looks into its checkpoint. */
@@ -71,6 +71,7 @@ export interface ReplicaArguments {
 export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'begin'; readonly globalStep: number; readonly parameters: number }
+  | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | {
       readonly kind: 'step';
       readonly globalStep: number;
@@ -79,7 +80,10 @@ export type ReplicaMessage =
       readonly epoch: number;
       readonly loss: number;
       readonly crossEntropy: number;
+      /** Of the batch. */
       readonly accuracy: number;
+      /** Of all batches of the train call so far: upstream's train_accuracy. */
+      readonly callAccuracy: number;
       readonly learningRate: number;
       readonly stepMs: number;
       readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
@@ -132,13 +136,14 @@ class Run {
   readonly #frozen: FrozenWeights;
   #frozenDecayLoss = 0;
   readonly #checkpoints: CheckpointManager;
-  /** Images of the last step that were recognized. */
+  /** Images of the last step that were recognized; and of the train call, with how many there were. */
   #correct = 0;
+  #callCorrect = 0;
+  #callImages = 0;
   readonly #learningRate: (step: number) => number;
   #globalStep = 0;
-  /** Epochs of each train call; of one that is resumed, what is left. */
-  #schedule: readonly number[];
-  /** Where in the schedule: train call, the epochs before it, and step within it. */
+  #calls: TrainCalls;
+  /** Where in them: train call, the epochs before it, and step within it. */
   #cycle = 0;
   #epochsBefore = 0;
   #stepInCycle = 0;
@@ -152,7 +157,7 @@ class Run {
     private readonly context: ReplicaContext,
     private readonly args: ReplicaArguments,
   ) {
-    this.#schedule = args.schedule;
+    this.#calls = new TrainCalls(args.epochs);
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
     const { weightDecay, decayExcept, momentum, lossScale } = args;
@@ -182,18 +187,18 @@ class Run {
       const { clean } = this.args;
       if (clean) carryOutClean(clean, { info: (line) => this.#log(line), warning: (line) => this.#log(line) });
       const parameters = this.#trainer.weights.length;
-      this.context.report({ kind: 'begin', globalStep: this.#globalStep, parameters } satisfies ReplicaMessage);
+      this.#tell({ kind: 'begin', globalStep: this.#globalStep, parameters });
     }
-    const schedule = this.#schedule;
+    const calls = this.#calls;
     let evaluation: EvaluationResult | null = null;
     let interrupted = false;
-    for (; this.#cycle < schedule.length; this.#cycle++, this.#stepInCycle = 0) {
-      const epochs = schedule[this.#cycle] as number;
-      this.#log(`Starting cycle: ${this.#cycle}/${schedule.length}`, true);
+    for (; this.#cycle < calls.length; this.#cycle++, this.#stepInCycle = 0) {
+      const epochs = calls.of(this.#cycle);
+      this.#log(`Starting cycle: ${this.#cycle}/${calls.length}`, true);
       if (epochs > 0) {
         const ended = await this.#train(epochs);
         interrupted = ended === 'interrupted';
-        if (ended !== 'complete' || this.#cycle + 1 === schedule.length) this.#awaitOthers(interrupted);
+        if (ended !== 'complete' || this.#cycle + 1 === calls.length) this.#awaitOthers(interrupted);
         // What is saved is where the next run goes on: behind this call if it is complete, else (told to stop, or
         // max_train_steps reached) within it.
         if (ended === 'complete') {
@@ -218,7 +223,7 @@ class Run {
       }
       evaluation = evaluated;
       if (!Number.isFinite(evaluated.loss)) this.#tellNonFinite(evaluated, epochs === 0);
-      if (this.#isChief) this.context.report({ kind: 'evaluation', result: evaluation } satisfies ReplicaMessage);
+      this.#tell({ kind: 'evaluation', result: evaluation });
       if (this.context.shouldStop()) {
         interrupted = true;
         break;
@@ -270,7 +275,12 @@ class Run {
   }
 
   #log(line: string, detail = false): void {
-    if (this.#isChief) this.context.report({ kind: 'log', line, detail } satisfies ReplicaMessage);
+    this.#tell({ kind: 'log', line, detail });
+  }
+
+  /** The chief's replica speaks for all. */
+  #tell(message: ReplicaMessage): void {
+    if (this.#isChief) this.context.report(message);
   }
 
   /** Parameter servers: what the chief saves last holds everybody's work. @param stop They end now, not when they are through. */
@@ -287,6 +297,9 @@ class Run {
   /** One train call. @returns why it ended. */
   async #train(epochs: number): Promise<'complete' | 'last step' | 'interrupted'> {
     const input = this.#openInput(epochs);
+    this.#callCorrect = 0;
+    this.#callImages = 0;
+    this.#tell({ kind: 'call begins', globalStep: this.#globalStep });
     try {
       for (;;) {
         if (this.#isPastLastStep()) return this.#stepInCycle >= input.steps ? 'complete' : 'last step';
@@ -302,6 +315,7 @@ class Run {
         if (this.context.shouldStop()) return 'interrupted';
       }
     } finally {
+      this.#tell({ kind: 'call ends', globalStep: this.#globalStep });
       this.#waitMs += input.waitMs;
       await input.close();
     }
@@ -325,6 +339,8 @@ class Run {
       );
     }
     this.#globalStep++;
+    this.#callCorrect += this.#correct;
+    this.#callImages += batch.size;
     const now = performance.now();
     const isLast = this.#stepInCycle + 1 === steps || this.#isPastLastStep();
     if (!this.#isChief || (!this.args.reportEveryStep && !isLast && now - this.#lastReport < REPORT_INTERVAL_MS))
@@ -339,6 +355,7 @@ class Run {
       loss: loss + this.#weightDecayLoss(),
       crossEntropy: loss,
       accuracy: this.#correct / batch.size,
+      callAccuracy: this.#callCorrect / this.#callImages,
       learningRate,
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
@@ -356,8 +373,7 @@ class Run {
   };
 
   #totalSteps(stepsOfCall: number, epochsOfCall: number): number {
-    const total = this.args.schedule.reduce((a, b) => a + b, 0);
-    const steps = Math.round((stepsOfCall * total) / epochsOfCall);
+    const steps = Math.round((stepsOfCall * this.args.epochs.total) / epochsOfCall);
     return this.args.maxTrainSteps === null ? steps : Math.min(steps, this.args.maxTrainSteps);
   }
 
@@ -514,7 +530,7 @@ class Run {
         global_step: String(this.#globalStep),
         // Epochs of the train calls before the one under way; its own, if it is; and steps of a batch within it.
         epochs: String(this.#epochsBefore),
-        call_epochs: String(this.#stepInCycle > 0 ? this.#schedule[this.#cycle] : 0),
+        call_epochs: String(this.#stepInCycle > 0 ? this.#calls.of(this.#cycle) : 0),
         step: String(this.#stepInCycle),
         batch_size: String(this.args.batchSize),
         // Random numbers are functions of the seed and of the position above: this is the whole random state.
@@ -530,7 +546,7 @@ class Run {
       },
     });
     this.#lastCheckpoint = path;
-    this.context.report({ kind: 'checkpoint', path, globalStep: this.#globalStep } satisfies ReplicaMessage);
+    this.#tell({ kind: 'checkpoint', path, globalStep: this.#globalStep });
   }
 
   #tensors(): Record<string, StoredTensor> {
@@ -577,9 +593,9 @@ class Run {
 
   /** Where there are checkpoints and none is whole, evaluation has nothing to evaluate, and training says that it begins anew. */
   #refuseDamaged(): void {
-    const { modelDir, schedule } = this.args;
+    const { modelDir, epochs } = this.args;
     if (this.#checkpoints.steps().length === 0) return;
-    if (schedule.every((epochs) => epochs === 0)) {
+    if (epochs.total === 0) {
       throw new CheckpointError(
         `There is no whole checkpoint in ${modelDir}, so there is nothing to evaluate.\n` +
           'help: bring back a copy of one that is named above, or train anew in another --model_dir.',
@@ -648,13 +664,12 @@ class Run {
 
   #goOnAt({ globalStep, epochs, callEpochs, step, batchSize }: Position): void {
     this.#globalStep = globalStep;
-    if (this.args.schedule.every((one) => one === 0)) return;
-    const { schedule, cycle } = scheduleFrom(this.args.schedule, epochs, callEpochs);
-    this.#schedule = schedule;
-    this.#cycle = cycle;
+    if (this.args.epochs.total === 0) return;
+    this.#calls = new TrainCalls(this.args.epochs, epochs, callEpochs);
+    this.#cycle = this.#calls.first;
     this.#epochsBefore = epochs;
     this.#stepInCycle = Math.floor((step * batchSize) / this.args.batchSize);
-    if (schedule[cycle] === 0) {
+    if (this.#calls.of(this.#cycle) === 0) {
       this.#log('All epochs are trained already; only evaluating. A larger --train_epochs goes on.');
     }
   }
@@ -684,27 +699,6 @@ class Run {
       for (const [slot, slotValues] of slots) this.#trainer.slots[slot]?.set(slotValues, offset);
     }
   }
-}
-
-/**
- * A schedule of which the first `done` epochs are over, perhaps in calls of another length.
- * @param call epochs of a call that was left in its middle: it is finished as it began, because its batches depend on where
- *   it began; 0: the last call was complete.
- * @returns the call to go on with, and what is left; when everything is over the last call has no epochs and only evaluates.
- */
-export function scheduleFrom(
-  schedule: readonly number[],
-  done: number,
-  call: number,
-): { schedule: number[]; cycle: number } {
-  let total = 0;
-  const ends = schedule.map((epochs) => (total += epochs));
-  if (done >= total) return { schedule: schedule.with(-1, 0), cycle: schedule.length - 1 };
-  const cycle = ends.filter((end) => end <= done).length;
-  const end = call > 0 ? Math.min(done + call, total) : (ends[cycle] as number);
-  const rest = [end, ...ends.filter((other) => other > end)];
-  const calls = rest.map((mark, i) => mark - (i === 0 ? done : (rest[i - 1] as number)));
-  return { schedule: [...schedule.slice(0, cycle), ...calls], cycle };
 }
 
 function tensors(batch: Batch, plan: ResNetPlan): { images: tf.Tensor4D; labels: tf.Tensor1D } {

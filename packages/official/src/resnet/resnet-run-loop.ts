@@ -3,6 +3,7 @@
  * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
  */
 import { realpathSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import {
   type Facts,
   launchedProcess,
@@ -15,7 +16,7 @@ import {
 } from '@lockstep/distribute';
 import type { Cifar10Data } from '../data/cifar10-data.js';
 import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
-import { ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
+import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
@@ -24,6 +25,7 @@ import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
+import { probeFolder, reasonOf } from '../utils/misc/file-errors.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import type { TrainingRecipe } from './lr-schedule.js';
@@ -35,6 +37,9 @@ import { positionOf, runCheckpoints } from './run-checkpoint.js';
 
 /** A predecessor that was told to end is gone by then: mpirun kills what stays. */
 const PREDECESSOR_MS = 15_000;
+/** The input pipeline's threads in each replica, and batches ahead of each, without flags. */
+const INPUT_THREADS = 1;
+const INPUT_AHEAD = 2;
 
 /** What a main (CIFAR-10, ImageNet) brings. */
 export interface ResnetMainOptions {
@@ -70,15 +75,6 @@ export interface ResnetMainResult {
   readonly trainHooks: readonly TrainHook[];
 }
 
-/** Epochs of each train call (upstream's schedule): all of one size, the last one what is left. [0] only evaluates. */
-export function trainingSchedule(trainEpochs: number, epochsBetweenEvals: number): number[] {
-  if (trainEpochs <= 0) return [0];
-  const calls = Math.ceil(trainEpochs / epochsBetweenEvals);
-  return Array.from({ length: calls }, (_, i) =>
-    i < calls - 1 ? epochsBetweenEvals : trainEpochs - epochsBetweenEvals * (calls - 1),
-  );
-}
-
 /** Trains and evaluates as the flags say. @throws UsageError, DataError, ReplicaError, … each with a remedy. */
 export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMainResult> {
   const { flags, recipe, screen } = options;
@@ -89,7 +85,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const { log } = screen;
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
-  if (isChief) checkModelDir(FLAGS, log);
+  checkMemory(options);
+  if (isChief) await checkModelDir(FLAGS, log);
   const data: Record<string, number> = {};
   const { strategy, replicas } = chooseStrategy(options, numWorkers, log, () => factsOf(flags, options.plan, data));
   // As upstream, --batch_size is each worker's; the learning rate is that of all together.
@@ -102,11 +99,10 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     batchSize,
     benchmarkLogger: options.benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
-    log: screen.style === 'plain' ? log : { info() {}, warning: log.warning },
+    log: screen.style === 'bar' ? { info() {}, warning: log.warning } : log,
   });
 
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
-  const schedule = trainingSchedule(trainEpochs, FLAGS.epochs_between_evals);
   const synthetic = FLAGS.use_synthetic_data;
   // A parameter server holds variables and sees no data.
   const isServer = strategy instanceof ParameterServerStrategy && strategy.isServer;
@@ -114,9 +110,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : options.readData(false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
-  // Whoever only evaluates writes nothing there, and may do so beside a run that trains.
-  const writes = trainEpochs > 0 || FLAGS.clean;
-  const lock = isChief && writes ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
+  const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
     // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
     const clean = isChief ? planClean(FLAGS) : null;
@@ -141,7 +135,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       modelDir: FLAGS.model_dir,
       clean,
       batchSize,
-      schedule,
+      epochs: { total: trainEpochs, betweenEvals: FLAGS.epochs_between_evals },
       maxTrainSteps: FLAGS.max_train_steps,
       // Data sets other than the official one (the digits) keep the recipe's epochs.
       recipe: {
@@ -162,8 +156,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       pretrained: FLAGS.pretrained_model_checkpoint_path,
       randomFlip: FLAGS.random_flip,
       batchNormDecay: FLAGS.batch_norm_decay,
-      inputThreads: FLAGS.datasets_num_private_threads ?? 1,
-      inputAhead: FLAGS.datasets_num_parallel_batches ?? 2,
+      inputThreads: FLAGS.datasets_num_private_threads ?? INPUT_THREADS,
+      inputAhead: FLAGS.datasets_num_parallel_batches ?? INPUT_AHEAD,
       stopThreshold: FLAGS.stop_threshold,
       saveSeconds: FLAGS.save_checkpoints_secs,
       saveSteps: FLAGS.save_checkpoints_steps,
@@ -171,13 +165,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: trainHooks.length > 0,
     };
-    const listener = new Listener(
-      screen,
-      trainHooks,
-      options,
-      schedule.reduce((a, b) => a + b, 0),
-      batchSize,
-    );
+    const listener = new Listener(screen, trainHooks, options, trainEpochs, batchSize);
     const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
       onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
       // A step takes as long as it takes; whoever cannot wait sends a second signal.
@@ -216,11 +204,14 @@ function chooseStrategy(
   facts: () => Facts,
 ): { strategy: Strategy; replicas: number } {
   const { FLAGS } = flags;
+  const gpus = gpusOf(FLAGS);
+  // `off` with several of them is refused in upstream's words, whether they are there or not.
+  if (gpus === 1 || FLAGS.distribution_strategy.toLowerCase() !== 'off') requireGpus(gpus);
   // Processes that a launcher started belong together, whatever the strategy: two runs in one model_dir would be a mess.
   if ((launchedProcess()?.size ?? 1) > 1) resolveCluster();
   const chosen = getDistributionStrategy({
     distributionStrategy: FLAGS.distribution_strategy,
-    numGpus: gpusOf(FLAGS),
+    numGpus: gpus,
     numCpus: FLAGS.num_cpus === 0 ? 1 : FLAGS.num_cpus,
     numWorkers,
     allReduceAlg: FLAGS.all_reduce_alg,
@@ -242,6 +233,15 @@ function chooseStrategy(
 /** The flag, or with -1 the GPUs that device providers offer here. */
 function gpusOf(flagsObj: FlagValues['FLAGS']): number {
   return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
+}
+
+/** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many. */
+function requireGpus(count: number): void {
+  const available = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU').length;
+  if (count <= available) return;
+  const remedy = 'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.';
+  const what = available === 0 ? 'there is no GPU that a backend can use' : `there are ${available} GPUs`;
+  throw new UsageError(`flag --num_gpus=${count}: ${what}`, { flag: 'num_gpus', value: String(count), remedy });
 }
 
 /** For the benchmark log: the algorithm that is in force, also where the strategy chose it. */
@@ -271,7 +271,7 @@ function refuseWhatIsMissing(flags: FlagValues): void {
 }
 
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
-function checkModelDir(flagsObj: FlagsObject, log: Log): void {
+async function checkModelDir(flagsObj: FlagsObject, log: Log): Promise<void> {
   const { resume, eval_only: evalOnly, model_dir: modelDir, pretrained_model_checkpoint_path: pretrained } = flagsObj;
   if (pretrained !== null) {
     const { path } = readCheckpoint(pretrained);
@@ -283,6 +283,7 @@ function checkModelDir(flagsObj: FlagsObject, log: Log): void {
       });
     }
   }
+  if (writes(flagsObj)) await naming(modelDir, () => probeFolder(modelDir, LOCK_NAME));
   // With --clean there is nothing to go on from, nor to evaluate.
   const newest = planClean(flagsObj) === null ? runCheckpoints(modelDir).steps().at(-1) : undefined;
   if (!resume && newest !== undefined) {
@@ -299,7 +300,7 @@ function checkModelDir(flagsObj: FlagsObject, log: Log): void {
 
 /** Makes the folder and takes its lock. */
 async function takeModelDir(modelDir: string, log: Log, signal?: AbortSignal): Promise<ModelDirLock> {
-  try {
+  return await naming(modelDir, async () => {
     markModelDir(modelDir);
     return await ModelDirLock.acquire(modelDir, {
       // A job that is started again may meet its predecessor's last moments.
@@ -307,13 +308,43 @@ async function takeModelDir(modelDir: string, log: Log, signal?: AbortSignal): P
       log: (line) => log.info(line),
       ...(signal && { signal }),
     });
+  });
+}
+
+/** The file system's errors with the flag, the folder, the reason and what to do. */
+async function naming<T>(modelDir: string, action: () => T | Promise<T>): Promise<T> {
+  try {
+    return await action();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new Error(
-      `--model_dir=${modelDir}: ${(error as Error).message}\nhelp: choose a folder that you may write to.`,
+      `--model_dir=${modelDir} cannot be written to: ${reasonOf(error)}.\nhelp: choose a folder that you may write to.`,
       { cause: error },
     );
   }
+}
+
+/** Whoever only evaluates writes nothing into model_dir, and may do so beside a run that trains. */
+function writes({ eval_only: evalOnly, train_epochs: trainEpochs, clean }: FlagsObject): boolean {
+  return clean || (!evalOnly && trainEpochs > 0);
+}
+
+/** Images that do not fit into memory: found out before anything is read or made. What the network adds is another matter. */
+function checkMemory({ flags, plan }: ResnetMainOptions): void {
+  const {
+    batch_size: batchSize,
+    use_synthetic_data: synthetic,
+    datasets_num_private_threads: threads,
+    datasets_num_parallel_batches: ahead,
+  } = flags.FLAGS;
+  const batches = synthetic ? 1 : (threads ?? INPUT_THREADS) * (ahead ?? INPUT_AHEAD);
+  const bytes = 4 * batchSize * batches * plan.imageShape.reduce((a, b) => a * b, 1);
+  if (bytes <= totalmem()) return;
+  const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
+  throw new UsageError(
+    `flag --batch_size=${batchSize}: its images alone, in ${batches} batch${batches === 1 ? '' : 'es'}, take ${gigabytes(bytes)}, and this machine has ${gigabytes(totalmem())}`,
+    { flag: 'batch_size', value: String(batchSize), remedy: 'Choose a smaller one.' },
+  );
 }
 
 /** The one that the run goes on from. The chief's replica reads it again, and says what it passes over. */
@@ -371,9 +402,14 @@ class Listener {
         this.screen[message.detail ? 'detail' : 'log'].info(message.line);
         break;
       case 'begin':
+        break;
+      case 'call begins':
         this.#globalStep = message.globalStep;
         for (const hook of this.hooks) hook.begin(message.globalStep);
         this.#hooksBegun = true;
+        break;
+      case 'call ends':
+        this.end();
         break;
       case 'step':
         this.#step(message);
@@ -389,12 +425,13 @@ class Listener {
 
   end(): void {
     if (this.#hooksBegun) for (const hook of this.hooks) hook.end(this.#globalStep, this.#last);
+    this.#hooksBegun = false;
   }
 
   #step(message: Extract<ReplicaMessage, { kind: 'step' }>): void {
     const { globalStep, totalSteps, epoch, loss, crossEntropy, accuracy, learningRate, phases } = message;
     this.#globalStep = globalStep;
-    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: accuracy };
+    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: message.callAccuracy };
     for (const hook of this.hooks) {
       hook.beforeRun(globalStep - 1);
       hook.afterRun(globalStep, this.#last, [phases]);
@@ -402,7 +439,7 @@ class Listener {
     const imagesPerSecond = this.#rate.add(globalStep) * this.batchSize;
     this.screen.progress.update({
       step: globalStep,
-      steps: Number.isFinite(totalSteps) ? totalSteps : globalStep,
+      steps: totalSteps,
       epoch,
       epochs: this.epochs,
       loss,

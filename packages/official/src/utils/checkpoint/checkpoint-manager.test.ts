@@ -231,20 +231,23 @@ describe('CheckpointManager', () => {
       { encoding: 'utf8' },
     );
     assert.equal(run.status, 0, run.stderr);
-    assert.match(run.stdout, /ckpt-1\.safetensors could not be deleted: no permission to write there \(EPERM\)\./);
+    assert.match(run.stdout, /ckpt-1\.safetensors could not be deleted: no permission \(EPERM\)\./);
     assert.deepEqual(manager().steps(), [1, 2, 3]);
   });
 
   it('a folder whose path is a file is an error that says so', () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
-    for (const directory of [file, join(file, 'model')]) {
+    for (const [directory, why] of [
+      [file, 'a file is in the way (EEXIST)'],
+      [join(file, 'model'), 'a part of the path is not a folder (ENOTDIR)'],
+    ] as const) {
       assert.throws(
         () => manager(directory).save(7, content(7)),
         (error: Error) =>
           error instanceof CheckpointError &&
           error.message.startsWith(
-            `Checkpoint ${join(directory, 'ckpt-7.safetensors')} could not be written: the folder's path is a file (`,
+            `Checkpoint ${join(directory, 'ckpt-7.safetensors')} could not be written: ${why}.`,
           ) &&
           error.message.endsWith('help: make room or choose another --model_dir; no checkpoint was saved before.'),
       );
@@ -276,7 +279,7 @@ describe('CheckpointManager', () => {
       );
       assert.match(
         run.stdout,
-        /^CheckpointError: Checkpoint .*ckpt-2\.safetensors could not be written: no permission to write there \(EACCES\)\.\nhelp: .*; the checkpoint of step 1 is still there\. 1\n$/,
+        /^CheckpointError: Checkpoint .*ckpt-2\.safetensors could not be written: no permission \(EACCES\)\.\nhelp: .*; the checkpoint of step 1 is still there\. 1\n$/,
         run.stderr,
       );
     } finally {

@@ -22,6 +22,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { reasonOf } from '../misc/file-errors.js';
 import {
   pieces,
   readTensorFile,
@@ -109,9 +110,8 @@ export class CheckpointManager {
       syncFolder(this.directory);
     } catch (error) {
       remove(temporary);
-      const { code, message } = error as NodeJS.ErrnoException;
       throw new CheckpointError(
-        `Checkpoint ${path} could not be written: ${reason(code) ?? message}.\n` +
+        `Checkpoint ${path} could not be written: ${reasonOf(error)}.\n` +
           `help: make room or choose another --model_dir; ${this.#present()}.`,
         { cause: error },
       );
@@ -161,11 +161,11 @@ export class CheckpointManager {
     try {
       return readdirSync(this.directory);
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
+      const { code } = error as NodeJS.ErrnoException;
       // Not there yet, or not a folder: saving says which.
       if (code === 'ENOENT' || code === 'ENOTDIR') return [];
       throw new CheckpointError(
-        `The folder ${this.directory} cannot be read: ${reason(code) ?? message}.\nhelp: choose another --model_dir.`,
+        `The folder ${this.directory} cannot be read: ${reasonOf(error)}.\nhelp: choose another --model_dir.`,
         { cause: error },
       );
     }
@@ -221,8 +221,7 @@ export class CheckpointManager {
     try {
       deleteFile(path);
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      this.#warn(`${path} could not be deleted: ${reason(code) ?? message}.`);
+      this.#warn(`${path} could not be deleted: ${reasonOf(error)}.`);
     }
   }
 
@@ -337,23 +336,5 @@ function syncFolder(path: string): void {
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
-  }
-}
-
-function reason(code: string | undefined): string | undefined {
-  switch (code) {
-    case 'ENOSPC':
-      return 'the disk is full (ENOSPC)';
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return `no permission to write there (${code})`;
-    case 'EISDIR':
-      return 'a folder is in the way (EISDIR)';
-    case 'ENOTDIR':
-    case 'EEXIST':
-      return `the folder's path is a file (${code})`;
-    default:
-      return undefined;
   }
 }

@@ -2,6 +2,7 @@
  * Flags that nearly every model has: upstream's `official/utils/flags/_base.py`. Programs call defineBase through
  * core.ts, which also marks the key flags; the switches carry upstream's keyword names.
  */
+import { MOST_THREADS, requirePath } from './conventions.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {
@@ -57,6 +58,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       group,
       help: 'Folder of the input data.',
     });
+    requirePath(flags, 'data_dir');
     keyFlags.push('data_dir');
   }
   if (on('model_dir')) {
@@ -67,6 +69,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       group,
       help: 'Folder of the checkpoints and logs. A run continues from the newest whole checkpoint that it finds there.',
     });
+    requirePath(flags, 'model_dir');
     keyFlags.push('model_dir');
   }
   if (on('clean')) {
@@ -108,6 +111,12 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       group,
       help: 'Stop before train_epochs as soon as an evaluation reaches this accuracy (metric >= threshold). 0 is a threshold.',
     });
+    // Nothing is >= NaN.
+    flags.registerValidator(
+      'stop_threshold',
+      (value) => value === null || !Number.isNaN(value),
+      'stop_threshold should be a number',
+    );
   }
   if (on('batch_size')) {
     flags.DEFINE_integer({
@@ -125,6 +134,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       name: 'num_gpus',
       shortName: 'ng',
       default: 0,
+      upperBound: MOST_THREADS,
       group,
       help: 'GPUs per worker; -1 means all of this machine. The Model Garden defaults to 1; here the default is 0, because the devices are CPU cores: see --num_cpus.',
     });
@@ -137,6 +147,16 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       group,
       help: `Training hooks by name, letters of any case: ${HOOK_NAMES.join(', ')}. An empty text means none.`,
     });
+    flags.registerValidator(
+      'hooks',
+      (value) => {
+        const known: readonly string[] = HOOK_NAMES.map((name) => name.toLowerCase());
+        const odd = (value as readonly string[] | null)?.find((name) => !known.includes(name.trim().toLowerCase()));
+        if (odd !== undefined) throw new Error(`Unrecognized training hook requested: ${odd}`);
+        return true;
+      },
+      `hooks should be of ${HOOK_NAMES.join(', ')}`,
+    );
     keyFlags.push('hooks');
   }
   if (on('export_dir')) {
@@ -147,6 +167,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       group,
       help: 'Existing folder into which the trained model is exported at the end of training.',
     });
+    requirePath(flags, 'export_dir');
     keyFlags.push('export_dir');
   }
   if (on('distribution_strategy')) {

@@ -2,6 +2,7 @@
  * Flags that say where measurements go: upstream's `official/utils/flags/_benchmark.py`. The loggers themselves are in
  * utils/logs/logger.ts. The BigQuery flags exist so that command lines stay valid; that logger does not exist here.
  */
+import { requirePath } from './conventions.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {
@@ -67,6 +68,7 @@ export function defineBenchmark(flags: FlagValues, switches: BenchmarkSwitches =
       group,
       help: 'Folder of metric.log and benchmark_run.log; made if missing.',
     });
+    requirePath(flags, 'benchmark_log_dir');
   }
   if (switches.bigquery_uploader ?? true) {
     const upload = (name: string, shortName: string, standard: string | null, what: string) =>

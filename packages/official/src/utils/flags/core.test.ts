@@ -383,8 +383,11 @@ describe('flag files', () => {
       usageError([`--flagfile=${at('circle')}`]).message,
       /includes itself: .*circle -> .*circle -> .*circle/,
     );
-    assert.match(usageError([`--flagfile=${at('missing')}`]).message, /missing: the file cannot be read: ENOENT/);
-    assert.match(usageError([`--flagfile=${dir}`]).message, /EISDIR/);
+    assert.match(
+      usageError([`--flagfile=${at('missing')}`]).message,
+      /missing: the file cannot be read: it is not there \(ENOENT\)/,
+    );
+    assert.match(usageError([`--flagfile=${dir}`]).message, /: it is a folder\./);
     assert.match(usageError([`--flagfile=${at('no-path')}`]).message, /line 1\): no path is given/);
   });
 });

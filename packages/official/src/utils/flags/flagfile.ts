@@ -3,9 +3,11 @@
  * the command line, so what follows it wins over what the file says. Beyond absl: `--name value` may share a line,
  * a nested relative path is relative to the file that names it, and a file that includes itself is an error.
  */
-import { readFileSync, realpathSync } from 'node:fs';
+import { isUtf8 } from 'node:buffer';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import { reasonOf } from '../misc/file-errors.js';
 import { UsageError } from './errors.js';
 
 /** One argument and where it stands, for error messages. */
@@ -15,28 +17,47 @@ export interface Argument {
   readonly origin: string;
 }
 
+/** What the shell has opened for a command. */
+const OPENED = /^\/(dev\/(fd\/\d+|stdin)|proc\/self\/fd\/\d+)$/;
+const LARGEST = 1_000_000;
 const FLAGFILE = /^--?flagfile(?:=(.*))?$/s;
 
 function readLines(file: string, origin: string): string[] {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`flag --flagfile=${file}${origin}: the file cannot be read: ${reason}`, {
+  const refuse = (why: string): never => {
+    throw new UsageError(`flag --flagfile=${file}${origin}: the file cannot be read: ${why}`, {
       flag: 'flagfile',
       value: file,
       remedy: 'Name an existing text file with one flag a line, such as --batch_size=128.',
     });
+  };
+  let bytes: Buffer = Buffer.alloc(0);
+  try {
+    const { size, ...stats } = kindOf(file);
+    // A named pipe would be waited for, perhaps for ever; one that the shell opened (<(…), a pipe into /dev/stdin) ends.
+    if (!stats.isFile && !OPENED.test(file)) refuse(`it is ${stats.word}`);
+    if (size > LARGEST) refuse(`it has ${size} bytes, and flags take at most ${LARGEST}`);
+    bytes = readFileSync(file);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    refuse(reasonOf(error));
   }
-  return text.replace(/^\uFEFF/, '').split(/\r?\n/);
+  const text = bytes.toString('utf8').replace(/^\uFEFF/, '');
+  // What is no text would be printed on the terminal as a flag that is not known.
+  if (!isUtf8(bytes) || /[^\P{Cc}\t\v\f\r\n]/u.test(text)) refuse('it is not a text file');
+  return text.split(/\r?\n/);
+}
+
+function kindOf(file: string): { size: number; isFile: boolean; word: string } {
+  const stats = statSync(file);
+  const word = stats.isDirectory() ? 'a folder' : stats.isFIFO() ? 'a named pipe' : 'no plain file';
+  return { size: stats.size, isFile: stats.isFile(), word };
 }
 
 function expandFile(given: string, base: string, origin: string, open: readonly string[]): Argument[] {
   const homed = given.startsWith('~/') ? path.join(homedir(), given.slice(2)) : given;
   const file = path.resolve(base, homed);
   const lines = readLines(file, origin);
-  const real = realpathSync(file);
+  const real = OPENED.test(file) ? file : realpathSync(file);
   if (open.includes(real)) {
     throw new UsageError(
       `flag --flagfile=${given}${origin}: the file includes itself: ${[...open, real].join(' -> ')}`,

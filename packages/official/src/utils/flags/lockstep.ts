@@ -2,6 +2,7 @@
  * Flags that the Model Garden does not have: CPU devices, reproducible runs, the backend, checkpoints, and how the run
  * shows itself on the screen. All of them are key flags, because a reader of upstream's documentation cannot know them.
  */
+import { LONGEST_SECONDS, MOST_THREADS } from './conventions.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {
@@ -58,6 +59,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       shortName: 'nc',
       default: 0,
       lowerBound: -1,
+      upperBound: MOST_THREADS,
       group,
       help: 'Logical CPU devices (replicas) where num_gpus is 0; each gets its own share of the cores. -1 makes one per physical core. 0 leaves it at one device that uses all cores.',
     });
@@ -73,7 +75,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
   }
   if (on('workers')) {
     const limit = (name: string, value: number, help: string) =>
-      flags.DEFINE_float({ name, default: value, lowerBound: 0.1, group, help });
+      flags.DEFINE_float({ name, default: value, lowerBound: 0.1, upperBound: LONGEST_SECONDS, group, help });
     limit(
       'worker_late_secs',
       60,

@@ -3,6 +3,7 @@
  * Reading a value such as the loss scale goes through its getter, because flags are never assigned to.
  */
 import { cpus } from 'node:os';
+import { MOST_THREADS } from './conventions.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {
@@ -93,6 +94,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       shortName: 'intra',
       default: 0,
       lowerBound: 0,
+      upperBound: MOST_THREADS,
       group,
       help: 'Threads on which each replica computes one kernel. 0 divides the cores of the machine by the number of replicas.',
     });
@@ -156,6 +158,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       name: 'datasets_num_private_threads',
       default: null,
       lowerBound: 1,
+      upperBound: MOST_THREADS,
       group,
       help: 'Threads of the input pipeline of each replica. Without the flag one.',
     });
@@ -165,6 +168,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       name: 'datasets_num_parallel_batches',
       default: null,
       lowerBound: 1,
+      upperBound: MOST_THREADS,
       group,
       help: 'Batches that each thread of the input pipeline prepares ahead. Without the flag two.',
     });

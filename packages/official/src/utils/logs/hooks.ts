@@ -55,6 +55,11 @@ export class SecondOrStepTimer {
     private readonly clock: Clock = monotonic,
   ) {}
 
+  /** Due at first, again. */
+  reset(): void {
+    this.#lastStep = null;
+  }
+
   /** True when a hook is due at this step. */
   shouldTriggerForStep(step: number): boolean {
     if (this.#lastStep === null) return true;
@@ -114,6 +119,7 @@ export class LoggingTensorHook implements TrainHook {
   }
 
   begin(_globalStep?: number): void {
+    this.#timer?.reset();
     this.#iteration = 0;
   }
 
@@ -248,6 +254,7 @@ export class ProfilerHook implements TrainHook {
   }
 
   begin(_globalStep?: number): void {
+    this.#timer.reset();
     this.#started = false;
   }
 

@@ -53,7 +53,10 @@ describe('choice of the logger', () => {
     assert.throws(() => createBenchmarkLogger({ benchmark_logger_type: 'BenchmarkFileLogger' }), /--benchmark_log_dir/);
     const file = path.join(dir, 'file');
     writeFileSync(file, '');
-    assert.throws(() => new BenchmarkFileLogger(path.join(file, 'x')), /cannot be made: .*Name a folder/);
+    assert.throws(
+      () => new BenchmarkFileLogger(path.join(file, 'x')),
+      /--benchmark_log_dir=.*x cannot be written to: a (file is in the way|part of the path is not a folder) \(\w+\)\.\nhelp: name a folder/,
+    );
   });
 });
 
@@ -183,8 +186,14 @@ describe('BenchmarkFileLogger', () => {
     mkdirSync(path.join(dir, 'benchmark_run.log'));
     logger.logMetric('m', 2);
     logger.logRunInfo({ modelName: 'x', datasetName: 'd', parameters: {} });
-    assert.match(log.lines[0]!, /^warning: Failed to dump metric to log file: name m, value 2, error EISDIR/);
-    assert.match(log.lines[1]!, /^warning: Failed to dump benchmark run info to log file: EISDIR/);
+    assert.match(
+      log.lines[0]!,
+      /^warning: Failed to dump metric to log file: name m, value 2, error a folder is in the way \(EISDIR\)/,
+    );
+    assert.match(
+      log.lines[1]!,
+      /^warning: Failed to dump benchmark run info to log file: a folder is in the way \(EISDIR\)/,
+    );
   });
 });
 

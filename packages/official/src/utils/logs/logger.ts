@@ -6,6 +6,7 @@
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { FlagsObject } from '../flags/core.js';
+import { probeFolder, reasonOf } from '../misc/file-errors.js';
 import { type Log, stderrLog } from './log.js';
 import { formatTimestamp, gatherRunInfo, type RunInfo, type RunInfoOptions, sortedEntries } from './run-info.js';
 
@@ -107,7 +108,7 @@ export class BaseBenchmarkLogger {
  * written is a warning: a full disk does not end a training run because of its measurements.
  */
 export class BenchmarkFileLogger extends BaseBenchmarkLogger {
-  /** @throws Error when the folder cannot be made. */
+  /** @throws Error when the folder cannot be made, or nothing can be written there. */
   constructor(
     readonly loggingDir: string,
     options: LoggerOptions = {},
@@ -115,9 +116,11 @@ export class BenchmarkFileLogger extends BaseBenchmarkLogger {
     super(options);
     try {
       mkdirSync(loggingDir, { recursive: true });
+      probeFolder(loggingDir, METRIC_LOG_FILE_NAME);
     } catch (error) {
       throw new Error(
-        `--benchmark_log_dir=${loggingDir} cannot be made: ${reasonOf(error)}. Name a folder that you may write to.`,
+        `--benchmark_log_dir=${loggingDir} cannot be written to: ${reasonOf(error)}.\nhelp: name a folder that you may write to.`,
+        { cause: error },
       );
     }
   }
@@ -139,10 +142,6 @@ export class BenchmarkFileLogger extends BaseBenchmarkLogger {
       this.log.warning(`Failed to dump benchmark run info to log file: ${reasonOf(error)}`);
     }
   }
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function typeName(value: unknown): string {

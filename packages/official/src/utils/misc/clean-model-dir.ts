@@ -25,6 +25,7 @@ import { quoted } from '../checkpoint/safetensors-header.js';
 import type { FlagsObject } from '../flags/core.js';
 import { type Log, stderrLog } from '../logs/log.js';
 import { BENCHMARK_RUN_LOG_FILE_NAME, METRIC_LOG_FILE_NAME } from '../logs/logger.js';
+import { reasonOf } from './file-errors.js';
 
 /** Name and content of the file that marks a folder as a model folder; see markModelDir. */
 export const MODEL_DIR_MARKER = '.lockstep-model';
@@ -81,11 +82,11 @@ export function planClean({ clean, model_dir: modelDir }: Pick<FlagsObject, 'cle
   const foreign: string[] = [];
   let reason = whyProtected(real);
   if (reason === null) {
-    for (const name of readdirSync(real).sort()) {
+    for (const name of looking(real, () => readdirSync(real).sort())) {
       const file = path.join(real, name);
-      const { ino, size, mtimeMs, isFile } = describe(file);
+      const { ino, size, mtimeMs, isFile } = looking(file, () => describe(file));
       const kind = KINDS.find((one) => one.name.test(name));
-      if (!kind || !isFile || !kind.isOurs(file)) foreign.push(quoted(name).slice(1, -1));
+      if (!kind || !isFile || !looking(file, () => kind.isOurs(file))) foreign.push(quoted(name).slice(1, -1));
       else if (!kind.stays) files.push({ path: file, ino, size, mtimeMs });
     }
     if (foreign.length > 0) {
@@ -113,9 +114,8 @@ export function carryOutClean({ modelDir, files }: CleanPlan, log: Log = stderrL
       const now = describe(file);
       if (now.ino === ino && now.size === size && now.mtimeMs === mtimeMs) unlinkSync(file);
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT') continue;
-      throw new Error(`--clean could not delete ${file}: ${code ?? message}.\nhelp: choose another --model_dir.`, {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+      throw new Error(`--clean could not delete ${file}: ${reasonOf(error)}.\nhelp: choose another --model_dir.`, {
         cause: error,
       });
     }
@@ -127,6 +127,18 @@ export function carryOutClean({ modelDir, files }: CleanPlan, log: Log = stderrL
 export function applyClean(flagsObj: Pick<FlagsObject, 'clean' | 'model_dir'>, log: Log = stderrLog): boolean {
   const plan = planClean(flagsObj);
   return plan !== null && carryOutClean(plan, log);
+}
+
+/** What cannot be looked at cannot be known for ours. */
+function looking<T>(file: string, look: () => T): T {
+  try {
+    return look();
+  } catch (error) {
+    throw new Error(
+      `--clean deletes nothing: ${file} cannot be read: ${reasonOf(error)}.\nhelp: choose another --model_dir.`,
+      { cause: error },
+    );
+  }
 }
 
 /** Folders in which a mistake would cost too much, or null. */

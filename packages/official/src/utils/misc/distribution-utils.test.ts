@@ -51,6 +51,9 @@ function warningsOf(options: DistributionStrategyOptions): string[] {
   return warnings;
 }
 
+const NAMES_HELP =
+  'help: --distribution_strategy is one of off, default, one_device, mirrored, multi_worker_mirrored, parameter_server.';
+
 describe('getDistributionStrategy, row by row', () => {
   test('1: a negative number of GPUs, before the name is looked at', () => {
     assert.throws(() => getDistributionStrategy({ distributionStrategy: 'nonsense', numGpus: -1 }), {
@@ -135,14 +138,14 @@ describe('getDistributionStrategy, row by row', () => {
   });
   test('10: anything else', () => {
     assert.throws(() => getDistributionStrategy({ distributionStrategy: 'Nonsense' }), {
-      message: "Unrecognized Distribution Strategy: 'nonsense'",
+      message: `Unrecognized Distribution Strategy: 'nonsense'\n${NAMES_HELP}`,
     });
     assert.throws(() => getDistributionStrategy({ distributionStrategy: "it's" }), {
-      message: 'Unrecognized Distribution Strategy: "it\'s"',
+      message: `Unrecognized Distribution Strategy: "it's"\n${NAMES_HELP}`,
     });
     // Upstream lets num_workers override it.
     assert.throws(() => getDistributionStrategy({ distributionStrategy: 'nonsense', numWorkers: 2 }), {
-      message: "Unrecognized Distribution Strategy: 'nonsense'",
+      message: `Unrecognized Distribution Strategy: 'nonsense'\n${NAMES_HELP}`,
     });
   });
 });

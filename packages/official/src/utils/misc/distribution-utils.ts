@@ -131,7 +131,9 @@ export function getDistributionStrategy(options: DistributionStrategyOptions = {
     if (!factories.parameterServer) throw new Error(missingEngine('ParameterServerStrategy', numWorkers));
     return factories.parameterServer({ devices });
   }
-  throw new RangeError(`Unrecognized Distribution Strategy: ${repr(name)}`);
+  throw new RangeError(
+    `Unrecognized Distribution Strategy: ${repr(name)}\nhelp: --distribution_strategy is one of ${NAMES.join(', ')}.`,
+  );
 }
 
 /** −1 is one per physical core. */

@@ -41,8 +41,12 @@ class Terminal {
 }
 
 describe('the bar', () => {
+  it('shows neither the number of steps nor time left where nothing ends them', () => {
+    assert.match(barLine(at(50, Number.POSITIVE_INFINITY), 'no end', 200).text, /· step 50 · .* · no end$/);
+  });
+
   it('shows epoch, step, loss, accuracy, images a second and time left', () => {
-    const { bar, text } = barLine(at(50), '1m 5s', 119);
+    const { bar, text } = barLine(at(50), '1m 5s left', 119);
     assert.equal(bar, '█'.repeat(12) + '░'.repeat(12));
     assert.equal(text, ' epoch 5.0/10 · step 50/100 · loss 1.235 · accuracy 50.0 % · 988 images/s · 1m 5s left');
   });
@@ -50,17 +54,17 @@ describe('the bar', () => {
   it('fits every width, and gives up the least wanted first', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 0, max: 100_000 }), (columns, step) => {
-        const { bar, text } = barLine(at(step, 100_000), '23h 59m', columns);
+        const { bar, text } = barLine(at(step, 100_000), '23h 59m left', columns);
         assert.ok(bar.length + text.length <= columns, `${bar}${text}`);
       }),
     );
     assert.equal(
-      barLine(at(50), '9s', 79).text,
+      barLine(at(50), '9s left', 79).text,
       ' epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 988 images/s · 9s left',
     );
-    assert.equal(barLine(at(50), '9s', 56).text, 'epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 9s left');
-    assert.equal(barLine(at(50), '9s', 35).text, 'epoch 5.0/10 · accuracy 50.0 %');
-    assert.equal(barLine(at(50), '9s', 14).text, 'epoch 5.0/10');
+    assert.equal(barLine(at(50), '9s left', 56).text, 'epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 9s left');
+    assert.equal(barLine(at(50), '9s left', 35).text, 'epoch 5.0/10 · accuracy 50.0 %');
+    assert.equal(barLine(at(50), '9s left', 14).text, 'epoch 5.0/10');
   });
 
   it('is one line; messages stand above it, whole, and the last state stays', () => {

@@ -9,7 +9,7 @@ import pc from 'picocolors';
 
 /** A moment of training. */
 export interface TrainingProgress {
-  /** Steps done and in all. */
+  /** Steps done and in all; infinitely many where nothing ends them. */
   readonly step: number;
   readonly steps: number;
   /** Epochs done (may be fractional) and in all. */
@@ -96,14 +96,14 @@ class BarProgress implements Progress {
 
 /** What fits into so many columns: of the figures the most wanted, in their usual order; then a bar in what is left. */
 export function barLine(state: TrainingProgress, left: string, columns: number): { bar: string; text: string } {
-  const { epoch, epochs, loss, accuracy, rate } = texts(state);
+  const { epoch, epochs, steps, loss, accuracy, rate } = texts(state);
   const parts = [
     { text: `epoch ${epoch}/${epochs}`, wanted: 1 },
-    { text: `step ${state.step}/${state.steps}`, wanted: 6 },
+    { text: `step ${steps}`, wanted: 6 },
     { text: `loss ${loss}`, wanted: 4 },
     { text: `accuracy ${accuracy}`, wanted: 2 },
     { text: `${rate} images/s`, wanted: 5 },
-    { text: `${left} left`, wanted: 3 },
+    { text: left, wanted: 3 },
   ];
   const width = (count: number) =>
     parts.filter(({ wanted }) => wanted <= count).reduce((sum, { text }) => sum + text.length, 0) +
@@ -142,9 +142,9 @@ class PlainProgress implements Progress {
     if (!isFirst && !isDue && state.step !== state.steps) return;
     this.#lastStep = state.step;
     this.#lastTime = now;
-    const { epoch, epochs, loss, accuracy, rate } = texts(state);
+    const { epoch, epochs, steps: of, loss, accuracy, rate } = texts(state);
     this.stream.write(
-      `epoch ${epoch}/${epochs}  step ${state.step}/${state.steps}  loss ${loss}  accuracy ${accuracy}  ${rate} images/s  ${this.#pace.left(state)} left\n`,
+      `epoch ${epoch}/${epochs}  step ${of}  loss ${loss}  accuracy ${accuracy}  ${rate} images/s  ${this.#pace.left(state)}\n`,
     );
   }
 
@@ -155,8 +155,9 @@ class PlainProgress implements Progress {
   finish(): void {}
 }
 
-function texts({ epoch, epochs, loss, accuracy, imagesPerSecond }: TrainingProgress) {
+function texts({ epoch, epochs, step, steps, loss, accuracy, imagesPerSecond }: TrainingProgress) {
   return {
+    steps: Number.isFinite(steps) ? `${step}/${steps}` : `${step}`,
     epoch: epoch.toFixed(1),
     epochs: String(epochs),
     loss: loss.toFixed(3),
@@ -175,9 +176,10 @@ class Pace {
 
   left({ step, steps }: TrainingProgress): string {
     const first = this.#first;
-    if (step >= steps) return duration(0);
-    if (first === null || step <= first.step) return '…';
-    return duration(((steps - step) * (performance.now() - first.time)) / (step - first.step) / 1000);
+    if (!Number.isFinite(steps)) return 'no end';
+    if (step >= steps) return `${duration(0)} left`;
+    if (first === null || step <= first.step) return '… left';
+    return `${duration(((steps - step) * (performance.now() - first.time)) / (step - first.step) / 1000)} left`;
   }
 }
 
