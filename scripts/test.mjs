@@ -92,7 +92,7 @@ await Promise.all(
 await conformance('conformance');
 await conformance('conformance, every tensor in a blocked layout', ['--layout=blocked']);
 await conformance('conformance, every tensor in bf16', ['--layout=bf16']);
-for (const script of ['check-arrows', 'check-packages', 'check-text']) {
+for (const script of ['check-arrows', 'check-circles', 'check-packages', 'check-text']) {
   const path = join('scripts', `${script}.mjs`);
   if (existsSync(join(root, path))) await check(script, process.execPath, [path]);
 }

@@ -16,9 +16,9 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { MemoryDescriptor } from './ffi/dnnl.js';
+import type { Verdict } from './memory/step-listener.js';
 import { type NativeLayout, TensorStorage } from './memory/storage.js';
-import { type ProgramHost, StepProgram } from './program.js';
-import type { Verdict } from './recorder.js';
+import { type ProgramHost, StepProgram } from './recording/program.js';
 import { Runtime, type RuntimeOptions } from './runtime.js';
 
 type DataId = TensorInfo['dataId'];

@@ -52,7 +52,7 @@ test('worker threads keep their own number of OpenMP threads, and the process ex
     import { OneDnnBackend } from '${index}';
     import * as tf from '@tensorflow/tfjs-core';
     import { parentPort, workerData } from 'node:worker_threads';
-    import setup from '${new URL('./device.js', import.meta.url).href}';
+    import setup from '${new URL('./device/device.js', import.meta.url).href}';
     import { sample, toTensor, run } from '${testing}';
     await setup({ threads: workerData, cores: [], device: 'cpu:' + workerData });
     ${convolve}
@@ -211,7 +211,7 @@ test('bf16 on a CPU without such instructions is an error that names the ways ou
 
 test('without the library the error says what was tried and what to install', () => {
   const { status, stderr } = node(
-    `import setup from '${new URL('./device.js', import.meta.url).href}'; await setup({ threads: 1, cores: [], device: 'cpu:0' });`,
+    `import setup from '${new URL('./device/device.js', import.meta.url).href}'; await setup({ threads: 1, cores: [], device: 'cpu:0' });`,
     {
       NO_HEAD: '1',
       LOCKSTEP_DNNL_LIBRARY: '/nowhere/libdnnl.so.2',

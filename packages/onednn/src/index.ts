@@ -14,13 +14,13 @@ export {
   PrecisionError,
   type PrecisionOption,
 } from './backend.js';
-export { type ConvolutionBound, convolutionBound } from './convolution-bound.js';
-export { deviceProvider } from './device-provider.js';
+export { deviceProvider } from './device/device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
-export { fileSystem } from './file-system.js';
-export { setRunEagerly } from './fit-program.js';
+export { type ConvolutionBound, convolutionBound } from './insight/convolution-bound.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
 export type { Primitive, PrimitiveObserver } from './primitive.js';
 export { configure, kernelNames } from './register.js';
 export { Runtime, type RuntimeOptions } from './runtime.js';
+export { fileSystem } from './tfjs/file-system.js';
+export { setRunEagerly } from './tfjs/fit-program.js';

@@ -7,8 +7,8 @@ import { after, before, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { input, type LayersModel, layers, model, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
-import { setRunEagerly } from './fit-program.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
+import { setRunEagerly } from './tfjs/fit-program.js';
 import './testing.js';
 
 const data = (shape: number[], of: (i: number) => number) =>

@@ -32,11 +32,16 @@ export class Scratchpad {
 /** Told about every primitive that ran: for tracing, and to list a step's convolutions. */
 export type PrimitiveObserver = (primitive: Primitive, milliseconds: number) => void;
 
+/** What a recording hears of primitives. */
+export interface PrimitiveRecorder {
+  primitive(primitive: Primitive, addresses: readonly number[]): void;
+}
+
 /** Who listens to a thread's primitives. */
 export interface PrimitiveListeners {
   observer: PrimitiveObserver | null;
   /** Of the step that is being recorded; null outside of one. */
-  recorder: { primitive(primitive: Primitive, addresses: readonly number[]): void } | null;
+  recorder: PrimitiveRecorder | null;
 }
 
 /** A primitive bound to its buffers, so that running it is one call. */

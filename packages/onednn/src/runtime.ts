@@ -5,13 +5,14 @@
  * count, the scratchpad and the pool are per thread; the library's code cache is shared by all of them.
  */
 import koffi from 'koffi';
-import { pinToCores } from './affinity.js';
+import { pinToCores } from './ffi/affinity.js';
 import { bindDnnl } from './ffi/bind.js';
 import type { DataTypeName } from './ffi/constants.js';
 import { Arg } from './ffi/constants.js';
 import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
 import { loadLibrary } from './ffi/library.js';
 import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
+import type { StepListener, Verdict } from './memory/step-listener.js';
 import type { StorageHost } from './memory/storage.js';
 import {
   CompileCache,
@@ -19,9 +20,9 @@ import {
   type PrimitiveArgument,
   type PrimitiveListeners,
   type PrimitiveObserver,
+  type PrimitiveRecorder,
   Scratchpad,
 } from './primitive.js';
-import type { Recorder, Verdict } from './recorder.js';
 
 /** Names of layouts that are kept; shapes that never repeat must not grow the table. */
 const LAYOUT_CAPACITY = 4096;
@@ -69,7 +70,10 @@ export class Runtime implements StorageHost {
   readonly recording: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
-  readonly #listeners: PrimitiveListeners & { recorder: Recorder | null } = { observer: null, recorder: null };
+  readonly #listeners: PrimitiveListeners & { recorder: (StepListener & PrimitiveRecorder) | null } = {
+    observer: null,
+    recorder: null,
+  };
   readonly #openmp: OpenMp | null;
   #threads: number;
   /** Who holds recordings, and so memory that is given back under pressure. */
@@ -131,11 +135,11 @@ export class Runtime implements StorageHost {
   }
 
   /** What listens to the step that is being recorded; null outside of one. */
-  get recorder(): Recorder | null {
+  get recorder(): (StepListener & PrimitiveRecorder) | null {
     return this.#listeners.recorder;
   }
 
-  set recorder(recorder: Recorder | null) {
+  set recorder(recorder: (StepListener & PrimitiveRecorder) | null) {
     this.#listeners.recorder = recorder;
   }
 

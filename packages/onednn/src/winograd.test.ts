@@ -71,7 +71,7 @@ test('winograd: false, and LOCKSTEP_WINOGRAD=0, compute every convolution direct
 test('another value of LOCKSTEP_WINOGRAD is an error that says what there is', async () => {
   await withVariable('off', async () => {
     assert.throws(() => new OneDnnBackend(), /LOCKSTEP_WINOGRAD=off is neither 0 nor 1\.\nhelp: 0 computes/);
-    const { default: setup } = await import('./device.js');
+    const { default: setup } = await import('./device/device.js');
     await assert.rejects(setup({ threads: 1, cores: [], device: 'cpu:0' }), /LOCKSTEP_WINOGRAD=off is neither 0 nor 1/);
   });
 });

@@ -60,8 +60,8 @@ const OTHERS = [
   'arrays',
   'indexing',
   '../winograd',
-  '../optimizers',
-  '../recurrent-layers',
+  '../tfjs/optimizers',
+  '../tfjs/recurrent-layers',
 ];
 
 for (const name of [...LAYERS, ...OTHERS]) {

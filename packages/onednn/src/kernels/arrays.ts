@@ -9,10 +9,10 @@ import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfj
 import type { OneDnnBackend } from '../backend.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import { rowMajorStrides } from '../runtime.js';
-import { isNumeric, SMALL, viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues } from './loops.js';
 import { BLOCK, copyTensor, partView, rowMajorView } from './strided.js';
+import { isNumeric, SMALL, viewOf } from './tools.js';
 
 /** True for a tensor that these kernels take: numbers or booleans, and not empty. */
 function suits(tensor: TensorInfo): boolean {

@@ -10,13 +10,13 @@ import type { OneDnnBackend } from '../backend.js';
 import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
 import { channelsLast } from '../layout.js';
+import type { Verdict } from '../memory/step-listener.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
-import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
-import { plainAddress } from './convolution.js';
-import { allFinite, areFinite, elementwiseView, SMALL, viewOf } from './elementwise.js';
+import { allFinite, areFinite, elementwiseView } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
+import { plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 interface BatchNormAttrs {

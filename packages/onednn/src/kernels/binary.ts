@@ -10,20 +10,11 @@ import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, BYTES } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
+import type { Verdict } from '../memory/step-listener.js';
 import type { NativeLayout } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
-import {
-  allFinite,
-  areFinite,
-  binaryTrust,
-  elementwiseView,
-  isNumeric,
-  optional,
-  SMALL,
-  viewOf,
-} from './elementwise.js';
+import { allFinite, areFinite, binaryTrust, elementwiseView } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import {
   type BinaryLoop,
@@ -34,6 +25,7 @@ import {
   specializePerKind,
   type TypedValues,
 } from './loops.js';
+import { isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 type ChooseLoop = (holds: TypedValues, a: TypedValues, b: TypedValues, y: TypedValues) => void;
 

@@ -7,9 +7,9 @@
  */
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { isNumeric, viewOf } from './elementwise.js';
 import { kernel } from './kernel.js';
 import { unaryLoop } from './loops.js';
+import { isNumeric, viewOf } from './tools.js';
 
 const toNumber = unaryLoop((x) => x);
 const toBool = unaryLoop((x) => (x !== 0 ? 1 : 0));

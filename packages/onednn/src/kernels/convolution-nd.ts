@@ -13,8 +13,9 @@ import { blocked, channelsFirst, channelsLast, fillsBlocks } from '../layout.js'
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
 import { activationOf, keyOf } from './activation.js';
-import { isMiscomputed, plainAddress } from './convolution.js';
+import { isMiscomputed } from './convolution.js';
 import { isFloat, kernel } from './kernel.js';
+import { plainAddress } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 type Direction = 'forward' | 'backward_data' | 'backward_weights';

@@ -24,6 +24,7 @@ import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { activationOf, keyOf } from './activation.js';
 import { isFloat, kernel } from './kernel.js';
+import { plainAddress } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 type Conv2DInfo = backend_util.Conv2DInfo;
@@ -311,13 +312,6 @@ function turnAround(from: Float32Array, to: Float32Array, matrix: number): void 
 function activationType(backend: OneDnnBackend, info: Conv2DInfo): DataTypeName {
   if (backend.precision !== 'bf16') return 'f32';
   return fillsBlocks(backend.runtime, info.outChannels) ? 'bf16' : 'f32';
-}
-
-/** Address of a tensor's row-major values. */
-export function plainAddress(backend: OneDnnBackend, tensor: TensorInfo): number {
-  const storage = backend.storage(tensor);
-  storage.makePlain();
-  return storage.address;
 }
 
 const conv2D = kernel<{ x: TensorInfo; filter: TensorInfo }, ConvolutionAttrs>(

@@ -3,8 +3,8 @@
  * SparseSoftmaxCrossEntropyWithLogits. Logits are few (batch × classes), so this is a loop in f64, not a primitive.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { viewOf } from './tools.js';
 
 /** logits [n, c] f32, labels [n] int32 → loss [n], gradient of the loss with respect to the logits [n, c]. */
 const sparseSoftmaxCrossEntropy = kernel<{ logits: TensorInfo; labels: TensorInfo }, object>(

@@ -5,8 +5,8 @@
  * The generator is Chris Doty-Humphrey's sfc32, seeded from `Math.random` in each run: no two masks are the same.
  */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
+import { viewOf } from './tools.js';
 
 const RANGE = 2 ** 32;
 /** Numbers until the seed is spread over the whole state. */

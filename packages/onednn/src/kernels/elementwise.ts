@@ -10,16 +10,12 @@ import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, BYTES, Prop } from '../ffi/constants.js';
 import type { MemoryDescriptor, PostOp } from '../ffi/dnnl.js';
+import type { Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
-import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
-import type { BinaryOperation, TypedValues, UnaryOperation, Values } from './loops.js';
-
-/** Elements from which a primitive beats a loop in JavaScript: it costs about as much to start as this many additions. */
-export const SMALL = 2048;
-/** The same for exp, tanh and their like, which cost ten times as much in a loop. */
-export const SMALL_COSTLY = 384;
+import type { BinaryOperation, UnaryOperation, Values } from './loops.js';
+import { optional } from './tools.js';
 
 /** One description for all: the native layout if there is one, else the elements in a row. */
 export function elementwiseView(
@@ -43,16 +39,6 @@ export function matchesShape(plain: MemoryDescriptor, shape: readonly number[]):
     dims[1] === shape[last] &&
     dims.slice(2).every((size, axis) => size === shape[axis + 1])
   );
-}
-
-/** True for the types that loops here take: TensorFlow.js has complex numbers and strings besides. */
-export function isNumeric({ dtype }: TensorInfo): boolean {
-  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
-}
-
-/** Plain values of a tensor, for a loop that runs in {@link Runtime.host}, where it may run again. */
-export function viewOf(backend: OneDnnBackend, tensor: TensorInfo): TypedValues {
-  return backend.storage(tensor).view() as TypedValues;
 }
 
 /**
@@ -223,14 +209,6 @@ function uncached(
   const sources =
     inputs === 2 ? [[Arg.src, layout] as const, [Arg.src1, layout] as const] : [[Arg.src, layout] as const];
   return runtime.primitive(descriptor, [...sources, [Arg.dst, layout]], 'trial');
-}
-
-/** A cached primitive, or the cached knowledge that there is none. */
-export function optional(runtime: Runtime, key: string, make: () => Primitive | null): Primitive | null {
-  return runtime.compiled(key, () => {
-    const primitive = make();
-    return { primitive, destroy: () => primitive?.destroy() };
-  }).primitive;
 }
 
 /** Rows of the check below: enough for every thread. */

@@ -9,10 +9,10 @@
  */
 import type { KernelFunc, NamedTensorInfoMap, TensorInfo } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
+import type { StepListener } from '../memory/step-listener.js';
 import { TensorStorage } from '../memory/storage.js';
-import type { Recorder } from '../recorder.js';
-import { isNumeric } from './elementwise.js';
 import type { TypedValues, Values } from './loops.js';
+import { isNumeric } from './tools.js';
 
 type Call = Parameters<KernelFunc>[0];
 
@@ -27,7 +27,7 @@ export function recordable(name: string, kernelFunc: KernelFunc): KernelFunc {
   };
 }
 
-function record(name: string, kernelFunc: KernelFunc, call: Call, recorder: Recorder): TensorInfo | TensorInfo[] {
+function record(name: string, kernelFunc: KernelFunc, call: Call, recorder: StepListener): TensorInfo | TensorInfo[] {
   const backend = call.backend as OneDnnBackend;
   const { runtime } = backend;
   const { result, hasRead } = recorder.foreign(() => kernelFunc(call));

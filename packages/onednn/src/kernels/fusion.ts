@@ -11,8 +11,8 @@
  */
 import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
+import type { Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
-import type { Verdict } from '../recorder.js';
 import { conv2DInfo } from './convolution.js';
 import { allFinite, elementwiseView } from './elementwise.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';

@@ -10,9 +10,9 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { apply, type CellAttrs, hardSigmoid, matrix, product, SIGMOID, TANH, throughGate } from './recurrent.js';
+import { viewOf } from './tools.js';
 
 const BYTES = 4;
 

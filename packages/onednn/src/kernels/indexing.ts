@@ -5,9 +5,9 @@
  * gradient of an embedding of ten thousand words takes ten thousand passes. Here it is one.
  */
 import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { isNumeric, viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues } from './loops.js';
+import { isNumeric, viewOf } from './tools.js';
 
 /** Elements from which copying a slice by `set` is faster than a loop. */
 const BLOCK = 48;

@@ -3,8 +3,8 @@
  * gradient, for every layer in every step, which small networks feel. For small weights only; large ones are oneDNN's.
  */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { viewOf } from './tools.js';
 
 /** Elements up to which a loop is quicker than primitives. */
 export const LARGEST = 2 ** 16;

@@ -6,8 +6,8 @@ import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { Arg, NormalizationFlag, Prop } from '../ffi/constants.js';
 import type { PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { plainAddress } from './convolution.js';
 import { isFloat, kernel } from './kernel.js';
+import { plainAddress } from './tools.js';
 
 interface LayerNormAttrs {
   readonly epsilon: number;

@@ -6,9 +6,9 @@
  * sigmoids first, so that each kind of function runs over memory in one piece.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { apply, type CellAttrs, hardSigmoid, SIGMOID, TANH, throughGate } from './recurrent.js';
+import { viewOf } from './tools.js';
 
 /** The gates' inputs, each kind in one piece; hardSigmoid is applied. */
 function arrange(input: Float32Array, g: Float32Array, n: number, units: number, isHard: boolean): void {

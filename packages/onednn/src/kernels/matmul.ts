@@ -9,9 +9,8 @@ import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { rowMajorStrides } from '../runtime.js';
 import { activationOf, keyOf } from './activation.js';
-import { plainAddress } from './convolution.js';
-import { viewOf } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { plainAddress, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 /** Multiplications up to which a loop is done before a primitive has started. */

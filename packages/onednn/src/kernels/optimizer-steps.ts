@@ -12,8 +12,8 @@ import { Alg, Arg } from '../ffi/constants.js';
 import type { PostOp } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { optional } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
+import { optional } from './tools.js';
 
 /** Elements from which primitives are faster than the loop. */
 const LARGE = 8192;

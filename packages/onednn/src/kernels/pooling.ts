@@ -9,12 +9,13 @@ import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PoolingShape, PrimitiveDescriptor } from '../ffi/dnnl.js';
 import { blocked, channelsLast } from '../layout.js';
+import type { Verdict } from '../memory/step-listener.js';
 import type { Primitive } from '../primitive.js';
-import type { Verdict } from '../recorder.js';
 import type { Runtime } from '../runtime.js';
-import { SMALL, sumWhere, viewOf } from './elementwise.js';
+import { sumWhere } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import * as loops from './pooling-loops.js';
+import { SMALL, viewOf } from './tools.js';
 
 type Kind = 'max' | 'avg';
 type Size<N extends number[]> = N | number;

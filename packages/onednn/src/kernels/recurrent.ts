@@ -6,8 +6,9 @@ import { Alg, Arg } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { eltwisePrimitive, eltwiseTrust, SMALL_COSTLY } from './elementwise.js';
+import { eltwisePrimitive, eltwiseTrust } from './elementwise.js';
 import { type UnaryOperation, unaryLoop } from './loops.js';
+import { SMALL_COSTLY } from './tools.js';
 
 export type RecurrentActivation = 'sigmoid' | 'hardSigmoid';
 

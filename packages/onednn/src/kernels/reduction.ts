@@ -11,11 +11,12 @@ import { Alg, Arg, BYTES } from '../ffi/constants.js';
 import { blocked, fillsBlocks } from '../layout.js';
 import type { Primitive } from '../primitive.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { areFinite, isNumeric, optional, SMALL, viewOf } from './elementwise.js';
+import { areFinite } from './elementwise.js';
 import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 import { specializePerKind } from './loops.js';
 import { copyTensor, rowMajorView } from './strided.js';
+import { isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 interface Axes {
   readonly axis: number | number[];

@@ -8,8 +8,9 @@ import { Alg, Arg, Prop } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, elementwiseView, SMALL, viewOf } from './elementwise.js';
+import { allFinite, elementwiseView } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
+import { SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 function addPlan(runtime: Runtime, layout: MemoryDescriptor, isRelu: boolean): Primitive {

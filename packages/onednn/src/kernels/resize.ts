@@ -5,8 +5,8 @@
  * came from; `cpu`'s of nearest neighbours searches a window of dy for every pixel.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
+import { viewOf } from './tools.js';
 
 interface ResizeAttrs {
   readonly alignCorners: boolean;

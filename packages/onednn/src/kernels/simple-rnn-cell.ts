@@ -3,10 +3,10 @@
  * weights included: next h = tanh(x + h·U), where x [n, u] is the input's share, bias included, and U is [u, u].
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { viewOf } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues } from './loops.js';
 import { apply, matrix, product, TANH } from './recurrent.js';
+import { viewOf } from './tools.js';
 
 /** x [n, u], h [n, u], recurrent weights [u, u] → next h. */
 const cell = kernel<{ x: TensorInfo; h: TensorInfo; kernel: TensorInfo }, object>(

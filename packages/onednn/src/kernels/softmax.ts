@@ -5,9 +5,10 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { Arg } from '../ffi/constants.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, optional, SMALL_COSTLY, viewOf } from './elementwise.js';
+import { allFinite } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
+import { optional, SMALL_COSTLY, viewOf } from './tools.js';
 
 function softmaxRows(x: Values, y: TypedValues, rows: number, columns: number): void {
   for (let start = 0; start < rows * columns; start += columns) {

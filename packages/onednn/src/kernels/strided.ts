@@ -10,8 +10,8 @@ import type { OneDnnBackend } from '../backend.js';
 import { Arg, type DataTypeName } from '../ffi/constants.js';
 import { bytesPerElement } from '../memory/storage.js';
 import { type Runtime, rowMajorStrides } from '../runtime.js';
-import { optional, SMALL } from './elementwise.js';
 import { specializePerKind, type TypedValues, type Values } from './loops.js';
+import { optional, SMALL } from './tools.js';
 
 /** Where the elements of a copy lie, in elements from the first. Strides may be 0 (repeats) or negative (backwards). */
 export interface StridedView {

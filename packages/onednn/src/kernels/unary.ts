@@ -7,18 +7,10 @@
 import { type DataType, type NamedAttrMap, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg } from '../ffi/constants.js';
-import {
-  allFinite,
-  elementsInPlace,
-  elementwiseView,
-  eltwisePrimitive,
-  eltwiseTrust,
-  SMALL,
-  SMALL_COSTLY,
-  viewOf,
-} from './elementwise.js';
+import { allFinite, elementsInPlace, elementwiseView, eltwisePrimitive, eltwiseTrust } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { binaryLoop, type UnaryLoop, type UnaryOperation, unaryLoop } from './loops.js';
+import { SMALL, SMALL_COSTLY, viewOf } from './tools.js';
 
 interface UnarySpec {
   readonly name: string;

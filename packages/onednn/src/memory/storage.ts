@@ -8,8 +8,8 @@
 import type { backend_util, DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import koffi from 'koffi';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
-import type { Recorder, Verdict } from '../recorder.js';
 import type { MemoryPool, PooledBuffer } from './pool.js';
+import type { StepListener, Verdict } from './step-listener.js';
 
 type NumericArray = Float32Array | Int32Array | Uint8Array;
 
@@ -18,7 +18,7 @@ export interface StorageHost {
   /** Moves elements from one layout to another, native address to native address. */
   reorder(from: number, fromLayout: MemoryDescriptor, to: number, toLayout: MemoryDescriptor): void;
   /** Of the step that is being recorded; null outside of one. */
-  readonly recorder: Recorder | null;
+  readonly recorder: StepListener | null;
   /** Runs a loop over memory that stays where it is, and tells the recorder. */
   host(run: () => void): void;
   /** Runs what is no part of the step that is being recorded. */
@@ -54,7 +54,7 @@ export class TensorStorage {
   #address = 0;
   #length = 0;
   /** The recording during which it was made; null outside of one. */
-  readonly #recorder: Recorder | null;
+  readonly #recorder: StepListener | null;
 
   constructor(
     readonly dtype: DataType,

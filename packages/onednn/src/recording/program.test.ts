@@ -5,10 +5,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { OneDnnBackend } from './backend.js';
-import { recordable } from './kernels/fallback.js';
-import { BACKEND_NAME } from './kernels/kernel.js';
-import { run, sample, toTensor } from './testing.js';
+import { OneDnnBackend } from '../backend.js';
+import { recordable } from '../kernels/fallback.js';
+import { BACKEND_NAME } from '../kernels/kernel.js';
+import { run, sample, toTensor } from '../testing.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;
@@ -263,7 +263,7 @@ describe('LOCKSTEP_RECORDING', () => {
     withVariable('off', async () => {
       const message = /LOCKSTEP_RECORDING=off is neither 0 nor 1\.\nhelp: 0 leaves/;
       assert.throws(() => new OneDnnBackend(), message);
-      const { default: setup } = await import('./device.js');
+      const { default: setup } = await import('../device/device.js');
       await assert.rejects(setup({ threads: 1, cores: [], device: 'cpu:0' }), message);
     }));
 });

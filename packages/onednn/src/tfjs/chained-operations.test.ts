@@ -10,7 +10,7 @@ import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { layers, sequential } from '@tensorflow/tfjs-layers';
 import { chainedNames } from './chained-operations.js';
-import './index.js';
+import '../index.js';
 
 await tf.setBackend('onednn');
 const folder = join(dirname(createRequire(import.meta.url).resolve('@tensorflow/tfjs-core')), 'public/chained_ops');

@@ -4,15 +4,15 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
-import type { OneDnnBackend } from './backend.js';
+import type { OneDnnBackend } from '../backend.js';
+import { run, sample, toTensor } from '../testing.js';
 import { convolutionBound } from './convolution-bound.js';
 import { KernelSummary, verbosityOf } from './insight.js';
-import { run, sample, toTensor } from './testing.js';
 
 const attrs = { strides: [1, 1], dilations: [1, 1], pad: 'same', dataFormat: 'NHWC' };
 
 function child(source: string, LOCKSTEP_VERBOSE: string): string {
-  const head = `import '${new URL('./index.js', import.meta.url).href}'; import * as tf from '@tensorflow/tfjs-core'; await tf.setBackend('onednn');`;
+  const head = `import '${new URL('../index.js', import.meta.url).href}'; import * as tf from '@tensorflow/tfjs-core'; await tf.setBackend('onednn');`;
   const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', head + source], {
     encoding: 'utf8',
     cwd: fileURLToPath(new URL('.', import.meta.url)),

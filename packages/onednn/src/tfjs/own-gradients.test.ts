@@ -19,7 +19,7 @@ const plain = new Map(registry);
 describe("TensorFlow.js' gradients, registered after this backend's", () => {
   let ours: Registry;
   before(async () => {
-    await import('./index.js');
+    await import('../index.js');
     await tf.setBackend('onednn');
     ours = new Map(registry);
     for (const config of theirs) tf.registerGradient(config);

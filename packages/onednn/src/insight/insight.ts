@@ -2,7 +2,7 @@
  * What the backend did: with LOCKSTEP_VERBOSE=1 one line for each kernel that runs (primitive, implementation, shapes,
  * milliseconds) and a summary at the end; with LOCKSTEP_VERBOSE=summary the summary alone. Both go to standard error.
  */
-import type { Primitive } from './primitive.js';
+import type { Primitive } from '../primitive.js';
 
 /** Off unless the environment asks. */
 export type Verbosity = 'off' | 'summary' | 'lines';

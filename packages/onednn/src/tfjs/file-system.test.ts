@@ -20,7 +20,7 @@ import { after, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { type LayersModel, layers, loadLayersModel, sequential } from '@tensorflow/tfjs-layers';
 import { fileSystem } from './file-system.js';
-import './index.js';
+import '../index.js';
 
 await tf.setBackend('onednn');
 const root = mkdtempSync(join(tmpdir(), 'lockstep-files-'));

@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { layers, sequential } from '@tensorflow/tfjs-layers';
-import type { OneDnnBackend } from './backend.js';
-import { BACKEND_NAME } from './kernels/kernel.js';
-import { runOn } from './testing.js';
+import type { OneDnnBackend } from '../backend.js';
+import { BACKEND_NAME } from '../kernels/kernel.js';
+import { runOn } from '../testing.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;

@@ -16,10 +16,10 @@ import {
   type SymbolicTensor,
   sequential,
 } from '@tensorflow/tfjs-layers';
-import type { OneDnnBackend } from './backend.js';
+import type { OneDnnBackend } from '../backend.js';
+import { sample, toTensor } from '../testing.js';
 import { ownCodeOf, type TrainableModel } from './built-in.js';
 import { setRunEagerly } from './fit-program.js';
-import { sample, toTensor } from './testing.js';
 
 await tf.setBackend('onednn');
 const backend = tf.backend() as OneDnnBackend;

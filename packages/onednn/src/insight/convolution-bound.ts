@@ -2,9 +2,9 @@
  * The convolution bound of a training step: how long the step's convolution primitives take when they run bare, on buffers of
  * their own, with nothing in between. What a step takes longer is everything else: batch norm, updates, this program.
  */
-import type { PooledBuffer } from './memory/pool.js';
-import type { Primitive } from './primitive.js';
-import type { Runtime } from './runtime.js';
+import type { PooledBuffer } from '../memory/pool.js';
+import type { Primitive } from '../primitive.js';
+import type { Runtime } from '../runtime.js';
 
 export interface ConvolutionBound {
   /** Sum over the step's convolutions of each one's bare time, milliseconds. */

@@ -7,14 +7,10 @@
  * ({@link Recorder.judge}) and what is done if it is another one ({@link Recorder.either}), or anything else, which makes the
  * recording useless ({@link Recorder.refuse}).
  */
-import type { MemoryPool, PooledBuffer } from './memory/pool.js';
-import type { TensorStorage } from './memory/storage.js';
-import type { BoundPrimitive, Primitive } from './primitive.js';
-
-/** What was found out about data. A replay finds it out again, so whoever holds it must look when it runs. */
-export interface Verdict {
-  readonly holds: boolean;
-}
+import type { MemoryPool, PooledBuffer } from '../memory/pool.js';
+import type { StepListener, Verdict } from '../memory/step-listener.js';
+import type { TensorStorage } from '../memory/storage.js';
+import type { BoundPrimitive, Primitive, PrimitiveRecorder } from '../primitive.js';
 
 /** What is done if a verdict holds, as it did while it was recorded, and otherwise. */
 class Branch {
@@ -29,7 +25,7 @@ class Branch {
 type Operation = BoundPrimitive | (() => void) | Branch;
 
 /** Listens while a step runs. */
-export class Recorder {
+export class Recorder implements StepListener, PrimitiveRecorder {
   /** Why what is recorded cannot be replayed; null if it can. */
   refusal: string | null = null;
   #operations: Operation[] = [];

@@ -23,9 +23,9 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core';
 import { layers, regularizers } from '@tensorflow/tfjs-layers';
-import type { OneDnnBackend } from './backend.js';
-import { LARGEST } from './kernels/l2-penalty.js';
-import { moveAverage } from './kernels/moving-average.js';
+import type { OneDnnBackend } from '../backend.js';
+import { LARGEST } from '../kernels/l2-penalty.js';
+import { moveAverage } from '../kernels/moving-average.js';
 import { makeExclusive } from './optimizers.js';
 
 /** What of the layer this file uses. */

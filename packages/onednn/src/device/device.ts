@@ -3,10 +3,10 @@
  * 'onednn' the backend of the thread's TensorFlow.js engine, with the threads that the device owns.
  */
 import { setBackend } from '@tensorflow/tfjs-core';
-import { loadLibrary } from './ffi/library.js';
-import { BACKEND_NAME } from './kernels/kernel.js';
-import { configure, register } from './register.js';
-import { checkSwitches } from './runtime.js';
+import { loadLibrary } from '../ffi/library.js';
+import { BACKEND_NAME } from '../kernels/kernel.js';
+import { configure, register } from '../register.js';
+import { checkSwitches } from '../runtime.js';
 
 export interface DeviceSetup {
   /** OpenMP threads of this replica. */

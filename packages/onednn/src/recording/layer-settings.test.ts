@@ -14,9 +14,9 @@ import {
   type SymbolicTensor,
   sequential,
 } from '@tensorflow/tfjs-layers';
-import type { OneDnnBackend } from './backend.js';
-import { setRunEagerly } from './fit-program.js';
-import { sample, toTensor } from './testing.js';
+import type { OneDnnBackend } from '../backend.js';
+import { sample, toTensor } from '../testing.js';
+import { setRunEagerly } from '../tfjs/fit-program.js';
 
 type Layer = ReturnType<typeof layers.dense>;
 /** Members that users change although they are not public. */

@@ -23,7 +23,7 @@ import {
   type Variable,
   zerosLike,
 } from '@tensorflow/tfjs-core';
-import type { OneDnnBackend } from './backend.js';
+import type { OneDnnBackend } from '../backend.js';
 
 type Gradients = NamedTensorMap | { name: string; tensor: Tensor }[];
 

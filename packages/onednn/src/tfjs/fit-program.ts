@@ -20,10 +20,10 @@ import {
   type Variable,
 } from '@tensorflow/tfjs-core';
 import { LayersModel, Sequential } from '@tensorflow/tfjs-layers';
-import type { OneDnnBackend } from './backend.js';
+import type { OneDnnBackend } from '../backend.js';
+import { LayerSettings, usedByStep } from '../recording/layer-settings.js';
+import type { StepProgram } from '../recording/program.js';
 import { ownCodeOf, rememberBuiltIns, type TrainableModel } from './built-in.js';
-import { LayerSettings, usedByStep } from './layer-settings.js';
-import type { StepProgram } from './program.js';
 
 type Data = (Tensor | null | undefined)[];
 type TrainFunction = (data: Data) => Tensor[];

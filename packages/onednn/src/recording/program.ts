@@ -11,11 +11,11 @@
  * variables were changed (frozen, another dropout rate; see layer-settings.ts): TensorFlow.js would see it in the next step.
  */
 import { engine, env, type Variable } from '@tensorflow/tfjs-core';
+import { type Arena, OutOfMemoryError } from '../memory/pool.js';
+import type { TensorStorage } from '../memory/storage.js';
+import type { Runtime } from '../runtime.js';
 import { type LayerSettings, settingsUsedBy } from './layer-settings.js';
-import { type Arena, OutOfMemoryError } from './memory/pool.js';
-import type { TensorStorage } from './memory/storage.js';
 import { Recorder, type Recording } from './recorder.js';
-import type { Runtime } from './runtime.js';
 
 /** Runs before a rehearsal: primitives are compiled, and memory has found its place. */
 const WARM_UP = 2;
