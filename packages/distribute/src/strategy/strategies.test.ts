@@ -95,6 +95,17 @@ describe('dynamic loss scale', () => {
   test('a fixed scale that overflows is no reason to skip: it is said, and weights change', async () => {
     const [steps] = await mirrored(1).run<Step[]>(module, { scene: 'lossScale', steps: 1, lossScale: 2 ** 15 });
     assert.deepEqual([steps?.[0]?.skipped, steps?.[0]?.finite], [false, false]);
+    assert.notDeepEqual(steps?.[0]?.weights, [1, 1]);
+    const args = { scene: 'lossScale', steps: 1, lossScale: 2 ** 15, skipNonFinite: true };
+    for (const count of [1, 2]) {
+      for (const [step] of await mirrored(count).run<Step[]>(module, args)) {
+        assert.deepEqual(
+          [step?.skipped, step?.finite, step?.weights, step?.slot],
+          [false, false, [1, 1], 0],
+          'with skipNonFinite',
+        );
+      }
+    }
   });
 });
 

@@ -138,6 +138,7 @@ const SCENES: Record<string, Scene> = {
     const trainer = context.trainer([weight], {
       optimizer: { kind: 'momentum', momentum: 0 },
       lossScale: args.lossScale as LossScaleOption,
+      skipNonFinite: args.skipNonFinite === true,
     });
     const gradient = tf.tensor1d(isLast ? [1e35, 0] : [0, 0]);
     return Array.from({ length: args.steps as number }, () => {

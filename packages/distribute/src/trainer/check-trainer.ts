@@ -119,7 +119,17 @@ function checkVariables(variables: readonly tf.Variable[]): void {
 }
 
 function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions): void {
-  const { optimizer, weightDecay, lossScale, clip, accumulateSteps = 1 } = (options ?? {}) as TrainerOptions;
+  const {
+    optimizer,
+    weightDecay,
+    lossScale,
+    clip,
+    accumulateSteps = 1,
+    skipNonFinite,
+  } = (options ?? {}) as TrainerOptions;
+  if (skipNonFinite !== undefined && typeof skipNonFinite !== 'boolean') {
+    throw new TypeError(`skipNonFinite must be true or false, got ${describe(skipNonFinite)}.`);
+  }
   // It checks its numbers when it is made.
   flatOptimizer(optimizer);
   new LossScale(lossScale);

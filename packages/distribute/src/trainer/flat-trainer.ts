@@ -59,6 +59,7 @@ export class FlatTrainer implements Trainer {
   readonly #reducer: Reducer;
   readonly #reports: StepReports;
   readonly #lossScale: LossScale;
+  readonly #skipNonFinite: boolean;
   readonly #local: LocalStepRunner;
   readonly #accumulate: number;
   /** Calls whose gradients have been added up since the last update, and their losses. */
@@ -75,11 +76,12 @@ export class FlatTrainer implements Trainer {
     private readonly parts: FlatTrainerParts,
   ) {
     checkTrainer(variables, options);
-    const { optimizer, weightDecay, clip, accumulateSteps = 1 } = options;
+    const { optimizer, weightDecay, clip, accumulateSteps = 1, skipNonFinite = false } = options;
     const { communicator, local, memory } = parts;
     this.isInStep = parts.isInStep;
     this.#accumulate = accumulateSteps;
     this.#lossScale = new LossScale(options.lossScale);
+    this.#skipNonFinite = skipNonFinite || this.#lossScale.isDynamic;
     if (this.#lossScale.isDynamic && !this.isInStep) {
       throw new Error(
         'With parameter servers the loss scale cannot be dynamic: workers are not in step, so there is no step to skip.\n' +
@@ -172,7 +174,7 @@ export class FlatTrainer implements Trainer {
     const { finite, updated, updateMs } = this.#reducer.finish({
       learningRate: rate,
       gradientScale: 1 / (size * lossScale * this.#accumulate),
-      skipNonFinite: this.#lossScale.isDynamic,
+      skipNonFinite: this.#skipNonFinite,
       // All replicas know the loss by now, before anything has changed: a step without one changes nothing.
       apply: Number.isFinite(lossSum),
     });

@@ -21,6 +21,12 @@ export interface TrainerOptions {
    * skips steps whose gradients are not finite. Default 1.
    */
   readonly lossScale?: LossScaleOption;
+  /**
+   * Leave weights and slots as they were in a step whose summed gradients are not all finite, also with a fixed loss scale: a pass over the
+   * gradients more, because nothing may be applied before all is known. A loss that is not finite is enough to leave them without it.
+   * Default false.
+   */
+  readonly skipNonFinite?: boolean;
   /** Limits gradients. With parameter servers: the mean over one worker's replicas. Default: none. */
   readonly clip?: Clip;
   /**
@@ -60,8 +66,8 @@ export interface StepResult {
   readonly localLoss: number;
   /**
    * Whether the loss and every summed gradient were finite numbers: the same answer on all. Weights stay as they were if the loss was
-   * not; if a gradient alone was not, they do so with a dynamic loss scale, which costs a pass over the gradients in every step,
-   * and where norms of gradients are taken anyway (LARS, clipping by global norm).
+   * not; if a gradient alone was not, they do so with `skipNonFinite` or a dynamic loss scale, which cost a pass over the gradients
+   * in every step, and where norms of gradients are taken anyway (LARS, clipping by global norm).
    */
   readonly finite: boolean;
   /** Whether a dynamic loss scale left weights alone and was halved for it: not an error. The same answer on all. */
