@@ -23,6 +23,15 @@ export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptio
 export type { Loss, StepInput } from './trainer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './trainer/loss-scale.js';
 export type {
+  AdamConfig,
+  AdamWConfig,
+  LarsConfig,
+  MomentumConfig,
+  OptimizerConfig,
+  RmsPropConfig,
+  SgdConfig,
+} from './trainer/optimizers/index.js';
+export type {
   Clip,
   FinishResult,
   FlatLayout,

@@ -86,6 +86,14 @@ export class ParameterServerStrategy implements Strategy {
     }
   }
 
+  get isInStep(): boolean {
+    return this.numWorkers === 1;
+  }
+
+  get role(): 'worker' | 'server' {
+    return this.isServer ? 'server' : 'worker';
+  }
+
   /** One worker without a cluster: it keeps its variables itself. */
   get isLocal(): boolean {
     return this.cluster.numParameterServers === 0 && this.cluster.numWorkers === 1;

@@ -6,7 +6,7 @@
  * replicas that share memory sum slices side by side.
  */
 
-import { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
+import { type AllReduceAlgorithm, CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
@@ -26,6 +26,8 @@ export interface MirroredStrategyOptions extends StrategyLog {
 /** tf.distribute.MirroredStrategy. */
 export class MirroredStrategy implements Strategy {
   readonly name = 'MirroredStrategy';
+  readonly isInStep = true;
+  readonly role = 'worker';
   readonly devices: readonly DeviceDescription[];
   readonly crossDeviceOps: CrossDeviceOps;
 
@@ -52,6 +54,10 @@ export class MirroredStrategy implements Strategy {
 
   get numReplicasInSync(): number {
     return this.devices.length;
+  }
+
+  get allReduceAlgorithm(): AllReduceAlgorithm {
+    return this.crossDeviceOps.algorithm;
   }
 
   get crossDeviceOpsDescription(): string {

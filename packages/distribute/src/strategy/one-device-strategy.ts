@@ -12,6 +12,8 @@ import type { Strategy } from './strategy.js';
 /** tf.distribute.OneDeviceStrategy. */
 export class OneDeviceStrategy implements Strategy {
   readonly name = 'OneDeviceStrategy';
+  readonly isInStep = true;
+  readonly role = 'worker';
   readonly numReplicasInSync = 1;
   readonly devices: readonly DeviceDescription[];
   readonly crossDeviceOpsDescription = null;

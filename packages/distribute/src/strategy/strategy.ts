@@ -4,6 +4,7 @@
  * It knows replicas and devices, no models and no flags. Running is the same for all: one thread per device, the default
  * export of a module with a ReplicaContext. Strategies over several processes implement the same interface.
  */
+import type { AllReduceAlgorithm } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
 import type { RunOptions } from '../replica/run-replicas.js';
 
@@ -15,6 +16,12 @@ export interface Strategy {
   readonly numReplicasInSync: number;
   /** Devices of this process, one replica each. */
   readonly devices: readonly DeviceDescription[];
+  /** Whether all workers train in step; false where several train on without each other (parameter servers). */
+  readonly isInStep: boolean;
+  /** Whether this process trains, or holds variables for those that do. */
+  readonly role: 'worker' | 'server';
+  /** How the replicas of this process reduce, where one can be told: the algorithm's name. */
+  readonly allReduceAlgorithm?: AllReduceAlgorithm;
   /** What reduces gradients, in words: 'ShardedAllReduce(num_packs=2)'. Null where nothing is reduced. */
   readonly crossDeviceOpsDescription: string | null;
   /**

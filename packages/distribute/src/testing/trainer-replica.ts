@@ -34,6 +34,8 @@ export interface TrainerTask {
   readonly missing?: boolean;
   /** What another run left. */
   readonly state?: State;
+  /** Replica 1 computes its first loss only when replica 0 has made all calls but the last: one word, 1 then. */
+  readonly order?: SharedArrayBuffer;
 }
 
 export interface TrainerOutcome {
@@ -46,6 +48,9 @@ export interface TrainerOutcome {
   readonly said: number;
 }
 
+/** Longest wait for replica 0. */
+const WAIT_MS = 20_000;
+
 function stateOf(trainer: Trainer): State {
   const slots = Object.entries(trainer.slots).map(([name, values]) => [name, [...values]]);
   return { weights: [...trainer.weights], slots: Object.fromEntries(slots), scalars: { ...trainer.scalars } };
@@ -53,7 +58,7 @@ function stateOf(trainer: Trainer): State {
 
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: TrainerTask): Promise<TrainerOutcome> {
-  const { options, calls, from = 0, rates, spoiled, missing = false, state } = task;
+  const { options, calls, from = 0, rates, spoiled, missing = false, state, order } = task;
   const { replicaIdInSyncGroup: own, numReplicasInSync: replicas } = context;
   const { decay, ...rest } = options;
   const vector = tf.variable(tf.tensor1d(START.slice(0, 3)), true, 'vector');
@@ -86,6 +91,9 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
     const factors = tf.tensor1d([x, y, z]);
     const result = trainer.step(
       () => {
+        if (order && own === 1 && call === from && Atomics.wait(new Int32Array(order), 0, 0, WAIT_MS) === 'timed-out') {
+          throw new Error('Replica 0 waited for replica 1 while gradients add up.');
+        }
         const part = tf.sum(tf.mul(vector, factors)) as tf.Scalar;
         const all = missing ? part : tf.add(part, tf.mul(scalar, last));
         return (isSpoiled ? tf.add(all, Number.NaN) : all) as tf.Scalar;
@@ -93,12 +101,19 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
       rates ? (update) => rates[update] as number : 0.5,
     );
     factors.dispose();
+    losses.push(String(result.loss));
+    if (order) {
+      if (own === 0 && call === from + calls - 2) {
+        Atomics.store(new Int32Array(order), 0, 1);
+        Atomics.notify(new Int32Array(order), 0);
+      }
+      continue;
+    }
     // With parameter servers weights here are old until they are asked for.
     trainer.pull();
     weights.push([...trainer.weights]);
     // Before another replica's next step changes them.
     context.communicator.barrier();
-    losses.push(String(result.loss));
     const { finite, skipped, updated } = result;
     flags.push(
       Object.entries({ finite, skipped, updated })

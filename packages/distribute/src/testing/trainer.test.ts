@@ -106,6 +106,28 @@ for (const way of ways) {
       }
     });
 
+    test('LARS: momentum with a rate for each variable, from norms of the mean gradient', async () => {
+      const [decay, ownDecay, eeta, epsilon, momentum, rate] = [0.25, 0.125, 0.1, 0.01, 0.5, 0.5];
+      const optimizer = { kind: 'lars', momentum, weightDecay: ownDecay, eeta, epsilon, skip: ['scalar'] } as const;
+      const { weights } = await outcomeOf(way, { options: { optimizer, decay }, calls: 3 });
+      const vector: number[] = START.slice(0, 3);
+      let scalar: number = START[3];
+      const slots = [0, 0, 0, 0];
+      for (const call of [0, 1, 2]) {
+        const mean = meanGradient(way.replicas, [call]);
+        const gradient = vector.map((w, i) => (mean[i] as number) + decay * w);
+        const norm = Math.hypot(...vector);
+        const factor = (eeta * norm) / (Math.hypot(...gradient) + ownDecay * norm + epsilon);
+        for (const [i, g] of gradient.entries()) {
+          slots[i] = momentum * (slots[i] as number) + g + ownDecay * (vector[i] as number);
+          (vector[i] as number) -= rate * factor * (slots[i] as number);
+        }
+        slots[3] = momentum * (slots[3] as number) + (mean[3] as number);
+        scalar -= rate * slots[3];
+        assertClose(weights[call], [...vector, scalar], `step ${call}`);
+      }
+    });
+
     test('gradients that add up over calls, with momentum: weights change in the last one, by the mean', async () => {
       const momentum = 0.5;
       const options = { optimizer: { kind: 'momentum', momentum } as const, accumulateSteps: 3 };
@@ -172,3 +194,16 @@ for (const way of ways) {
     });
   });
 }
+
+test('nobody waits for anybody while gradients add up', async () => {
+  const order = new SharedArrayBuffer(4);
+  const task = { options: { optimizer: sgd, accumulateSteps: 4 }, calls: 4, order };
+  const [first, second] = (await onThreads(2).run(task)) as [TrainerOutcome, TrainerOutcome];
+  assert.deepEqual(first.state, second.state);
+  const mean = meanGradient(2, [0, 1, 2, 3]);
+  assertClose(
+    first.state.weights,
+    START.map((w, i) => w - 0.5 * (mean[i] as number)),
+    'after the last call',
+  );
+});

@@ -47,6 +47,8 @@ export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
 /** tf.distribute.experimental.MultiWorkerMirroredStrategy. */
 export class MultiWorkerMirroredStrategy implements Strategy {
   readonly name = 'MultiWorkerMirroredStrategy';
+  readonly isInStep = true;
+  readonly role = 'worker';
   readonly devices: readonly DeviceDescription[];
   readonly cluster: Cluster;
   readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'gradientDtype'>> & {

@@ -1,8 +1,8 @@
 /**
  * What a replica of `lockstep bench all_reduce` runs: each algorithm over each size, checked once and then timed, in the flat
- * memory where gradients lie; and the whole end of a step, sum and momentum update in one pass.
+ * memory where gradients lie; and the whole end of a step, sum and update in one pass, for two optimizers.
  */
-import { createCrossDeviceOps, FlatReducer, type ReplicaContext } from '@lockstep/distribute';
+import { createCrossDeviceOps, FlatReducer, type OptimizerConfig, type ReplicaContext } from '@lockstep/distribute';
 import { checkSum, checkValue, iterationsFor } from './all-reduce-result.js';
 
 export interface AllReduceBenchArguments {
@@ -22,8 +22,11 @@ export interface AllReduceSamples {
   readonly ms: readonly number[];
 }
 
-/** Name of the fused measurement in tables. */
-export const FUSED = 'sharded+momentum';
+/** The fused measurements, by their names in tables: momentum moves six streams of memory for two replicas, Adam eight. */
+export const FUSED: Readonly<Record<string, OptimizerConfig>> = {
+  'sharded+momentum': { kind: 'momentum', momentum: 0.9 },
+  'sharded+adam': { kind: 'adam' },
+};
 const WARMUP = 2;
 
 export default function replica(context: ReplicaContext, args: AllReduceBenchArguments): AllReduceSamples[] {
@@ -59,22 +62,30 @@ export default function replica(context: ReplicaContext, args: AllReduceBenchArg
     }
   }
   if (args.fused) {
-    const [weights, momentum] = group.memory.allocateEach(2, longest) as [Float32Array, Float32Array];
-    for (const elements of args.elements) {
-      const reducer = new FlatReducer({
-        communicator: group,
-        memory: group.memory,
-        numPacks: args.numPacks,
-        segments: [{ offset: 0, length: elements, weightDecay: 1e-4 }],
-        weights: weights.subarray(0, elements),
-        slots: { momentum: momentum.subarray(0, elements) },
-        gradients: buffers.map((buffer) => buffer.subarray(0, elements)),
-        optimizer: { kind: 'momentum', momentum: 0.9 },
-      });
-      time(FUSED, elements, () => {
-        reducer.markReady(0);
-        reducer.finish({ learningRate: 0.1 });
-      });
+    const [weights, first, second] = group.memory.allocateEach(3, longest) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    for (const [name, optimizer] of Object.entries(FUSED)) {
+      const slots = optimizer.kind === 'adam' ? { m: first, v: second } : { momentum: first };
+      for (const elements of args.elements) {
+        const cut = (array: Float32Array) => array.subarray(0, elements);
+        const reducer = new FlatReducer({
+          communicator: group,
+          memory: group.memory,
+          numPacks: args.numPacks,
+          segments: [{ offset: 0, length: elements, weightDecay: 1e-4 }],
+          weights: cut(weights),
+          slots: Object.fromEntries(Object.entries(slots).map(([slot, array]) => [slot, cut(array)])),
+          gradients: buffers.map(cut),
+          optimizer,
+        });
+        time(name, elements, () => {
+          reducer.markReady(0);
+          reducer.finish({ learningRate: 0.1 });
+        });
+      }
     }
   }
   return samples;

@@ -62,7 +62,7 @@ describe('the command', () => {
     assert.deepEqual([between, ranks, num_packs], ['replicas', 3, 2]);
     assert.deepEqual(
       results.map(({ algorithm }) => algorithm),
-      ['sharded', 'hierarchical_copy', 'reduction_to_one_device', 'sharded+momentum'],
+      ['sharded', 'hierarchical_copy', 'reduction_to_one_device', 'sharded+momentum', 'sharded+adam'],
     );
     for (const { elements, bytes, iterations, ms, algbw_gb_s, busbw_gb_s } of [...results, ...mpi]) {
       assert.deepEqual([elements, bytes, iterations], [10_007, 40_028, 3]);

@@ -239,8 +239,9 @@ function format({ between, ranks, num_packs: numPacks, results, mpi, mpi_skipped
     ),
     '',
   ];
-  if (results.some(({ algorithm }) => algorithm === FUSED)) {
-    lines.push(`${FUSED}: the sum and the optimizer's momentum update in one pass, as a training step does it.`);
+  const fused = Object.keys(FUSED).filter((name) => results.some(({ algorithm }) => algorithm === name));
+  if (fused.length > 0) {
+    lines.push(`${fused.join(', ')}: the sum and the optimizer's update in one pass, as a training step does it.`);
   }
   if (skipped !== undefined) lines.push(`MPI_Allreduce was not measured: ${skipped}.`);
   return `${lines.join('\n').trimEnd()}\n`;

@@ -8,9 +8,7 @@ import {
   type Facts,
   launchedProcess,
   listDevices,
-  MirroredStrategy,
   OneDeviceStrategy,
-  ParameterServerStrategy,
   resolveCluster,
   type Strategy,
 } from '@lockstep/distribute';
@@ -105,7 +103,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const trainEpochs = FLAGS.eval_only ? 0 : FLAGS.train_epochs;
   const synthetic = FLAGS.use_synthetic_data;
   // A parameter server holds variables and sees no data.
-  const isServer = strategy instanceof ParameterServerStrategy && strategy.isServer;
+  const isServer = strategy.role === 'server';
   const train = synthetic || isServer || trainEpochs === 0 ? null : options.readData(true);
   const validation = synthetic || isServer ? null : options.readData(false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
@@ -116,8 +114,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const clean = isChief ? planClean(FLAGS) : null;
     const begun = isChief && clean === null ? newestCheckpoint(FLAGS.model_dir) : null;
     const seed = chooseSeed(FLAGS, begun, strategy, log);
-    const isAsynchronous = strategy instanceof ParameterServerStrategy && numWorkers > 1;
-    const position = isAsynchronous ? (strategy.fromChief?.(begun && positionOf(begun.metadata)) ?? null) : null;
+    const position = !strategy.isInStep ? (strategy.fromChief?.(begun && positionOf(begun.metadata)) ?? null) : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
     if (isChief) {
@@ -142,7 +139,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
         ...boundariesOf(FLAGS, recipe),
         numImages: train?.count ?? recipe.numImages,
         batchSize,
-        ...(isAsynchronous ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
+        ...(!strategy.isInStep ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
       },
       position,
       momentum: recipe.momentum,
@@ -246,7 +243,8 @@ function requireGpus(count: number): void {
 
 /** For the benchmark log: the algorithm that is in force, also where the strategy chose it. */
 function chosenReduction(strategy: Strategy): { allReduceAlg?: string } {
-  return strategy instanceof MirroredStrategy ? { allReduceAlg: strategy.crossDeviceOps.algorithm } : {};
+  const { allReduceAlgorithm } = strategy;
+  return allReduceAlgorithm ? { allReduceAlg: allReduceAlgorithm } : {};
 }
 
 /** Flags that upstream has and this program does not yet carry out are errors, not silence. */
