@@ -3,7 +3,9 @@
  * real input pipeline, timed one by one; then the step's convolutions alone.
  */
 import { type ReplicaContext, soloContext } from '@lockstep/distribute';
-import { InputPipeline } from '@lockstep/official/data/input-pipeline';
+import { cifar10DataSet } from '@lockstep/official/data/cifar10-data';
+import type { InputSource } from '@lockstep/official/data/data-set';
+import { openPipeline } from '@lockstep/official/data/input-pipeline';
 import { SyntheticInput } from '@lockstep/official/data/synthetic';
 import { sparseSoftmaxCrossEntropy } from '@lockstep/official/resnet/fused-ops';
 import { Model, type ResNetPlan } from '@lockstep/official/resnet/resnet-model';
@@ -49,8 +51,8 @@ export interface BenchResult {
 export default async function replica(context: ReplicaContext, args: BenchArguments): Promise<BenchResult> {
   const backend = tf.backend();
   if (backend instanceof OneDnnBackend) backend.precision = args.dtype;
-  const together = new Training(context, args);
-  const own = args.compares ? new Training(soloContext(context), args) : null;
+  const together = await Training.open(context, args);
+  const own = args.compares ? await Training.open(soloContext(context), args) : null;
   const barrier = () => context.communicator.barrier();
   const allocations = () =>
     backend instanceof OneDnnBackend ? backend.runtime.pool.statistics().largeAllocations : null;
@@ -91,15 +93,18 @@ class Training {
   readonly stepMs: number[] = [];
   readonly phaseMs: Record<Phase, number[]> = { input: [], forward: [], backward: [], reduce: [], update: [] };
   readonly #step: () => void;
-  readonly #input: ReturnType<typeof openInput>;
+  readonly #input: InputSource;
 
-  constructor(context: ReplicaContext, args: BenchArguments) {
+  static async open(context: ReplicaContext, args: BenchArguments): Promise<Training> {
+    return new Training(context, args, await openInput(context, args));
+  }
+
+  private constructor(context: ReplicaContext, args: BenchArguments, input: InputSource) {
     const model = new Model(args.plan, 1);
     const trainer = context.trainer(model.variables, {
       optimizer: { kind: 'momentum', momentum: 0.9 },
       weightDecay: { rate: 2e-4, applies: () => true },
     });
-    const input = openInput(context, args);
     this.#input = input;
     const { imageShape } = args.plan;
     const loss = (images: tf.Tensor, labels: tf.Tensor) =>
@@ -136,18 +141,16 @@ class Training {
   }
 }
 
-function openInput({ replicaIdInSyncGroup, numReplicasInSync }: ReplicaContext, args: BenchArguments) {
-  const { batchSize, plan, records, recordCount } = args;
-  if (!records) return new SyntheticInput({ plan, batchSize, seed: 1, stream: replicaIdInSyncGroup });
-  return new InputPipeline({
-    records,
-    count: recordCount,
-    batchSize: batchSize * numReplicasInSync,
-    replica: replicaIdInSyncGroup,
-    replicas: numReplicasInSync,
-    seed: 1,
-    firstEpoch: 0,
-    epochs: 1e6,
+async function openInput(
+  { replicaIdInSyncGroup: replica, numReplicasInSync: replicas }: ReplicaContext,
+  { batchSize, plan, records, recordCount: count }: BenchArguments,
+): Promise<InputSource> {
+  if (!records) return new SyntheticInput({ plan, batchSize, seed: 1, stream: replica });
+  const place = { replica, replicas, seed: 1, firstEpoch: 0, epochs: 1e6 };
+  return await openPipeline({
+    dataSet: cifar10DataSet({ records, count }),
+    schedule: { kind: 'training', count, batchSize: batchSize * replicas, ...place },
+    reading: { seed: 1, isTraining: true, randomFlip: true },
     threads: 1,
   });
 }

@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Philox } from '../utils/random/philox.js';
-import { type Augmentation, drawAugmentation, labelOf, prepareImage } from './augment.js';
 import { cifar10Files, countCifar10, DataError, IMAGE_BYTES, RECORD_BYTES, readCifar10 } from './cifar10-data.js';
+import { type Augmentation, drawAugmentation, labelOf, prepareImage } from './cifar10-reader.js';
 
 let folder = '';
 beforeEach(() => {

@@ -7,6 +7,7 @@ import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { reasonOf } from '../utils/misc/file-errors.js';
+import type { DataSet } from './data-set.js';
 
 export const HEIGHT = 32;
 export const WIDTH = 32;
@@ -121,6 +122,29 @@ export function readCifar10(dataDir: string, isTraining: boolean): Cifar10Data {
     offset += bytes;
   }
   return { records, count };
+}
+
+/** What the reader reads from. */
+export interface Cifar10Source {
+  /** count × 3073 bytes, in shared memory. */
+  readonly records: Uint8Array;
+}
+
+/** A split for the input pipeline. @throws DataError as {@link readCifar10} */
+export function openCifar10(dataDir: string, isTraining: boolean): DataSet {
+  return cifar10DataSet(readCifar10(dataDir, isTraining));
+}
+
+/** Records in memory as a data set. */
+export function cifar10DataSet({ records, count }: Cifar10Data): DataSet {
+  return {
+    name: 'CIFAR-10',
+    count,
+    numClasses: NUM_CLASSES,
+    imageShape: [HEIGHT, WIDTH, CHANNELS],
+    reader: new URL('./cifar10-reader.js', import.meta.url).href,
+    source: { records } satisfies Cifar10Source,
+  };
 }
 
 /** Examples of a split, without reading them. */

@@ -6,10 +6,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
-import { drawAugmentation, labelOf, prepareImage } from './augment.js';
-import { IMAGE_BYTES, RECORD_BYTES } from './cifar10-data.js';
-import { InputPipeline, type InputPipelineOptions } from './input-pipeline.js';
-import { epochOrder, evaluationBatches, TrainingSchedule } from './schedule.js';
+import { cifar10DataSet, IMAGE_BYTES, RECORD_BYTES } from './cifar10-data.js';
+import { drawAugmentation, labelOf, prepareImage } from './cifar10-reader.js';
+import type { DataSet } from './data-set.js';
+import { type InputPipelineOptions, openPipeline } from './input-pipeline.js';
+import { epochOrder, evaluationRanges, TrainingSchedule, type TrainingScheduleOptions } from './schedule.js';
 
 const COUNT = 50;
 
@@ -24,8 +25,7 @@ function makeRecords(): Uint8Array {
 }
 
 const records = makeRecords();
-const options = (changes: Partial<InputPipelineOptions> = {}): InputPipelineOptions => ({
-  records,
+const SCHEDULE: TrainingScheduleOptions = {
   count: COUNT,
   batchSize: 8,
   replica: 0,
@@ -33,12 +33,17 @@ const options = (changes: Partial<InputPipelineOptions> = {}): InputPipelineOpti
   seed: 5,
   firstEpoch: 0,
   epochs: 2,
+};
+const options = (changes: Partial<InputPipelineOptions> = {}): InputPipelineOptions => ({
+  dataSet: cifar10DataSet({ records, count: COUNT }),
+  schedule: { kind: 'training', ...SCHEDULE },
+  reading: { seed: 5, isTraining: true, randomFlip: true },
   ...changes,
 });
 
 /** Copies of all batches, because a batch's memory is used again. */
 async function all(changes: Partial<InputPipelineOptions>): Promise<{ labels: number[]; images: Float32Array }[]> {
-  const pipeline = new InputPipeline(options(changes));
+  const pipeline = await openPipeline(options(changes));
   const batches = [];
   try {
     for (let batch = pipeline.next(); batch !== null; batch = pipeline.next()) {
@@ -65,7 +70,7 @@ describe('the training schedule', () => {
   });
 
   it('shuffles before it repeats: a batch may span two epochs, and only the last one is smaller', () => {
-    const schedule = new TrainingSchedule(options());
+    const schedule = new TrainingSchedule(SCHEDULE);
     assert.equal(schedule.steps, 13);
     const seen = Array.from({ length: schedule.steps }, (_, step) => schedule.batch(step));
     assert.deepEqual(
@@ -118,7 +123,7 @@ describe('the training schedule', () => {
         fc.integer({ min: 1, max: 5 }),
         (count, size, replicas) => {
           const seen = Array.from({ length: replicas }, (_, replica) =>
-            evaluationBatches(count, size, replica, replicas),
+            evaluationRanges(count, size, replica, replicas),
           )
             .flat()
             .flatMap(([begin, end]) => Array.from({ length: end - begin }, (_, i) => begin + i));
@@ -133,7 +138,7 @@ describe('the training schedule', () => {
 
   it('a batch of 0 is an error', () => {
     assert.throws(
-      () => new TrainingSchedule(options({ batchSize: 0 })),
+      () => new TrainingSchedule({ ...SCHEDULE, batchSize: 0 }),
       /batch_size must be a positive integer, got 0/,
     );
   });
@@ -141,7 +146,7 @@ describe('the training schedule', () => {
 
 describe('the pipeline', () => {
   it('gives what the schedule says, augmented as drawn for (seed, epoch, example)', async () => {
-    const schedule = new TrainingSchedule(options());
+    const schedule = new TrainingSchedule(SCHEDULE);
     const image = new Float32Array(IMAGE_BYTES);
     for (const [step, { labels, images }] of (await all({ threads: 0 })).entries()) {
       for (const [i, { example, epoch }] of schedule.batch(step).entries()) {
@@ -172,8 +177,11 @@ describe('the pipeline', () => {
   });
 
   it('mirrors nothing when told not to', async () => {
-    const schedule = new TrainingSchedule(options());
-    const [{ images } = { images: new Float32Array() }] = await all({ threads: 1, randomFlip: false });
+    const schedule = new TrainingSchedule(SCHEDULE);
+    const [{ images } = { images: new Float32Array() }] = await all({
+      threads: 1,
+      reading: { seed: 5, isTraining: true, randomFlip: false },
+    });
     const image = new Float32Array(IMAGE_BYTES);
     for (const [i, { example, epoch }] of schedule.batch(0).entries()) {
       prepareImage(records, example, image, 0, { ...drawAugmentation(5, epoch, example), flip: false });
@@ -182,7 +190,8 @@ describe('the pipeline', () => {
   });
 
   it('does not make the step wait: while a batch is worked on, the next ones are prepared', async () => {
-    const pipeline = new InputPipeline(options({ batchSize: 16, epochs: 20, threads: 1, ahead: 2 }));
+    const schedule = { kind: 'training', ...SCHEDULE, batchSize: 16, epochs: 20 } as const;
+    const pipeline = await openPipeline(options({ schedule, threads: 1, ahead: 2 }));
     try {
       pipeline.next();
       pipeline.release();
@@ -201,15 +210,74 @@ describe('the pipeline', () => {
     }
   });
 
+  it('reads ranges as they lie, not distorted, for evaluation', async () => {
+    const image = new Float32Array(IMAGE_BYTES);
+    const schedule = { kind: 'ranges', ranges: evaluationRanges(COUNT, 8, 1, 3) } as const;
+    for (const threads of [0, 2]) {
+      const batches = await all({ schedule, threads, reading: { seed: 5, isTraining: false, randomFlip: true } });
+      assert.deepEqual(
+        batches.map(({ labels }) => labels.length),
+        [8, 8],
+      );
+      for (const [step, { labels, images }] of batches.entries()) {
+        for (const [i, label] of labels.entries()) {
+          const example = 8 * (1 + 3 * step) + i;
+          prepareImage(records, example, image, 0);
+          assert.equal(label, labelOf(records, example));
+          assert.deepEqual(images.subarray(i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES), image);
+        }
+      }
+    }
+  });
+
+  it('takes another data set, of other images, whose reader waits', async () => {
+    const dataSet: DataSet = {
+      name: 'numbers',
+      count: COUNT,
+      numClasses: 3,
+      imageShape: [1, 2, 1],
+      reader: new URL('./testing-slow-reader.js', import.meta.url).href,
+      source: { times: 10 },
+    };
+    const batches = await all({
+      dataSet,
+      threads: 2,
+      schedule: {
+        kind: 'ranges',
+        ranges: [
+          [0, 3],
+          [7, 9],
+        ],
+      },
+    });
+    assert.deepEqual(
+      batches.map(({ labels, images }) => [labels, [...images]]),
+      [
+        [
+          [0, 1, 2],
+          [0, 0, 10, 1, 20, 2],
+        ],
+        [
+          [1, 2],
+          [70, 7, 80, 8],
+        ],
+      ],
+    );
+    await assert.rejects(
+      all({ dataSet, threads: 0 }),
+      /The examples of numbers cannot be read without threads: their reader has to wait\.\nhelp: --datasets_num_private_threads=1/,
+    );
+  });
+
   it('a thread that fails says why, and one that gives nothing does not hang the run', async () => {
-    const failing = new InputPipeline(options({ records: null as never, threads: 1 }));
+    const failing = await openPipeline(options({ dataSet: { ...options().dataSet, source: {} }, threads: 1 }));
     try {
       assert.throws(() => failing.next(), /^Error: The input pipeline failed: TypeError: /);
     } finally {
       await failing.close();
     }
     // A thread needs some milliseconds to start.
-    const late = new InputPipeline(options({ threads: 1, timeoutMs: 0 }));
+    const late = await openPipeline(options({ threads: 1, timeoutMs: 0 }));
     try {
       assert.throws(() => late.next(), /gave no batch for step 0 within 0 ms\.\nhelp: /);
     } finally {

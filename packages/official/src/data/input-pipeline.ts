@@ -1,27 +1,19 @@
 /**
  * The input pipeline of one replica: batches are prepared ahead by worker threads into a ring of shared memory, and taken
- * synchronously, because a TensorFlow.js training step is synchronous. What is taken is a view, not a copy.
+ * synchronously, because a TensorFlow.js training step is synchronous. What is taken is a view, not a copy. Training and
+ * evaluation read through it alike; which examples make a batch is the schedule's business, and what an example looks like the
+ * data set's reader's.
  *
  * With no threads a batch is prepared when it is asked for.
  */
 import { Worker } from 'node:worker_threads';
-import { drawAugmentation, labelOf, prepareImage } from './augment.js';
-import { IMAGE_BYTES } from './cifar10-data.js';
-import { TrainingSchedule, type TrainingScheduleOptions } from './schedule.js';
+import type { Batch, DataSet, ExampleReader, ExampleReaderFactory, InputSource, ReaderOptions } from './data-set.js';
+import { createSchedule, type Schedule, type ScheduleOptions } from './schedule.js';
 
-/** A prepared batch. Valid until {@link InputPipeline.release}. */
-export interface Batch {
-  /** [size, 32, 32, 3] */
-  readonly images: Float32Array;
-  /** [size] */
-  readonly labels: Int32Array;
-  readonly size: number;
-}
-
-export interface InputPipelineOptions extends TrainingScheduleOptions {
-  readonly records: Uint8Array;
-  /** Mirror images at random. Default true. */
-  readonly randomFlip?: boolean;
+export interface InputPipelineOptions {
+  readonly dataSet: DataSet;
+  readonly schedule: ScheduleOptions;
+  readonly reading: ReaderOptions;
   /** Threads that prepare batches; 0 prepares in the caller's. Default 1. */
   readonly threads?: number;
   /** Batches prepared ahead by each thread. Default 2. */
@@ -45,14 +37,16 @@ export interface Ring {
   readonly labels: Int32Array;
   readonly slots: number;
   readonly slotImages: number;
+  /** Elements of an image. */
+  readonly imageElements: number;
 }
 
 /** What an input thread is given. */
 export interface InputThreadData {
   readonly ring: Ring;
-  readonly schedule: TrainingScheduleOptions;
-  readonly records: Uint8Array;
-  readonly randomFlip: boolean;
+  readonly dataSet: DataSet;
+  readonly schedule: ScheduleOptions;
+  readonly reading: ReaderOptions;
   readonly thread: number;
   readonly threads: number;
   readonly firstStep: number;
@@ -60,64 +54,68 @@ export interface InputThreadData {
 
 const ERROR_BYTES = 4096;
 
+/**
+ * Opens a pipeline. Its threads begin at once.
+ * @throws Error if the reader's module cannot be loaded (with no threads; a thread's own error comes with the first batch).
+ */
+export async function openPipeline(options: InputPipelineOptions): Promise<InputSource> {
+  const { threads = 1, dataSet, reading } = options;
+  return new InputPipeline(options, threads === 0 ? await loadReader(dataSet, reading) : null);
+}
+
+/** The data set's reader, in this thread. */
+export async function loadReader({ reader, source }: DataSet, options: ReaderOptions): Promise<ExampleReader> {
+  const { default: create } = (await import(reader)) as { default: ExampleReaderFactory };
+  return create(source, options);
+}
+
 /** See the file's head. */
-export class InputPipeline {
+class InputPipeline implements InputSource {
   readonly steps: number;
   readonly #ring: Ring;
   readonly #workers: Worker[] = [];
-  readonly #schedule: TrainingSchedule;
+  readonly #schedule: Schedule;
   #step: number;
   #waitMs = 0;
 
-  constructor(private readonly options: InputPipelineOptions) {
-    const { threads = 1, ahead = 2, batchSize, replicas, firstStep = 0 } = options;
-    this.#schedule = new TrainingSchedule(options);
+  constructor(
+    private readonly options: InputPipelineOptions,
+    /** In this thread, where there are no others. */
+    private readonly reader: ExampleReader | null,
+  ) {
+    const { dataSet, schedule, reading, threads = 1, ahead = 2, firstStep = 0 } = options;
+    this.#schedule = createSchedule(schedule);
     this.steps = this.#schedule.steps;
     this.#step = firstStep;
-    const slots = Math.max(1, threads * ahead);
-    this.#ring = createRing(slots, Math.ceil(batchSize / replicas));
-    const { count, replica, seed, firstEpoch, epochs } = options;
-    const schedule = { count, batchSize, replica, replicas, seed, firstEpoch, epochs };
+    const elements = dataSet.imageShape.reduce((a, b) => a * b, 1);
+    this.#ring = createRing(Math.max(1, threads * ahead), this.#schedule.largest, elements);
     for (let thread = 0; thread < threads; thread++) {
-      const workerData: InputThreadData = {
-        ring: this.#ring,
-        schedule,
-        records: options.records,
-        randomFlip: options.randomFlip ?? true,
-        thread,
-        threads,
-        firstStep,
-      };
+      const workerData: InputThreadData = { ring: this.#ring, dataSet, schedule, reading, thread, threads, firstStep };
       const worker = new Worker(new URL('./input-thread.js', import.meta.url), { workerData });
       worker.unref();
       this.#workers.push(worker);
     }
   }
 
-  /**
-   * The next batch, or null after the last.
-   * @throws Error with the thread's own message if it failed, or when it takes longer than the limit.
-   */
+  /** @throws Error with the thread's own message if it failed, or when it takes longer than the limit. */
   next(): Batch | null {
     if (this.#step >= this.steps) return null;
     const begin = performance.now();
-    const slot = this.#step % this.#ring.slots;
-    if (this.#workers.length === 0) {
-      const { records, seed, randomFlip = true } = this.options;
-      fillSlot(this.#ring, slot, records, this.#schedule, seed, this.#step, randomFlip);
-    } else this.#await(slot);
+    const { slots, slotImages, imageElements, labels, images } = this.#ring;
+    const slot = this.#step % slots;
+    if (this.reader) this.#fill(this.reader, slot);
+    else this.#await(slot);
     this.#waitMs += performance.now() - begin;
-    const size = this.#ring.labels[slot * (this.#ring.slotImages + 1)] as number;
-    const first = slot * (this.#ring.slotImages + 1) + 1;
-    const image = slot * this.#ring.slotImages * IMAGE_BYTES;
+    const size = labels[slot * (slotImages + 1)] as number;
+    const first = slot * (slotImages + 1) + 1;
+    const image = slot * slotImages * imageElements;
     return {
-      images: this.#ring.images.subarray(image, image + size * IMAGE_BYTES),
-      labels: this.#ring.labels.subarray(first, first + size),
+      images: images.subarray(image, image + size * imageElements),
+      labels: labels.subarray(first, first + size),
       size,
     };
   }
 
-  /** Gives the last batch's memory back; its views are overwritten from now on. */
   release(): void {
     const slot = this.#step % this.#ring.slots;
     this.#step++;
@@ -125,7 +123,6 @@ export class InputPipeline {
     Atomics.notify(this.#ring.released, slot);
   }
 
-  /** Milliseconds that next() has waited in all. */
   get waitMs(): number {
     return this.#waitMs;
   }
@@ -135,6 +132,14 @@ export class InputPipeline {
     Atomics.store(this.#ring.control, 0, 1);
     for (let slot = 0; slot < this.#ring.slots; slot++) Atomics.notify(this.#ring.released, slot);
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  #fill(reader: ExampleReader, slot: number): void {
+    if (fillSlot(this.#ring, slot, this.#schedule.batch(this.#step), reader) === null) return;
+    throw new Error(
+      `The examples of ${this.options.dataSet.name} cannot be read without threads: their reader has to wait.\n` +
+        'help: --datasets_num_private_threads=1, or more.',
+    );
   }
 
   #await(slot: number): void {
@@ -149,7 +154,7 @@ export class InputPipeline {
       if (left <= 0) {
         throw new Error(
           `The input pipeline gave no batch for step ${this.#step} within ${limit} ms.\n` +
-            'help: the machine may be overloaded; fewer --datasets_num_private_threads, or 0 to prepare in the training thread.',
+            'help: the machine may be overloaded; fewer --datasets_num_private_threads may help.',
         );
       }
       Atomics.wait(this.#ring.filled, slot, filled, Math.min(left, 1000));
@@ -157,38 +162,48 @@ export class InputPipeline {
   }
 }
 
-/** Prepares a step's batch in a slot. */
+/**
+ * Prepares a batch in a slot.
+ * @returns null when it lies there; a promise where the reader has to wait, for all examples at once
+ */
 export function fillSlot(
   ring: Ring,
   slot: number,
-  records: Uint8Array,
-  schedule: TrainingSchedule,
-  seed: number,
-  step: number,
-  randomFlip: boolean,
-): void {
-  const batch = schedule.batch(step);
-  const labels = slot * (ring.slotImages + 1);
-  ring.labels[labels] = batch.length;
-  for (const [index, { example, epoch }] of batch.entries()) {
-    const offset = (slot * ring.slotImages + index) * IMAGE_BYTES;
-    prepareImage(records, example, ring.images, offset, drawAugmentation(seed, epoch, example, randomFlip));
-    ring.labels[labels + 1 + index] = labelOf(records, example);
+  batch: ReturnType<Schedule['batch']>,
+  reader: ExampleReader,
+): Promise<unknown> | null {
+  const { labels, slotImages, imageElements, images } = ring;
+  const first = slot * (slotImages + 1);
+  labels[first] = batch.length;
+  const waiting: Promise<unknown>[] = [];
+  for (const [index, example] of batch.entries()) {
+    const label = reader.read(example, images, (slot * slotImages + index) * imageElements);
+    const at = first + 1 + index;
+    if (typeof label === 'number') labels[at] = label;
+    else {
+      waiting.push(
+        label.then((value) => {
+          labels[at] = value;
+        }),
+      );
+    }
   }
+  return waiting.length > 0 ? Promise.all(waiting) : null;
 }
 
-function createRing(slots: number, slotImages: number): Ring {
+function createRing(slots: number, slotImages: number, imageElements: number): Ring {
   const words = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {
     filled: words(slots),
     released: words(slots),
     control: words(2),
     error: new Uint8Array(new SharedArrayBuffer(ERROR_BYTES)),
-    images: new Float32Array(new SharedArrayBuffer(4 * slots * slotImages * IMAGE_BYTES)),
+    images: new Float32Array(new SharedArrayBuffer(4 * slots * slotImages * imageElements)),
     // Each slot: the batch's size, then its labels.
     labels: words(slots * (slotImages + 1)),
     slots,
     slotImages,
+    imageElements,
   };
 }
 

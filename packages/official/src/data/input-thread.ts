@@ -3,17 +3,19 @@
  * It is loaded by input-pipeline.ts and nothing else.
  */
 import { workerData } from 'node:worker_threads';
-import { fillSlot, type InputThreadData } from './input-pipeline.js';
-import { TrainingSchedule } from './schedule.js';
+import { fillSlot, type InputThreadData, loadReader } from './input-pipeline.js';
+import { createSchedule } from './schedule.js';
 
-const { ring, schedule: options, records, randomFlip, thread, threads, firstStep } = workerData as InputThreadData;
+const { ring, dataSet, schedule: options, reading, thread, threads, firstStep } = workerData as InputThreadData;
 
 try {
-  const schedule = new TrainingSchedule(options);
+  const reader = await loadReader(dataSet, reading);
+  const schedule = createSchedule(options);
   for (let step = firstStep + thread; step < schedule.steps; step += threads) {
     const slot = step % ring.slots;
     if (!isFree(slot, step)) break;
-    fillSlot(ring, slot, records, schedule, options.seed, step, randomFlip);
+    const waiting = fillSlot(ring, slot, schedule.batch(step), reader);
+    if (waiting) await waiting;
     Atomics.store(ring.filled, slot, step + 1);
     Atomics.notify(ring.filled, slot);
   }

@@ -2,16 +2,15 @@
  * Made-up input (upstream's get_synth_input_fn): one batch of truncated normal images, mean 127 and deviation 60, and uniform
  * labels, given again and again. It measures everything but the input pipeline.
  */
-import type { ResNetPlan } from '../resnet/resnet-model.js';
 import { Philox } from '../utils/random/philox.js';
-import type { Batch } from './input-pipeline.js';
+import type { Batch, DataSet, InputSource } from './data-set.js';
 
 const MEAN = 127;
 const DEVIATION = 60;
 const STREAM = 3;
 
 export interface SyntheticInputOptions {
-  readonly plan: Pick<ResNetPlan, 'imageShape' | 'numClasses'>;
+  readonly plan: Pick<DataSet, 'imageShape' | 'numClasses'>;
   /** Images of each batch. */
   readonly batchSize: number;
   readonly seed: number;
@@ -20,7 +19,7 @@ export interface SyntheticInputOptions {
 }
 
 /** The same batch, for ever. */
-export class SyntheticInput {
+export class SyntheticInput implements InputSource {
   readonly steps = Number.POSITIVE_INFINITY;
   readonly waitMs = 0;
   readonly #batch: Batch;

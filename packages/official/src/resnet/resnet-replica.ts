@@ -6,10 +6,9 @@
 import { observe, type ReplicaContext, type Trainer, type TrainerSegment } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
-import { labelOf, prepareImage } from '../data/augment.js';
-import { type Cifar10Data, IMAGE_BYTES } from '../data/cifar10-data.js';
-import { type Batch, InputPipeline } from '../data/input-pipeline.js';
-import { evaluationBatches } from '../data/schedule.js';
+import type { Batch, DataSet, InputSource } from '../data/data-set.js';
+import { openPipeline } from '../data/input-pipeline.js';
+import { type ExampleRange, evaluationRanges, type ScheduleOptions } from '../data/schedule.js';
 import { SyntheticInput } from '../data/synthetic.js';
 import {
   type Checkpoint,
@@ -46,10 +45,9 @@ export interface ReplicaArguments {
   /** Variables whose name contains this text do not decay; null: all do. */
   readonly decayExcept: string | null;
   readonly lossScale: number | 'dynamic';
-  readonly train: Cifar10Data | null;
-  readonly validation: Cifar10Data | null;
-  /** One batch of made-up data instead of files. */
-  readonly synthetic: boolean;
+  /** Null: nothing to train on, or one batch of made-up images instead of files. */
+  readonly train: DataSet | null;
+  readonly validation: DataSet | null;
   /** Train the dense layer alone. */
   readonly fineTune: boolean;
   /** Checkpoint (or folder of one) that all but the dense layer begins with; null: none. */
@@ -112,8 +110,8 @@ export interface ReplicaResult {
 
 /** Per-example losses are added as integers of this unit: the sum does not depend on the order, so not on the replicas. */
 const LOSS_UNIT = 2 ** -20;
-/** Evaluated at once: 64 images of CIFAR-10, and not fewer than 16 of any size. */
-const PIECE_PIXELS = 64 * 32 * 32;
+/** Evaluated at once: so many pixels, and not fewer than 16 images of any size. */
+const PIECE_PIXELS = 65_536;
 const SMALLEST_PIECE = 16;
 const REPORT_INTERVAL_MS = 200;
 /** Batches that moving statistics are measured on, where they cannot follow the weights. */
@@ -205,7 +203,7 @@ class Run {
           this.#epochsBefore += epochs;
           this.#stepInCycle = 0;
         }
-        this.#measureStatistics();
+        await this.#measureStatistics();
         this.#save();
         if (interrupted) break;
       }
@@ -216,7 +214,7 @@ class Run {
       }
       this.#log('Starting to evaluate.', true);
       if (epochs === 0) this.#refuseNonFinite();
-      const evaluated = this.#evaluate();
+      const evaluated = await this.#evaluate();
       if (evaluated === null) {
         interrupted = true;
         break;
@@ -296,7 +294,7 @@ class Run {
 
   /** One train call. @returns why it ended. */
   async #train(epochs: number): Promise<'complete' | 'last step' | 'interrupted'> {
-    const input = this.#openInput(epochs);
+    const input = await this.#openTraining(epochs);
     this.#callCorrect = 0;
     this.#callImages = 0;
     this.#tell({ kind: 'call begins', globalStep: this.#globalStep });
@@ -381,41 +379,49 @@ class Run {
     return this.args.maxTrainSteps !== null && this.#globalStep >= this.args.maxTrainSteps;
   }
 
-  #openInput(epochs: number): Pick<InputPipeline, 'next' | 'release' | 'close' | 'waitMs' | 'steps'> {
+  /** Batches of a train call, from the step on that it is at. */
+  async #openTraining(epochs: number): Promise<InputSource> {
     const { args, context } = this;
     const { inputReplicaId: replica, numInputReplicas: replicas } = context;
-    if (args.synthetic) {
-      return new SyntheticInput({
-        plan: args.plan,
-        batchSize: args.batchSize / replicas,
-        seed: args.seed,
-        stream: replica,
-      });
-    }
-    const { records, count } = args.train as Cifar10Data;
-    return new InputPipeline({
-      records,
-      count,
-      randomFlip: args.randomFlip,
-      batchSize: args.batchSize,
+    if (args.train === null) return this.#synthetic(args.batchSize / replicas, replica);
+    const { batchSize, seed } = args;
+    const call = { firstEpoch: this.#epochsBefore, epochs };
+    const schedule = {
+      kind: 'training',
+      count: args.train.count,
+      batchSize,
       replica,
       replicas,
-      seed: args.seed,
-      firstEpoch: this.#epochsBefore,
-      epochs,
-      threads: args.inputThreads,
-      ahead: args.inputAhead,
-      firstStep: this.#stepInCycle,
+      seed,
+      ...call,
+    } as const;
+    return await this.#open(args.train, schedule, true, this.#stepInCycle);
+  }
+
+  /** What files hold, by the pipeline. */
+  #open(dataSet: DataSet, schedule: ScheduleOptions, isTraining: boolean, firstStep = 0): Promise<InputSource> {
+    const { seed, randomFlip, inputThreads: threads, inputAhead: ahead } = this.args;
+    return openPipeline({
+      dataSet,
+      schedule,
+      reading: { seed, isTraining, randomFlip },
+      threads,
+      ahead,
+      firstStep,
     });
+  }
+
+  #synthetic(batchSize: number, stream: number): InputSource {
+    return new SyntheticInput({ plan: this.args.plan, batchSize, seed: this.args.seed, stream });
   }
 
   /**
    * The whole validation set, split over replicas; sums of integers, so the figures are those of one device.
    * @returns null if the run was told to stop meanwhile: what is saved already is all there is to save.
    */
-  #evaluate(): EvaluationResult | null {
+  async #evaluate(): Promise<EvaluationResult | null> {
     const { context, args } = this;
-    const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
+    const { numReplicasInSync: replicas } = context;
     this.#averageStatistics();
     const totals = new Float64Array(4);
     const add = (batch: Batch) => {
@@ -434,30 +440,17 @@ class Run {
         totals[i] = (totals[i] as number) + value;
       });
     };
-    if (args.synthetic) {
-      const input = new SyntheticInput({
-        plan: args.plan,
-        batchSize: Math.max(1, Math.floor(args.batchSize / context.numInputReplicas)),
-        seed: args.seed,
-        stream: replica,
-      });
-      for (let i = 0; i < (args.maxTrainSteps ?? 1); i++) {
-        if (i > 0 && context.shouldStop()) return null;
-        add(input.next());
-      }
-    } else {
-      const data = args.validation as Cifar10Data;
-      // As upstream, max_train_steps limits the batches of evaluation, too.
-      const images = Math.min(data.count, (args.maxTrainSteps ?? Number.POSITIVE_INFINITY) * args.batchSize);
-      const piece = evaluationPiece(args.plan);
-      const pieces = evaluationBatches(images, piece, replica, replicas);
-      // Everybody asks equally often whether to stop, also those who have a piece less.
-      const rounds = Math.ceil(images / piece / replicas);
+    const { input, rounds } = await this.#openEvaluation();
+    try {
       for (let round = 0; round < rounds; round++) {
         if (round > 0 && context.shouldStop()) return null;
-        const mine = pieces[round];
-        if (mine) add(evaluationBatch(data, ...mine));
+        const batch = round < input.steps ? input.next() : null;
+        if (batch === null) continue;
+        add(batch);
+        input.release();
       }
+    } finally {
+      await input.close();
     }
     if (replicas > 1) context.communicator.allReduce(totals);
     const [top1, top5, loss, count] = totals as unknown as [number, number, number, number];
@@ -469,26 +462,52 @@ class Run {
     };
   }
 
+  /** This replica's batches, and how many rounds there are: everybody asks equally often whether to stop, also who has one less. */
+  async #openEvaluation(): Promise<{ input: InputSource; rounds: number }> {
+    const { context, args } = this;
+    const { replicaIdInSyncGroup: replica, numReplicasInSync: replicas } = context;
+    if (args.validation === null) {
+      const size = Math.max(1, Math.floor(args.batchSize / context.numInputReplicas));
+      return { input: this.#synthetic(size, replica), rounds: args.maxTrainSteps ?? 1 };
+    }
+    // As upstream, max_train_steps limits the batches of evaluation, too.
+    const images = Math.min(args.validation.count, (args.maxTrainSteps ?? Number.POSITIVE_INFINITY) * args.batchSize);
+    const piece = evaluationPiece(args.plan);
+    const ranges = evaluationRanges(images, piece, replica, replicas);
+    const input = await this.#open(args.validation, { kind: 'ranges', ranges }, false);
+    return { input, rounds: Math.ceil(images / piece / replicas) };
+  }
+
   /**
    * With several workers that are not in step the chief's moving statistics follow weights that the others have changed
    * meanwhile: what it saves and evaluates at the end of a train call gets statistics of the very weights.
    */
-  #measureStatistics(): void {
+  async #measureStatistics(): Promise<void> {
     const { context, args } = this;
-    const isAlone = context.numInputPipelines === 1;
-    if (this.#trainer.isInStep || isAlone || context.inputPipelineId > 0 || args.train === null) return;
-    this.#trainer.pull();
     const { train } = args;
+    const isAlone = context.numInputPipelines === 1;
+    if (this.#trainer.isInStep || isAlone || context.inputPipelineId > 0 || train === null) return;
+    this.#trainer.pull();
     const size = Math.min(train.count, Math.max(1, Math.floor(args.batchSize / context.numInputReplicas)));
     const replicas = context.numReplicasInSync;
-    measureStatistics(this.#model.statistics, args.batchNormDecay, STATISTICS_BATCHES, (i) => {
+    const ranges = Array.from({ length: STATISTICS_BATCHES }, (_, i): ExampleRange => {
       // Spread over the data, and other images on every replica.
       const part = (i * replicas + context.replicaIdInSyncGroup) / (STATISTICS_BATCHES * replicas);
       const begin = Math.floor((train.count - size) * part);
-      tf.tidy(() => {
-        this.#model.call(tensors(evaluationBatch(train, begin, begin + size), args.plan).images, true);
-      });
+      return [begin, begin + size];
     });
+    const input = await this.#open(train, { kind: 'ranges', ranges }, false);
+    try {
+      measureStatistics(this.#model.statistics, args.batchNormDecay, STATISTICS_BATCHES, () => {
+        const batch = input.next() as Batch;
+        tf.tidy(() => {
+          this.#model.call(tensors(batch, args.plan).images, true);
+        });
+        input.release();
+      });
+    } finally {
+      await input.close();
+    }
   }
 
   /** Moving statistics are each replica's own while it trains; read or saved, they are the mean (upstream: ON_READ, MEAN). */
@@ -714,17 +733,6 @@ function tensors(batch: Batch, plan: ResNetPlan): { images: tf.Tensor4D; labels:
  */
 function evaluationPiece({ imageShape: [height, width] }: ResNetPlan): number {
   return Math.max(SMALLEST_PIECE, Math.floor(PIECE_PIXELS / (height * width)));
-}
-
-function evaluationBatch({ records }: Cifar10Data, begin: number, end: number): Batch {
-  const size = end - begin;
-  const images = new Float32Array(size * IMAGE_BYTES);
-  const labels = new Int32Array(size);
-  for (let i = 0; i < size; i++) {
-    prepareImage(records, begin + i, images, i * IMAGE_BYTES);
-    labels[i] = labelOf(records, begin + i);
-  }
-  return { images, labels, size };
 }
 
 /** Examples whose label is among the k largest logits (ties count as right, as TensorFlow's in_top_k). */

@@ -12,7 +12,7 @@ import {
   resolveCluster,
   type Strategy,
 } from '@lockstep/distribute';
-import type { Cifar10Data } from '../data/cifar10-data.js';
+import type { DataSet } from '../data/data-set.js';
 import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
@@ -48,8 +48,8 @@ export interface ResnetMainOptions {
   readonly datasetName: string;
   /** Variables whose name contains this do not decay; null: all do. */
   readonly decayExcept: string | null;
-  /** Reads a split; not called with synthetic data. */
-  readonly readData: (isTraining: boolean) => Cifar10Data;
+  /** Opens a split; not called with synthetic data. */
+  readonly open: (isTraining: boolean) => DataSet;
   readonly benchmarkLogger: BaseBenchmarkLogger;
   readonly screen: Screen;
   /** Ends the run gracefully: finish the step, save, return. */
@@ -104,8 +104,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const synthetic = FLAGS.use_synthetic_data;
   // A parameter server holds variables and sees no data.
   const isServer = strategy.role === 'server';
-  const train = synthetic || isServer || trainEpochs === 0 ? null : options.readData(true);
-  const validation = synthetic || isServer ? null : options.readData(false);
+  const train = synthetic || isServer || trainEpochs === 0 ? null : open(options, true);
+  const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
@@ -148,7 +148,6 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       lossScale: getLossScale(FLAGS),
       train,
       validation,
-      synthetic,
       fineTune: FLAGS.fine_tune,
       pretrained: FLAGS.pretrained_model_checkpoint_path,
       randomFlip: FLAGS.random_flip,
@@ -191,6 +190,17 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   } finally {
     lock?.release();
   }
+}
+
+/** @throws Error where the network is not made for such images. */
+function open({ open: read, plan }: ResnetMainOptions, isTraining: boolean): DataSet {
+  const dataSet = read(isTraining);
+  const { name, numClasses, imageShape } = dataSet;
+  if (`${imageShape}` === `${plan.imageShape}` && numClasses === plan.numClasses) return dataSet;
+  throw new Error(
+    `${name} has images of ${imageShape.join(' × ')} in ${numClasses} classes, and the network takes ` +
+      `${plan.imageShape.join(' × ')} in ${plan.numClasses}.\nhelp: the program's plan and its data set have to agree.`,
+  );
 }
 
 /** The strategy that the flags name; `off` runs on one device without the strategy's name. */

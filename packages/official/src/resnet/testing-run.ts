@@ -9,7 +9,8 @@ import '../testing-provider.js';
 import { RECORD_BYTES } from '../data/cifar10-data.js';
 import { decodeTensorFile, type TensorFile } from '../utils/checkpoint/safetensors.js';
 import { Philox } from '../utils/random/philox.js';
-import { type MainIo, main } from './cifar10-main.js';
+import { main } from './cifar10-main.js';
+import type { MainIo } from './resnet-main.js';
 import type { ResnetMainResult } from './resnet-run-loop.js';
 
 /** Training and test images of {@link writeData}: with a batch of 8 five steps an epoch. */

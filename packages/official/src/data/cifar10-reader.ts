@@ -1,10 +1,11 @@
 /**
- * From a CIFAR-10 record to a training or evaluation image (upstream's cifar10_main.preprocess_image): zero padding of four
+ * The reader of CIFAR-10: from a record to a training or evaluation image (upstream's cifar10_main.preprocess_image): zero padding of four
  * pixels on each side, a random 32×32 crop, a random horizontal flip, then per-image standardization. Evaluation only
  * standardizes. What is drawn depends on (seed, epoch, example) alone, so it is the same however work is split.
  */
 import { philox4x32 } from '../utils/random/philox.js';
-import { CHANNELS, HEIGHT, IMAGE_BYTES, RECORD_BYTES, WIDTH } from './cifar10-data.js';
+import { CHANNELS, type Cifar10Source, HEIGHT, IMAGE_BYTES, RECORD_BYTES, WIDTH } from './cifar10-data.js';
+import type { ExampleReader, ReaderOptions } from './data-set.js';
 
 const PADDING = 4;
 const OFFSETS = 2 * PADDING + 1;
@@ -85,6 +86,18 @@ export function prepareImage(
   const scale = 1 / Math.max(deviation, 1 / Math.sqrt(IMAGE_BYTES));
   const end = offset + IMAGE_BYTES;
   for (let i = offset; i < end; i++) out[i] = ((out[i] as number) - mean) * scale;
+}
+
+/** Reads records as training or evaluation sees them. @param source {@link Cifar10Source} */
+export default function cifar10Reader(source: unknown, { seed, isTraining, randomFlip }: ReaderOptions): ExampleReader {
+  const { records } = source as Cifar10Source;
+  return {
+    read({ example, epoch }, target, offset) {
+      const augmentation = isTraining ? drawAugmentation(seed, epoch, example, randomFlip) : CENTRE;
+      prepareImage(records, example, target, offset, augmentation);
+      return labelOf(records, example);
+    },
+  };
 }
 
 /** The label byte of a record. */
