@@ -6,7 +6,7 @@
 import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
-import { reasonOf } from '../utils/misc/file-errors.js';
+import { reasonOf } from '../utils/files/file-errors.js';
 import type { DataSet } from './data-set.js';
 
 export const HEIGHT = 32;

@@ -4,7 +4,7 @@
  * along with them.
  */
 
-import { requireFinite, requirePath } from '../utils/flags/conventions.js';
+import { requireFinite, requirePath } from '../utils/flags/checks.js';
 import {
   type DtypeName,
   flags as defaultFlags,

@@ -15,6 +15,7 @@ import {
 import type { DataSet } from '../data/data-set.js';
 import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
+import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
@@ -23,7 +24,6 @@ import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
-import { probeFolder, reasonOf } from '../utils/misc/file-errors.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import type { TrainingRecipe } from './lr-schedule.js';

@@ -22,7 +22,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { reasonOf } from '../misc/file-errors.js';
+import { reasonOf } from '../files/file-errors.js';
 import {
   pieces,
   readTensorFile,

@@ -2,7 +2,7 @@
  * Flags that nearly every model has: upstream's `official/utils/flags/_base.py`. Programs call defineBase through
  * core.ts, which also marks the key flags; the switches carry upstream's keyword names.
  */
-import { MOST_THREADS, requirePath } from './conventions.js';
+import { MOST_THREADS, requirePath } from './checks.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {

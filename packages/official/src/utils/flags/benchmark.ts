@@ -2,7 +2,7 @@
  * Flags that say where measurements go: upstream's `official/utils/flags/_benchmark.py`. The loggers themselves are in
  * utils/logs/logger.ts. The BigQuery flags exist so that command lines stay valid; that logger does not exist here.
  */
-import { requirePath } from './conventions.js';
+import { requirePath } from './checks.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {

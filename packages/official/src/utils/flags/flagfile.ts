@@ -7,7 +7,7 @@ import { isUtf8 } from 'node:buffer';
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { reasonOf } from '../misc/file-errors.js';
+import { reasonOf } from '../files/file-errors.js';
 import { UsageError } from './errors.js';
 
 /** One argument and where it stands, for error messages. */

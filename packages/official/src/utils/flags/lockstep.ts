@@ -2,7 +2,7 @@
  * Flags that the Model Garden does not have: CPU devices, reproducible runs, the backend, checkpoints, and how the run
  * shows itself on the screen. All of them are key flags, because a reader of upstream's documentation cannot know them.
  */
-import { LONGEST_SECONDS, MOST_THREADS } from './conventions.js';
+import { LONGEST_SECONDS, MOST_THREADS } from './checks.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {

@@ -3,7 +3,7 @@
  * Reading a value such as the loss scale goes through its getter, because flags are never assigned to.
  */
 import { cpus } from 'node:os';
-import { MOST_THREADS } from './conventions.js';
+import { MOST_THREADS } from './checks.js';
 import type { FlagValues } from './flag-values.js';
 
 declare module './flag-values.js' {

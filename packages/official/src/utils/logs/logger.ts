@@ -5,8 +5,8 @@
  */
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { probeFolder, reasonOf } from '../files/file-errors.js';
 import type { FlagsObject } from '../flags/core.js';
-import { probeFolder, reasonOf } from '../misc/file-errors.js';
 import { type Log, stderrLog } from './log.js';
 import { formatTimestamp, gatherRunInfo, type RunInfo, type RunInfoOptions, sortedEntries } from './run-info.js';
 

@@ -22,10 +22,10 @@ import path from 'node:path';
 import { LOCK_NAME } from '../checkpoint/model-dir-lock.js';
 import { readTensorHeader, TensorFileError } from '../checkpoint/safetensors.js';
 import { quoted } from '../checkpoint/safetensors-header.js';
+import { reasonOf } from '../files/file-errors.js';
 import type { FlagsObject } from '../flags/core.js';
 import { type Log, stderrLog } from '../logs/log.js';
 import { BENCHMARK_RUN_LOG_FILE_NAME, METRIC_LOG_FILE_NAME } from '../logs/logger.js';
-import { reasonOf } from './file-errors.js';
 
 /** Name and content of the file that marks a folder as a model folder; see markModelDir. */
 export const MODEL_DIR_MARKER = '.lockstep-model';
