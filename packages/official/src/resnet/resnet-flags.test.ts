@@ -96,6 +96,29 @@ describe('resnet flags', () => {
     assert.deepEqual(Object.keys(actual).sort(), [...Object.keys(UPSTREAM), ...OURS].sort());
   });
 
+  it('of these and no others may machines have their own: folders, threads, the screen, the task', () => {
+    const flags = defineCifarFlags(new FlagValues());
+    const local = flags.definitions().flatMap((definition) => (definition.local ? [definition.name] : []));
+    assert.deepEqual(local.sort(), [
+      'benchmark_log_dir',
+      'benchmark_logger_type',
+      'benchmark_test_id',
+      'clean',
+      'color',
+      'data_dir',
+      'datasets_num_parallel_batches',
+      'datasets_num_private_threads',
+      'export_dir',
+      'hooks',
+      'inter_op_parallelism_threads',
+      'intra_op_parallelism_threads',
+      'log_steps',
+      'model_dir',
+      'progress',
+      'task_index',
+    ]);
+  });
+
   it('CIFAR-10 overrides', () => {
     const flags = defineCifarFlags(new FlagValues());
     flags.parse([]);

@@ -144,6 +144,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     default: -1,
     lowerBound: -1,
     group,
+    local: true,
     key: true,
     help: 'Index of this worker in worker_hosts; needed for two or more workers.',
   });

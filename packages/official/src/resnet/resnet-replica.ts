@@ -17,6 +17,7 @@ import {
   readCheckpoint,
 } from '../utils/checkpoint/checkpoint-manager.js';
 import type { StoredTensor } from '../utils/checkpoint/safetensors.js';
+import type { EvaluationResult, StepReport } from '../utils/logs/run-observer.js';
 import { type CleanPlan, carryOutClean } from '../utils/misc/clean-model-dir.js';
 import { FrozenWeights } from './frozen-weights.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
@@ -68,34 +69,10 @@ export interface ReplicaArguments {
 /** What replica 0 tells the main thread. */
 export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
-  | { readonly kind: 'begin'; readonly globalStep: number; readonly parameters: number }
   | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
-  | {
-      readonly kind: 'step';
-      readonly globalStep: number;
-      /** Steps of all train calls together. */
-      readonly totalSteps: number;
-      readonly epoch: number;
-      readonly loss: number;
-      readonly crossEntropy: number;
-      /** Of the batch. */
-      readonly accuracy: number;
-      /** Of all batches of the train call so far: upstream's train_accuracy. */
-      readonly callAccuracy: number;
-      readonly learningRate: number;
-      readonly stepMs: number;
-      readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
-    }
+  | ({ readonly kind: 'step' } & StepReport)
   | { readonly kind: 'evaluation'; readonly result: EvaluationResult }
   | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };
-
-export interface EvaluationResult {
-  readonly accuracy: number;
-  readonly accuracyTop5: number;
-  /** Mean cross-entropy plus the L2 term. */
-  readonly loss: number;
-  readonly globalStep: number;
-}
 
 export interface ReplicaResult {
   readonly evaluation: EvaluationResult | null;
@@ -184,8 +161,6 @@ class Run {
       // Now nothing is left that could be wrong about the command.
       const { clean } = this.args;
       if (clean) carryOutClean(clean, { info: (line) => this.#log(line), warning: (line) => this.#log(line) });
-      const parameters = this.#trainer.weights.length;
-      this.#tell({ kind: 'begin', globalStep: this.#globalStep, parameters });
     }
     const calls = this.#calls;
     let evaluation: EvaluationResult | null = null;

@@ -17,19 +17,23 @@ import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
+import { benchmarkObserver } from '../utils/logs/benchmark-observer.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
+import { HooksObserver } from '../utils/logs/hooks-observer.js';
 import type { Log } from '../utils/logs/log.js';
 import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { type EvaluationResult, observeAll, type RunObserver } from '../utils/logs/run-observer.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
+import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
-import type { EvaluationResult, ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
+import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
 import { positionOf, runCheckpoints } from './run-checkpoint.js';
 
@@ -117,8 +121,13 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const position = !strategy.isInStep ? (strategy.fromChief?.(begun && positionOf(begun.metadata)) ?? null) : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
+    const observers = observeAll([
+      new HooksObserver(trainHooks),
+      new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
+      benchmarkObserver(options.benchmarkLogger),
+    ]);
     if (isChief) {
-      options.benchmarkLogger.logRunInfo({
+      observers.begin({
         modelName: 'resnet',
         datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
         parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
@@ -159,16 +168,14 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       saveSteps: FLAGS.save_checkpoints_steps,
       keepCheckpointMax: FLAGS.keep_checkpoint_max,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
-      reportEveryStep: trainHooks.length > 0,
+      reportEveryStep: observers.wantsEveryStep,
     };
-    const listener = new Listener(screen, trainHooks, options, trainEpochs, batchSize);
     const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
-      onReport: (_replica, message) => listener.handle(message as ReplicaMessage),
+      onReport: (_replica, message) => tell(observers, message as ReplicaMessage),
       // A step takes as long as it takes; whoever cannot wait sends a second signal.
       ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
       ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
     });
-    listener.end();
     strategy.close?.();
     const [chief] = replicaResults as [ReplicaResult];
     if (isChief && chief.interrupted && !options.signal?.aborted) {
@@ -388,98 +395,28 @@ function drawSeed(): number {
   return Math.floor(Math.random() * 2 ** 32);
 }
 
-/** Turns replica 0's messages into progress, hooks and logs. */
-class Listener {
-  #hooksBegun = false;
-  #globalStep = 0;
-  #last: Record<string, number> = {};
-  #rate = new RateMeter();
-
-  constructor(
-    private readonly screen: Screen,
-    private readonly hooks: readonly TrainHook[],
-    private readonly options: ResnetMainOptions,
-    private readonly epochs: number,
-    /** Of all workers together. */
-    private readonly batchSize: number,
-  ) {}
-
-  handle(message: ReplicaMessage): void {
-    switch (message.kind) {
-      case 'log':
-        this.screen[message.detail ? 'detail' : 'log'].info(message.line);
-        break;
-      case 'begin':
-        break;
-      case 'call begins':
-        this.#globalStep = message.globalStep;
-        for (const hook of this.hooks) hook.begin(message.globalStep);
-        this.#hooksBegun = true;
-        break;
-      case 'call ends':
-        this.end();
-        break;
-      case 'step':
-        this.#step(message);
-        break;
-      case 'evaluation':
-        this.#evaluation(message.result);
-        break;
-      case 'checkpoint':
-        this.screen.log.info(`Saved checkpoint ${message.path}`);
-        break;
-    }
-  }
-
-  end(): void {
-    if (this.#hooksBegun) for (const hook of this.hooks) hook.end(this.#globalStep, this.#last);
-    this.#hooksBegun = false;
-  }
-
-  #step(message: Extract<ReplicaMessage, { kind: 'step' }>): void {
-    const { globalStep, totalSteps, epoch, loss, crossEntropy, accuracy, learningRate, phases } = message;
-    this.#globalStep = globalStep;
-    this.#last = { learning_rate: learningRate, cross_entropy: crossEntropy, train_accuracy: message.callAccuracy };
-    for (const hook of this.hooks) {
-      hook.beforeRun(globalStep - 1);
-      hook.afterRun(globalStep, this.#last, [phases]);
-    }
-    const imagesPerSecond = this.#rate.add(globalStep) * this.batchSize;
-    this.screen.progress.update({
-      step: globalStep,
-      steps: totalSteps,
-      epoch,
-      epochs: this.epochs,
-      loss,
-      accuracy,
-      imagesPerSecond: imagesPerSecond || (1000 * this.batchSize) / message.stepMs,
-    });
-  }
-
-  #evaluation(result: EvaluationResult): void {
-    const { accuracy, accuracyTop5, loss, globalStep } = result;
-    this.#rate = new RateMeter();
-    this.screen.log.info(
-      `Evaluation at step ${globalStep}: accuracy ${(100 * accuracy).toFixed(2)} %, top 5 ${(100 * accuracyTop5).toFixed(2)} %, loss ${loss.toFixed(4)}`,
-    );
-    this.options.benchmarkLogger.logEvaluationResult({
-      accuracy,
-      accuracy_top_5: accuracyTop5,
-      loss,
-      global_step: globalStep,
-    });
-  }
-}
-
-/** Steps a second over the last few reports. */
-class RateMeter {
-  readonly #samples: { step: number; time: number }[] = [];
-
-  add(step: number): number {
-    this.#samples.push({ step, time: performance.now() });
-    if (this.#samples.length > 20) this.#samples.shift();
-    const first = this.#samples[0] as { step: number; time: number };
-    const last = this.#samples.at(-1) as { step: number; time: number };
-    return last.time > first.time ? (1000 * (last.step - first.step)) / (last.time - first.time) : 0;
+/** What replica 0 tells, to whoever wants to know. */
+function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
+  switch (message.kind) {
+    case 'log':
+      observers.line(message.line, message.detail ?? false);
+      break;
+    case 'call begins':
+      observers.callBegins(message.globalStep);
+      break;
+    case 'step':
+      observers.step(message);
+      break;
+    case 'call ends':
+      observers.callEnds(message.globalStep);
+      break;
+    case 'evaluation':
+      observers.evaluation(message.result);
+      break;
+    case 'checkpoint':
+      observers.checkpoint(message.path, message.globalStep);
+      break;
+    default:
+      throw new Error(`a replica told what nobody knows: ${(message satisfies never as { kind: string }).kind}`);
   }
 }

@@ -15,26 +15,6 @@ import type { Log } from '../utils/logs/log.js';
 import type { StrategyFactories } from '../utils/misc/distribution-utils.js';
 import type { ResNetPlan } from './resnet-model.js';
 
-/** Flags that may differ from machine to machine: folders, threads, the screen, and this worker's own index. */
-const LOCAL_FLAGS: ReadonlySet<string> = new Set([
-  'data_dir',
-  'model_dir',
-  'export_dir',
-  'clean',
-  'hooks',
-  'task_index',
-  'progress',
-  'color',
-  'log_steps',
-  'inter_op_parallelism_threads',
-  'intra_op_parallelism_threads',
-  'datasets_num_private_threads',
-  'datasets_num_parallel_batches',
-  'benchmark_log_dir',
-  'benchmark_logger_type',
-  'benchmark_test_id',
-]);
-
 const SAVING_SECONDS = 5;
 
 /**
@@ -44,9 +24,8 @@ const SAVING_SECONDS = 5;
 export function factsOf(flags: FlagValues, plan: ResNetPlan, data: Readonly<Record<string, number>>): Facts {
   const values = flags
     .definitions()
-    .map(({ name }) => name)
-    .filter((name) => !LOCAL_FLAGS.has(name))
-    .map((name) => [name, flags.get(name as never) as unknown] as const);
+    .filter(({ local }) => !local)
+    .map(({ name }) => [name, flags.get(name as never) as unknown] as const);
   return { version: version(), flags: Object.fromEntries(values), model: { ...plan }, data };
 }
 

@@ -56,6 +56,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       shortName: 'dd',
       default: '/tmp',
       group,
+      local: true,
       help: 'Folder of the input data.',
     });
     requirePath(flags, 'data_dir');
@@ -67,6 +68,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       shortName: 'md',
       default: '/tmp',
       group,
+      local: true,
       help: 'Folder of the checkpoints and logs. A run continues from the newest whole checkpoint that it finds there.',
     });
     requirePath(flags, 'model_dir');
@@ -77,6 +79,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       name: 'clean',
       default: false,
       group,
+      local: true,
       help: 'Start over: delete what earlier runs wrote into model_dir, known by its content, once everything else about the command was checked. A folder with anything else in it is an error.',
     });
     keyFlags.push('clean');
@@ -145,6 +148,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       shortName: 'hk',
       default: 'LoggingTensorHook',
       group,
+      local: true,
       help: `Training hooks by name, letters of any case: ${HOOK_NAMES.join(', ')}. An empty text means none.`,
     });
     flags.registerValidator(
@@ -165,6 +169,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       shortName: 'ed',
       default: null,
       group,
+      local: true,
       help: 'Existing folder into which the trained model is exported at the end of training.',
     });
     requirePath(flags, 'export_dir');

@@ -44,6 +44,7 @@ export function defineBenchmark(flags: FlagValues, switches: BenchmarkSwitches =
     default: 'BaseBenchmarkLogger',
     enumValues: ['BaseBenchmarkLogger', 'BenchmarkFileLogger', 'BenchmarkBigQueryLogger'],
     group,
+    local: true,
     help: 'Where measurements go. BaseBenchmarkLogger writes them into the log, BenchmarkFileLogger into metric.log and benchmark_run.log in benchmark_log_dir. BenchmarkBigQueryLogger does not exist here and is an error.',
   });
   flags.DEFINE_string({
@@ -51,6 +52,7 @@ export function defineBenchmark(flags: FlagValues, switches: BenchmarkSwitches =
     shortName: 'bti',
     default: null,
     group,
+    local: true,
     help: 'A name of this run for people who read the logs; written to benchmark_run.log, without any other effect.',
   });
   flags.DEFINE_integer({
@@ -58,6 +60,7 @@ export function defineBenchmark(flags: FlagValues, switches: BenchmarkSwitches =
     default: 100,
     lowerBound: 1,
     group,
+    local: true,
     help: 'Steps between two lines of timing information where progress is printed as plain lines.',
   });
   if (logDir) {
@@ -66,6 +69,7 @@ export function defineBenchmark(flags: FlagValues, switches: BenchmarkSwitches =
       shortName: 'bld',
       default: null,
       group,
+      local: true,
       help: 'Folder of metric.log and benchmark_run.log; made if missing.',
     });
     requirePath(flags, 'benchmark_log_dir');

@@ -31,6 +31,8 @@ export interface DefineOptions<T> {
   group?: string;
   /** Listed by --help and not only by --helpfull; default false. */
   key?: boolean;
+  /** May differ between the machines of one run: folders, threads, the screen. Default false: all workers must have it alike. */
+  local?: boolean;
 }
 
 /** Options of numeric flags. */
@@ -85,7 +87,7 @@ const BUILT_IN: readonly FlagDefinition[] = [
 
 function builtIn(name: string, shortName: string | null, kind: FlagKind, help: string): FlagDefinition {
   const value = kind === 'bool' ? false : null;
-  const none = { enumValues: null, lowerBound: null, upperBound: null };
+  const none = { local: false, enumValues: null, lowerBound: null, upperBound: null };
   return { name, shortName, kind, default: value, help, group: BUILT_IN_GROUP, key: true, ...none };
 }
 
@@ -184,6 +186,7 @@ export class FlagValues {
       default: null,
       help: options.help.replace(/\s+/g, ' ').trim(),
       group,
+      local: options.local ?? false,
       key: options.key ?? false,
       enumValues: extra.enumValues ?? null,
       lowerBound: extra.lowerBound ?? null,

@@ -33,6 +33,8 @@ export interface FlagDefinition {
   readonly help: string;
   /** Heading under which the help lists it. */
   readonly group: string;
+  /** Whether it may differ between the machines of a run: folders, threads, the screen. */
+  readonly local: boolean;
   /** Key flags are listed by --help, the others by --helpfull only. */
   key: boolean;
   /** The allowed texts of an enum. */

@@ -147,6 +147,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       default: 'auto',
       enumValues: ['auto', 'bar', 'plain', 'none'],
       group,
+      local: true,
       help: 'How progress is shown: a bar, plain lines, or nothing; auto is a bar on a terminal and plain lines elsewhere.',
     });
   }
@@ -156,6 +157,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       default: 'auto',
       enumValues: ['auto', 'always', 'never'],
       group,
+      local: true,
       help: 'Colours in the output; auto is colours on a terminal, unless the environment variable NO_COLOR is set.',
     });
   }

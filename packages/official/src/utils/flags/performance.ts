@@ -85,6 +85,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       default: 0,
       lowerBound: 0,
       group,
+      local: true,
       help: 'Kernels that run side by side in one replica. A replica here runs one kernel at a time on all of its threads, so 0 and 1 mean the same, and a larger number has no effect, which is said once.',
     });
   }
@@ -96,6 +97,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       lowerBound: 0,
       upperBound: MOST_THREADS,
       group,
+      local: true,
       help: 'Threads on which each replica computes one kernel. 0 divides the cores of the machine by the number of replicas.',
     });
   }
@@ -160,6 +162,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       lowerBound: 1,
       upperBound: MOST_THREADS,
       group,
+      local: true,
       help: 'Threads of the input pipeline of each replica. Without the flag one.',
     });
   }
@@ -170,6 +173,7 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
       lowerBound: 1,
       upperBound: MOST_THREADS,
       group,
+      local: true,
       help: 'Batches that each thread of the input pipeline prepares ahead. Without the flag two.',
     });
   }

@@ -1,0 +1,78 @@
+/**
+ * What may be told of a run, and who is told. The screen, the Model Garden's hooks and the benchmark logger are entries of one
+ * list; whoever else wants to know (event files, a report) is one more. An observer changes nothing about the run, and lives on
+ * the main thread: what it is told happened some milliseconds ago.
+ */
+import type { RunInfoOptions } from './run-info.js';
+
+/** A training step. */
+export interface StepReport {
+  readonly globalStep: number;
+  /** Steps of all train calls together; infinitely many where nothing ends them. */
+  readonly totalSteps: number;
+  /** Epochs done, with fractions. */
+  readonly epoch: number;
+  /** With the L2 term. */
+  readonly loss: number;
+  readonly crossEntropy: number;
+  /** Of the batch, 0..1. */
+  readonly accuracy: number;
+  /** Of all batches of the train call so far: upstream's train_accuracy. */
+  readonly callAccuracy: number;
+  readonly learningRate: number;
+  readonly stepMs: number;
+  /** Milliseconds. */
+  readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
+}
+
+export interface EvaluationResult {
+  /** 0..1, as the next. */
+  readonly accuracy: number;
+  readonly accuracyTop5: number;
+  /** Mean cross-entropy plus the L2 term. */
+  readonly loss: number;
+  readonly globalStep: number;
+}
+
+export interface RunObserver {
+  /** Whether every step is to be reported, not only a few a second. Default false. */
+  readonly wantsEveryStep?: boolean;
+  /** Before anything is trained. */
+  begin?(run: RunInfoOptions): void;
+  /** A train call begins, from this step on. */
+  callBegins?(globalStep: number): void;
+  step?(step: StepReport): void;
+  callEnds?(globalStep: number): void;
+  evaluation?(result: EvaluationResult): void;
+  checkpoint?(path: string, globalStep: number): void;
+  /** A line for people. @param isDetail the Model Garden's own: cycles and the like */
+  line?(text: string, isDetail: boolean): void;
+}
+
+/** A list of observers as one: each is told in turn. */
+export function observeAll(observers: readonly RunObserver[]): Required<RunObserver> {
+  return {
+    wantsEveryStep: observers.some(({ wantsEveryStep }) => wantsEveryStep === true),
+    begin: (run) => {
+      for (const one of observers) one.begin?.(run);
+    },
+    callBegins: (globalStep) => {
+      for (const one of observers) one.callBegins?.(globalStep);
+    },
+    step: (step) => {
+      for (const one of observers) one.step?.(step);
+    },
+    callEnds: (globalStep) => {
+      for (const one of observers) one.callEnds?.(globalStep);
+    },
+    evaluation: (result) => {
+      for (const one of observers) one.evaluation?.(result);
+    },
+    checkpoint: (path, globalStep) => {
+      for (const one of observers) one.checkpoint?.(path, globalStep);
+    },
+    line: (text, isDetail) => {
+      for (const one of observers) one.line?.(text, isDetail);
+    },
+  };
+}
