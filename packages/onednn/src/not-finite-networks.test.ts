@@ -37,7 +37,7 @@ function residual(shape: number[]): LayersModel {
   return model({ inputs: images, outputs: layers.dense({ units: 1 }).apply(pooled) as SymbolicTensor });
 }
 
-const image = [8, 8, 3];
+const image = [6, 6, 3];
 const pooledHead = () => [layers.globalAveragePooling2d({}), layers.dense({ units: 1 })];
 const dense = (activation: string) => () =>
   sequential({
@@ -49,7 +49,7 @@ const dense = (activation: string) => () =>
   });
 const networks: Readonly<Record<string, readonly [number[], () => LayersModel]>> = {
   ...Object.fromEntries(
-    ['relu', 'relu6', 'elu', 'selu', 'sigmoid', 'tanh', 'softplus', 'swish', 'softmax'].map((activation) => [
+    ['relu', 'relu6', 'elu', 'sigmoid', 'softmax'].map((activation) => [
       `dense, ${activation}`,
       [[16], dense(activation)] as const,
     ]),
@@ -149,7 +149,7 @@ function assertSame(actual: number, expected: number, what: string): void {
   } else assert.ok(Object.is(actual, expected), `${what}: ${actual}, not ${expected}`);
 }
 
-const BATCH = 8;
+const BATCH = 4;
 const BAD = 6;
 
 async function train([shape, make]: (typeof networks)[string], value: number, where: 'images' | 'targets') {

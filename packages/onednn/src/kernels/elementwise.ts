@@ -231,6 +231,8 @@ export function sumWhere(
 ): Verdict {
   const count = layout.byteLength / BYTES[layout.dataType];
   const rows = count % ROWS === 0 && count >= 64 * ROWS ? ROWS : 1;
+  // oneDNN has no sum of a single element.
+  if (count === 1) return UNKNOWN;
   const sum = optional(runtime, `finite ${count} ${layout.dataType}`, () => {
     const source = runtime.rowMajor([rows, count / rows], layout.dataType);
     const destination = runtime.rowMajor([rows, 1]);

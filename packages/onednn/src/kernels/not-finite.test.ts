@@ -59,8 +59,8 @@ function assertAgree(what: string, actual: Values[], expected: Values[], { isSpr
   for (const [r, want] of expected.entries()) {
     const got = actual[r] as Values;
     assert.equal(got.length, want.length, `${what}, result ${r}`);
-    for (const [i, value] of want.entries()) {
-      const own = got[i] as number;
+    for (let i = 0; i < want.length; i++) {
+      const [own, value] = [got[i] as number, want[i] as number];
       if (agrees(own, value, isAnyZero) || (isSpread && Number.isNaN(own))) continue;
       const near = (list: Values) => list.slice(Math.max(0, i - 2), i + 3);
       assert.fail(`${what}, result ${r}[${i}]: ${own}, not ${value} (${near(got)} beside ${near(want)})`);

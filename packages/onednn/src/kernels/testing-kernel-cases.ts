@@ -158,6 +158,7 @@ export function describeKernels({ kernel: visit, list: visitList, call: visitCal
       const half = [2, size / 2, size / 2, channels];
       visit('MaxPool', { x }, pool);
       visit('AvgPool', { x }, pool);
+      visit('MaxPool', { x: [1, 48, 48, 1] }, { ...pool, filterSize: 48 });
       visit('MaxPoolGrad', { dy: half, input: x, output: half }, pool);
       visit('AvgPoolGrad', { dy: half, input: x }, pool);
       const pool3 = { filterSize: [2, 2, 2], strides: [2, 2, 2], pad: 'valid', dataFormat: 'NDHWC' };
