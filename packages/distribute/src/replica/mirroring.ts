@@ -18,6 +18,7 @@ import { MirroredVariables } from '../mirror/mirrored-variables.js';
 import { averageMetrics, type MetricAverageCallback, type Metrics } from '../trainer/average-metrics.js';
 import { distributeOptimizer } from '../trainer/distributed-optimizer.js';
 import { watchForForgotten } from '../trainer/forgotten-optimizer.js';
+import type { Trainer } from '../trainer/trainer.js';
 
 export interface MirroringParts {
   /** The replicas that are in step. */
@@ -28,17 +29,11 @@ export interface MirroringParts {
   beginStep(): void;
 }
 
-/** A trainer, as far as it is known here. */
-interface MirroredTrainer {
-  /** Collective. @throws Error if copies of its weights differ. */
-  checkMirrored(): void;
-}
-
 /** See the file's head. */
 export class Mirroring {
   readonly #context: MirrorContext;
   readonly #mirrored: MirroredVariables;
-  readonly #trainers: MirroredTrainer[] = [];
+  readonly #trainers: Trainer[] = [];
 
   constructor(private readonly parts: MirroringParts) {
     const { communicator } = parts;
@@ -98,7 +93,7 @@ export class Mirroring {
   }
 
   /** Makes a trainer; everything else that replicas have so far, frozen layers and statistics, is mirrored with it. Collective. */
-  trainer<Trainer extends MirroredTrainer>(variables: readonly tf.Variable[], make: () => Trainer): Trainer {
+  trainer(variables: readonly tf.Variable[], make: () => Trainer): Trainer {
     const trainer = make();
     this.#mirrored.leave(variables);
     this.#mirrored.mirrorOthers();

@@ -30,6 +30,8 @@ export interface TrainerTask {
   readonly rates?: readonly number[];
   /** The call in which the last replica's loss is no number. */
   readonly spoiled?: number;
+  /** The batch is given to step(), so that a backend may record the step. */
+  readonly recorded?: boolean;
   /** The loss leaves out the last variable. */
   readonly missing?: boolean;
   /** What another run left. */
@@ -58,7 +60,7 @@ function stateOf(trainer: Trainer): State {
 
 /** Entry point of the replicas. */
 export default async function train(context: ReplicaContext, task: TrainerTask): Promise<TrainerOutcome> {
-  const { options, calls, from = 0, rates, spoiled, missing = false, state, order } = task;
+  const { options, calls, from = 0, rates, spoiled, missing = false, state, order, recorded = false } = task;
   const { replicaIdInSyncGroup: own, numReplicasInSync: replicas } = context;
   const { decay, ...rest } = options;
   const vector = tf.variable(tf.tensor1d(START.slice(0, 3)), true, 'vector');
@@ -82,24 +84,35 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
     trainer.push();
     context.communicator.barrier();
   }
+  const ofInputs = (factors: tf.Tensor, last: tf.Tensor) =>
+    tf.add(tf.sum(tf.mul(vector, factors)), tf.mul(scalar, last)) as tf.Scalar;
   const weights: number[][] = [];
   const losses: string[] = [];
   const flags: string[] = [];
   for (let call = from; call < from + calls; call++) {
     const [x, y, z, last] = gradientAt(call, own) as [number, number, number, number];
     const isSpoiled = call === spoiled && own === replicas - 1;
+    const rate = rates ? (update: number) => rates[update] as number : 0.5;
     const factors = tf.tensor1d([x, y, z]);
-    const result = trainer.step(
-      () => {
-        if (order && own === 1 && call === from && Atomics.wait(new Int32Array(order), 0, 0, WAIT_MS) === 'timed-out') {
-          throw new Error('Replica 0 waited for replica 1 while gradients add up.');
-        }
-        const part = tf.sum(tf.mul(vector, factors)) as tf.Scalar;
-        const all = missing ? part : tf.add(part, tf.mul(scalar, last));
-        return (isSpoiled ? tf.add(all, Number.NaN) : all) as tf.Scalar;
-      },
-      rates ? (update) => rates[update] as number : 0.5,
-    );
+    const inputs = [
+      { values: Float32Array.of(x, y, z), shape: [3] },
+      { values: Float32Array.of(last), shape: [] },
+    ];
+    const result = recorded
+      ? trainer.step(ofInputs, rate, inputs)
+      : trainer.step(() => {
+          if (
+            order &&
+            own === 1 &&
+            call === from &&
+            Atomics.wait(new Int32Array(order), 0, 0, WAIT_MS) === 'timed-out'
+          ) {
+            throw new Error('Replica 0 waited for replica 1 while gradients add up.');
+          }
+          const part = tf.sum(tf.mul(vector, factors)) as tf.Scalar;
+          const all = missing ? part : tf.add(part, tf.mul(scalar, last));
+          return (isSpoiled ? tf.add(all, Number.NaN) : all) as tf.Scalar;
+        }, rate);
     factors.dispose();
     losses.push(String(result.loss));
     if (order) {

@@ -6,10 +6,14 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { NUM_PS_VARIABLE } from '../cluster/index.js';
 import { createCrossDeviceOps } from '../cross-device-ops/create.js';
+import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
 import { mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { OneDeviceStrategy } from '../strategy/one-device-strategy.js';
 import { gradientAt, START, type TrainerOutcome, type TrainerTask } from './trainer-replica.js';
+
+const provider = process.env.LOCKSTEP_TEST_PROVIDER;
+if (provider) registerDeviceProvider(((await import(provider)) as { deviceProvider: DeviceProvider }).deviceProvider);
 
 const replica = new URL('./trainer-replica.js', import.meta.url);
 const program = new URL('./program.js', import.meta.url);
@@ -144,6 +148,7 @@ for (const way of ways) {
       const dot = START.reduce((sum, w, i) => sum + w * (first[i] as number), 0);
       assertClose([Number(losses[2])], [dot], 'loss');
       assert.equal(state.scalars.updates, 2);
+      assert.deepEqual((await outcomeOf(way, { options, calls: 6, recorded: true })).weights, weights, 'recorded');
     });
 
     test('a learning rate that is a function of the updates made', async () => {
