@@ -1,2 +1,19 @@
-/** official */
-export {};
+/**
+ * @lockstep/official: the Model Garden's official ResNet as a library. A main takes what a command line has and returns its exit status; the
+ * rest of the package's files can be imported one by one (`@lockstep/official/resnet/…`), under the Model Garden's names.
+ */
+export { type Cifar10Data, DataError, openCifar10 } from './data/cifar10-data.js';
+export type {
+  Batch,
+  DataSet,
+  ExampleReader,
+  ExampleReaderFactory,
+  InputSource,
+  ReaderOptions,
+} from './data/data-set.js';
+export { main as downloadCifar10Main } from './resnet/cifar10-download-and-extract.js';
+export { main as cifar10Main } from './resnet/cifar10-main.js';
+export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-main.js';
+export { cifar10Plan, type ResNetPlan } from './resnet/resnet-model.js';
+export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
+export type { EvaluationResult, RunObserver, StepReport } from './utils/logs/run-observer.js';

@@ -1,0 +1,18 @@
+/** What the package exports, name by name: the official programs as a library. A name that comes or goes is a decision, and this list is where it is seen. */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import * as index from './index.js';
+
+it('exports what is chosen, and nothing else', () => {
+  assert.deepEqual(Object.keys(index).sort(), [
+    'DataError',
+    'FlagValues',
+    'UsageError',
+    'cifar10Main',
+    'cifar10Plan',
+    'downloadCifar10Main',
+    'openCifar10',
+    'parseFlags',
+    'runProgram',
+  ]);
+});
