@@ -105,6 +105,15 @@ describe('ParameterServerStrategy', () => {
     const alone = new ParameterServerStrategy({ cluster: cluster({ numWorkers: 1, numParameterServers: 0 }) });
     assert.equal(alone.isLocal, true);
     assert.equal(alone.numReplicasInSync, 1);
+    assert.deepEqual([alone.isInStep, alone.role], [true, 'worker']);
+  });
+
+  it('says that workers are not in step, and which process only holds variables', () => {
+    const worker = new ParameterServerStrategy({ cluster: cluster({}), log: () => {} });
+    assert.deepEqual([worker.isInStep, worker.role], [false, 'worker']);
+    const task = { type: 'ps', index: 0 } as const;
+    const server = new ParameterServerStrategy({ cluster: cluster({ task, isChief: false }), log: () => {} });
+    assert.deepEqual([server.isInStep, server.role], [false, 'server']);
   });
 });
 
