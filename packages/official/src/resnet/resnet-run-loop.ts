@@ -1,6 +1,6 @@
 /**
  * The main thread of a ResNet run (upstream's resnet_run_loop.resnet_main): flags become a strategy and a plan, replicas run
- * in threads of their own (resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
+ * in threads of their own (replica/resnet-replica.ts), and what they report becomes progress, hooks and logs. It computes nothing.
  */
 import { realpathSync } from 'node:fs';
 import { totalmem } from 'node:os';
@@ -31,11 +31,11 @@ import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import type { TrainingRecipe } from './lr-schedule.js';
+import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
+import { runCheckpoints, stateOf } from './replica/run-state.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
-import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './resnet-replica.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
-import { positionOf, runCheckpoints } from './run-checkpoint.js';
 
 /** A predecessor that was told to end is gone by then: mpirun kills what stays. */
 const PREDECESSOR_MS = 15_000;
@@ -118,7 +118,9 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const clean = isChief ? planClean(FLAGS) : null;
     const begun = isChief && clean === null ? newestCheckpoint(FLAGS.model_dir) : null;
     const seed = chooseSeed(FLAGS, begun, strategy, log);
-    const position = !strategy.isInStep ? (strategy.fromChief?.(begun && positionOf(begun.metadata)) ?? null) : null;
+    const position = !strategy.isInStep
+      ? (strategy.fromChief?.(begun && stateOf(begun.metadata).position) ?? null)
+      : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
     const observers = observeAll([
@@ -170,12 +172,16 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observers.wantsEveryStep,
     };
-    const replicaResults = await strategy.run<ReplicaResult>(new URL('./resnet-replica.js', import.meta.url), args, {
-      onReport: (_replica, message) => tell(observers, message as ReplicaMessage),
-      // A step takes as long as it takes; whoever cannot wait sends a second signal.
-      ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
-      ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
-    });
+    const replicaResults = await strategy.run<ReplicaResult>(
+      new URL('./replica/resnet-replica.js', import.meta.url),
+      args,
+      {
+        onReport: (_replica, message) => tell(observers, message as ReplicaMessage),
+        // A step takes as long as it takes; whoever cannot wait sends a second signal.
+        ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
+        ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
+      },
+    );
     strategy.close?.();
     const [chief] = replicaResults as [ReplicaResult];
     if (isChief && chief.interrupted && !options.signal?.aborted) {
@@ -372,7 +378,7 @@ function newestCheckpoint(modelDir: string): Checkpoint | null {
  * numbers are functions of the seed, so that with another one the rest of the run is another.
  */
 function chooseSeed(flagsObj: FlagsObject, begun: Checkpoint | null, strategy: Strategy, log: Log): number {
-  const before = begun ? Number(begun.metadata.seed) : null;
+  const before = begun ? stateOf(begun.metadata).seed : null;
   if (flagsObj.seed !== null) {
     if (before !== null && before !== flagsObj.seed && !flagsObj.eval_only) {
       log.warning(

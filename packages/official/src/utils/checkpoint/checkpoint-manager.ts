@@ -1,6 +1,6 @@
 /**
- * Checkpoints of a run: `ckpt-<step>.safetensors` in the model folder. A checkpoint appears whole or not at all: it is
- * written to a temporary name, synced to disk, and renamed. Its SHA-256 stands in its own metadata, so a file that was
+ * Checkpoints of a run: `ckpt-<step>` with a format's ending or endings in the model folder. A checkpoint appears whole or not at all: it is
+ * written to temporary names, synced to disk, and renamed. Its SHA-256 stands in its own metadata, so a file that was
  * damaged later is noticed, named, and passed over for the one before it; so is whatever else bears such a name. Only whole
  * ones count when old ones are deleted, and the one just written never is.
  *
@@ -23,19 +23,16 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../files/file-errors.js';
-import {
-  pieces,
-  readTensorFile,
-  type StoredTensor,
-  type TensorFile,
-  TensorFileError,
-  tensorFilePieces,
-} from './safetensors.js';
+import type { CheckpointFormat } from './checkpoint-format.js';
+import { pieces, type StoredTensor, type TensorFile, TensorFileError } from './safetensors.js';
+import { FORMATS, SAFETENSORS } from './safetensors-format.js';
 import { quoted } from './safetensors-header.js';
 
 export interface CheckpointManagerOptions {
   /** Checkpoints kept; older ones are deleted after a new one is safe. Default 5. */
   readonly maxToKeep?: number;
+  /** Of what is written and read. Default safetensors. */
+  readonly format?: CheckpointFormat;
   /** Told about damaged checkpoints that are passed over, and old ones that cannot be deleted. Default: standard error. */
   readonly warn?: (line: string) => void;
   /** What a checkpoint must be beside whole. Throws TensorFileError; such a one is passed over like a damaged one. */
@@ -53,10 +50,7 @@ export class CheckpointError extends Error {
   override readonly name = 'CheckpointError';
 }
 
-const PATTERN = /^ckpt-(0|[1-9]\d*)\.safetensors$/;
-/** What looks like a checkpoint to a person; with a number that no run writes it is none. */
-const ALIKE = /^ckpt-.*\.safetensors$/s;
-const LEFTOVER = /^ckpt-\d+\.safetensors\.(\d+)\.tmp$/;
+const PREFIX = 'ckpt-';
 const CHECKSUM = 'sha256';
 /** A folder whose checkpoints vanish while they are looked at (another process rotates them) is looked at again. */
 const LOOKS = 3;
@@ -64,6 +58,11 @@ const LOOKS = 3;
 /** Writes, finds and deletes a folder's checkpoints. */
 export class CheckpointManager {
   readonly #maxToKeep: number;
+  readonly #format: CheckpointFormat;
+  /** Names of the file that makes a checkpoint whole; what looks like one to a person; and what a killed process left. */
+  readonly #pattern: RegExp;
+  readonly #alike: RegExp;
+  readonly #leftover: RegExp;
   readonly #warn: (line: string) => void;
   readonly #validate: (file: TensorFile, step: number) => void;
   /** Which files are known to be whole, or not; a file that changes is another one. */
@@ -76,6 +75,11 @@ export class CheckpointManager {
     this.#maxToKeep = options.maxToKeep ?? 5;
     this.#warn = options.warn ?? ((line) => process.stderr.write(`${line}\n`));
     this.#validate = options.validate ?? (() => {});
+    this.#format = options.format ?? SAFETENSORS;
+    const all = this.#format.endings.map((ending) => ending.replaceAll('.', '\\.'));
+    this.#pattern = new RegExp(`^${PREFIX}(0|[1-9]\\d*)${all.at(-1)}$`);
+    this.#alike = new RegExp(`^${PREFIX}.*${all.at(-1)}$`, 's');
+    this.#leftover = new RegExp(`^${PREFIX}\\d+(?:${all.join('|')})\\.(\\d+)\\.tmp$`);
     if (!Number.isInteger(this.#maxToKeep) || this.#maxToKeep < 1) {
       throw new RangeError(`keep_checkpoint_max must be a positive integer, got ${options.maxToKeep}.`);
     }
@@ -84,14 +88,19 @@ export class CheckpointManager {
   /** Steps of the checkpoints that are there, whole or not, oldest first. @throws CheckpointError if the folder cannot be read. */
   steps(): number[] {
     return this.#names()
-      .flatMap((name) => PATTERN.exec(name)?.[1] ?? [])
+      .flatMap((name) => this.#pattern.exec(name)?.[1] ?? [])
       .map(Number)
       .filter(Number.isSafeInteger)
       .sort((a, b) => a - b);
   }
 
+  /** Of the file that makes the checkpoint of a step whole. */
   path(step: number): string {
-    return join(this.directory, `ckpt-${step}.safetensors`);
+    return this.#paths(step).at(-1) as string;
+  }
+
+  #paths(step: number): string[] {
+    return this.#format.endings.map((ending) => join(this.directory, `${PREFIX}${step}${ending}`));
   }
 
   /**
@@ -101,22 +110,26 @@ export class CheckpointManager {
    */
   save(step: number, { tensors, metadata }: TensorFile): string {
     const path = this.path(step);
-    const temporary = `${path}.${process.pid}.tmp`;
+    const files = this.#paths(step).map((file) => ({ file, temporary: `${file}.${process.pid}.tmp` }));
     try {
       mkdirSync(this.directory, { recursive: true });
-      writeSynced(temporary, { tensors, metadata: { ...metadata, [CHECKSUM]: checksum(tensors, metadata) } });
-      this.#makeWay(path);
-      renameSync(temporary, path);
+      const metadataAndSum = { ...metadata, [CHECKSUM]: checksum(tensors, metadata) };
+      const contents = this.#format.encode({ tensors, metadata: metadataAndSum });
+      for (const [i, { temporary }] of files.entries()) writeSynced(temporary, contents[i] as Iterable<Uint8Array>);
+      for (const { file, temporary } of files) {
+        this.#makeWay(file);
+        renameSync(temporary, file);
+      }
       syncFolder(this.directory);
     } catch (error) {
-      remove(temporary);
+      for (const { temporary } of files) remove(temporary);
       throw new CheckpointError(
         `Checkpoint ${path} could not be written: ${reasonOf(error)}.\n` +
           `help: make room or choose another --model_dir; ${this.#present()}.`,
         { cause: error },
       );
     }
-    this.#isWhole.set(identity(path, statSync(path)), true);
+    this.#isWhole.set(this.#identity(step, statSync(path)), true);
     this.#rotate(step);
     this.#sweep();
     return path;
@@ -145,14 +158,14 @@ export class CheckpointManager {
       if (!hasVanished || look === LOOKS) break;
     }
     for (const name of this.#names()) {
-      if (!ALIKE.test(name) || Number.isSafeInteger(Number(PATTERN.exec(name)?.[1]))) continue;
+      if (!this.#alike.test(name) || Number.isSafeInteger(Number(this.#pattern.exec(name)?.[1]))) continue;
       this.#warn(`${quoted(name)} in ${this.directory} is passed over: no run gives a checkpoint such a number.`);
     }
     return null;
   }
 
   #read(step: number): TensorFile {
-    const file = verified(readTensorFile(this.path(step)));
+    const file = verified(this.#format.read(this.#paths(step)));
     this.#validate(file, step);
     return file;
   }
@@ -176,7 +189,7 @@ export class CheckpointManager {
     const path = this.path(step);
     const stat = statSync(path, { throwIfNoEntry: false });
     if (!stat?.isFile()) return false;
-    const key = identity(path, stat);
+    const key = this.#identity(step, stat);
     let known = this.#isWhole.get(key);
     if (known === undefined) {
       try {
@@ -189,6 +202,16 @@ export class CheckpointManager {
       this.#isWhole.set(key, known);
     }
     return known;
+  }
+
+  /** Of all files as they are now. @param stat of the one that makes it whole */
+  #identity(step: number, stat: Stats): string {
+    const others = this.#paths(step).slice(0, -1);
+    const states = others.map((path) => {
+      const one = statSync(path, { throwIfNoEntry: false });
+      return one ? identity(path, one) : path;
+    });
+    return [...states, identity(this.path(step), stat)].join('\n');
   }
 
   /** A folder cannot be written over: it gets another name, and is not lost either. */
@@ -205,13 +228,18 @@ export class CheckpointManager {
     const others = this.steps().filter((step) => step !== newest);
     if (others.length < this.#maxToKeep) return;
     const whole = others.filter((step) => this.#counts(step));
-    for (const old of whole.slice(0, Math.max(0, whole.length - (this.#maxToKeep - 1)))) this.#delete(this.path(old));
+    for (const old of whole.slice(0, Math.max(0, whole.length - (this.#maxToKeep - 1)))) this.#deleteStep(old);
+  }
+
+  /** The file that makes it whole goes first: what is left of one that is half deleted is no checkpoint. */
+  #deleteStep(step: number): void {
+    for (const path of this.#paths(step).reverse()) this.#delete(path);
   }
 
   /** Deletes what a process that was killed while it wrote left behind. One that lives may be writing still. */
   #sweep(): void {
     for (const name of this.#names()) {
-      const pid = LEFTOVER.exec(name)?.[1];
+      const pid = this.#leftover.exec(name)?.[1];
       if (pid === undefined || (Number(pid) !== process.pid && isAlive(Number(pid)))) continue;
       this.#delete(join(this.directory, name));
     }
@@ -236,21 +264,34 @@ export class CheckpointManager {
  * @throws CheckpointError if there is none, or it is damaged.
  */
 export function readCheckpoint(where: string): TensorFile & { readonly path: string } {
-  const candidates = [where, `${where}.safetensors`];
-  const file = candidates.find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
-  if (file === undefined) {
-    const latest = new CheckpointManager(where).latest();
-    if (latest !== null) return latest;
+  const found = FORMATS.map((format) => ({ format, paths: filesAt(where, format) })).find(
+    ({ paths }) => paths !== null,
+  );
+  if (!found?.paths) {
+    for (const format of FORMATS) {
+      const latest = new CheckpointManager(where, { format }).latest();
+      if (latest !== null) return latest;
+    }
     throw new CheckpointError(
       `There is no checkpoint at ${where}.\nhelp: name a file ckpt-<step>.safetensors, or a model folder.`,
     );
   }
+  const file = found.paths.at(-1) as string;
   try {
-    return { path: file, ...verified(readTensorFile(file)) };
+    return { path: file, ...verified(found.format.read(found.paths)) };
   } catch (error) {
     if (!(error instanceof TensorFileError)) throw error;
     throw new CheckpointError(`Checkpoint ${file} ${error.message}.\nhelp: choose another checkpoint.`);
   }
+}
+
+/** A checkpoint's files by the path of the one that makes it whole, its ending given or not; null: there is none. */
+function filesAt(where: string, { endings }: CheckpointFormat): string[] | null {
+  const last = endings.at(-1) as string;
+  const whole = [where, `${where}${last}`].find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
+  if (whole === undefined) return null;
+  const base = whole.endsWith(last) ? whole.slice(0, -last.length) : whole;
+  return [...endings.slice(0, -1).map((ending) => `${base}${ending}`), whole];
 }
 
 function checksum(tensors: Readonly<Record<string, StoredTensor>>, metadata: Readonly<Record<string, string>>): string {
@@ -317,10 +358,10 @@ function openTemporary(path: string): number {
   }
 }
 
-function writeSynced(path: string, file: TensorFile): void {
+function writeSynced(path: string, content: Iterable<Uint8Array>): void {
   const descriptor = openTemporary(path);
   try {
-    for (const piece of tensorFilePieces(file)) {
+    for (const piece of content) {
       for (let done = 0; done < piece.length; ) done += writeSync(descriptor, piece, done);
     }
     fsyncSync(descriptor);

@@ -1,0 +1,249 @@
+/**
+ * What a ResNet run's checkpoint holds, written and read here and nowhere else: where the run is, in its metadata, and its
+ * weights, momenta and moving statistics under upstream's names. Whoever reads one, to go on, to evaluate, to warm-start or to
+ * look where a run is, goes through here, so that a file changed by hand is refused with the value that cannot be. Nothing here
+ * knows a file's format, a thread or a strategy.
+ */
+import type { TrainerSegment } from '@lockstep/distribute';
+import {
+  CheckpointError,
+  CheckpointManager,
+  type CheckpointManagerOptions,
+} from '../../utils/checkpoint/checkpoint-manager.js';
+import { type StoredTensor, type TensorFile, TensorFileError } from '../../utils/checkpoint/safetensors.js';
+import { quoted } from '../../utils/checkpoint/safetensors-header.js';
+import { type StatisticSegment, upstreamName } from '../resnet-model.js';
+import type { Position } from './position.js';
+
+/** `format` in the metadata: by it a file is known for one of ours. */
+export const RUN_FORMAT = 'lockstep-resnet';
+
+/** A model folder's checkpoints, of which those that no run can go on from are passed over. */
+export function runCheckpoints(
+  modelDir: string,
+  options: Omit<CheckpointManagerOptions, 'validate'> = {},
+): CheckpointManager {
+  return new CheckpointManager(modelDir, { ...options, validate: checkRun });
+}
+
+type Metadata = Readonly<Record<string, string>>;
+
+const MAX_SEED = 2 ** 32 - 1;
+/** Smallest and largest value of each count in the metadata. */
+const COUNTS = {
+  global_step: [0, Number.MAX_SAFE_INTEGER],
+  epochs: [0, Number.MAX_SAFE_INTEGER],
+  call_epochs: [0, Number.MAX_SAFE_INTEGER],
+  step: [0, Number.MAX_SAFE_INTEGER],
+  batch_size: [1, Number.MAX_SAFE_INTEGER],
+  seed: [0, MAX_SEED],
+  resnet_size: [1, Number.MAX_SAFE_INTEGER],
+  resnet_version: [1, 2],
+} as const;
+
+/** @throws TensorFileError naming the first value that cannot be. */
+function checkRun({ metadata }: TensorFile, fileStep: number): void {
+  if (metadata.format !== RUN_FORMAT) {
+    throw new TensorFileError(`has ${describe(metadata.format)} for format in its metadata, not '${RUN_FORMAT}'`);
+  }
+  for (const [name, [low, high]] of Object.entries(COUNTS)) {
+    const text = Object.hasOwn(metadata, name) ? metadata[name] : undefined;
+    const value = /^(0|[1-9]\d*)$/.test(text ?? '') ? Number(text) : Number.NaN;
+    if (value >= low && value <= high) continue;
+    throw new TensorFileError(
+      `has ${describe(text)} for ${name} in its metadata, which is to be a whole number from ${low}${high < Number.MAX_SAFE_INTEGER ? ` to ${high}` : ''}`,
+    );
+  }
+  const { global_step: step, call_epochs: callEpochs, step: stepInCall, fine_tune: fineTune } = metadata as Metadata;
+  if (step !== String(fileStep)) {
+    throw new TensorFileError(`is of step ${step} by its metadata, and of step ${fileStep} by its name`);
+  }
+  if ((callEpochs === '0') !== (stepInCall === '0')) {
+    throw new TensorFileError(`has step ${stepInCall} of a train call of ${callEpochs} epochs in its metadata`);
+  }
+  if (![undefined, 'true', 'false'].includes(fineTune)) {
+    throw new TensorFileError(`has ${describe(fineTune)} for fine_tune in its metadata, not true or false`);
+  }
+  checkLossScale(metadata);
+}
+
+/** The two variables of a dynamic loss scale: both or none. */
+function checkLossScale({ current_loss_scale: value, good_steps: goodSteps }: Metadata): void {
+  if (value === undefined && goodSteps === undefined) return;
+  const isScale = value?.trim() !== '' && Number.isFinite(Number(value)) && Number(value) > 0;
+  if (isScale && /^(0|[1-9]\d*)$/.test(goodSteps ?? '')) return;
+  throw new TensorFileError(
+    `has ${describe(value)} for current_loss_scale and ${describe(goodSteps)} for good_steps in its metadata, which cannot be`,
+  );
+}
+
+function describe(text: string | undefined): string {
+  return text === undefined ? 'nothing' : quoted(text);
+}
+
+/** What a run is besides its arrays. */
+export interface RunState {
+  readonly position: Position;
+  /** Random numbers are functions of it and of the position: this is the whole random state. */
+  readonly seed: number;
+  /** Whether the dense layer alone was trained, so that the others have no momenta. */
+  readonly fineTune: boolean;
+  readonly model: { readonly size: number; readonly version: number };
+  /** A dynamic loss scale's two variables; null: it is fixed. */
+  readonly lossScale: { readonly value: number; readonly goodSteps: number } | null;
+}
+
+/** A run's arrays with their places; values are read from and written into them. */
+export interface RunArrays {
+  readonly trained: {
+    readonly segments: readonly TrainerSegment[];
+    readonly weights: Float32Array;
+    readonly slots: Readonly<Record<string, Float32Array>>;
+  };
+  readonly frozen: { readonly segments: readonly TrainerSegment[]; readonly values: Float32Array };
+  readonly statistics: { readonly segments: readonly StatisticSegment[]; readonly values: Float32Array };
+}
+
+/** A checkpoint's content. Its arrays are views: save it before the next step. */
+export function toTensorFile({ position, seed, fineTune, model, lossScale }: RunState, arrays: RunArrays): TensorFile {
+  return {
+    tensors: toTensors(arrays),
+    metadata: {
+      format: RUN_FORMAT,
+      global_step: String(position.globalStep),
+      // Epochs of the train calls before the one under way; its own, if it is; and steps of a batch within it.
+      epochs: String(position.epochs),
+      call_epochs: String(position.callEpochs),
+      step: String(position.step),
+      batch_size: String(position.batchSize),
+      seed: String(seed),
+      // TensorFlow's names of them.
+      ...(lossScale && { current_loss_scale: String(lossScale.value), good_steps: String(lossScale.goodSteps) }),
+      fine_tune: String(fineTune),
+      resnet_size: String(model.size),
+      resnet_version: String(model.version),
+    },
+  };
+}
+
+/** Of metadata that were checked. */
+export function stateOf(metadata: Metadata): RunState {
+  const { current_loss_scale: value, good_steps: goodSteps } = metadata;
+  return {
+    position: {
+      globalStep: Number(metadata.global_step),
+      epochs: Number(metadata.epochs),
+      callEpochs: Number(metadata.call_epochs),
+      step: Number(metadata.step),
+      batchSize: Number(metadata.batch_size),
+    },
+    seed: Number(metadata.seed),
+    fineTune: metadata.fine_tune === 'true',
+    model: { size: Number(metadata.resnet_size), version: Number(metadata.resnet_version) },
+    lossScale: value === undefined ? null : { value: Number(value), goodSteps: Number(goodSteps) },
+  };
+}
+
+/** Whatever it is that a checkpoint was read from. */
+type ReadFile = TensorFile & { readonly path: string };
+
+/**
+ * A run's arrays from its checkpoint.
+ * @param model this run's, for the message where the checkpoint is another's
+ * @throws CheckpointError naming the first variable that it does not have so
+ */
+export function fillArrays(file: ReadFile, { trained, frozen, statistics }: RunArrays, model: RunState['model']): void {
+  const { model: its, fineTune } = stateOf(file.metadata);
+  const help =
+    `: it is of ResNet-${its.size} v${its.version}, this run trains ResNet-${model.size} v${model.version}.\n` +
+    'help: another --model_dir, or --clean to start over.';
+  const read = (name: string, shape: readonly number[]) => variableValues(file, name, shape, help);
+  for (const { name, offset, length } of statistics.segments) statistics.values.set(read(name, [length]), offset);
+  for (const { name, offset, shape } of frozen.segments) frozen.values.set(read(upstreamName(name), shape), offset);
+  for (const { name, offset, shape } of trained.segments) {
+    const values = read(upstreamName(name), shape);
+    // Fine tuning has slots for the dense layer alone; whoever goes on with all of them begins with zeros, as at the start.
+    const hasSlots = !fineTune || name.includes('dense');
+    const slots = (hasSlots ? Object.keys(trained.slots) : []).map(
+      (slot) => [slot, read(`${upstreamName(name)}/${slot}`, shape)] as const,
+    );
+    trained.weights.set(values, offset);
+    for (const [slot, slotValues] of slots) trained.slots[slot]?.set(slotValues, offset);
+  }
+}
+
+/**
+ * Upstream's warm start: everything but the dense layer from another run's checkpoint.
+ * @throws CheckpointError naming the first variable that it does not have so
+ */
+export function fillForWarmStart(file: ReadFile, arrays: RunArrays): void {
+  const help =
+    '.\nhelp: --pretrained_model_checkpoint_path needs a checkpoint of the same --resnet_size and --resnet_version.';
+  for (const { segments, values } of weightsOf(arrays)) {
+    for (const { name, offset, shape } of segments) {
+      if (!name.includes('dense')) values.set(variableValues(file, upstreamName(name), shape, help), offset);
+    }
+  }
+  const { segments, values } = arrays.statistics;
+  for (const { name, offset, length } of segments) values.set(variableValues(file, name, [length], help), offset);
+}
+
+/** The first number of the weights and statistics that is not finite, with upstream's name of its variable; null: all are. */
+export function findNonFinite(arrays: RunArrays): { readonly name: string; readonly value: number } | null {
+  for (const { segments, values } of [...weightsOf(arrays), arrays.statistics]) {
+    for (const { name, offset, length } of segments) {
+      const value = values.subarray(offset, offset + length).find((one) => !Number.isFinite(one));
+      if (value !== undefined) return { name: upstreamName(name), value };
+    }
+  }
+  return null;
+}
+
+/** Weights, trained and not. */
+function weightsOf({ trained, frozen }: RunArrays): readonly RunArrays['frozen'][] {
+  return [{ segments: trained.segments, values: trained.weights }, frozen];
+}
+
+function toTensors(arrays: RunArrays): Record<string, StoredTensor> {
+  const tensors: Record<string, StoredTensor> = {};
+  const add = (name: string, shape: readonly number[], values: Float32Array, offset: number, length: number) => {
+    tensors[name] = { shape, values: values.subarray(offset, offset + length) };
+  };
+  for (const { segments, values } of weightsOf(arrays)) {
+    for (const { name, offset, length, shape } of segments) add(upstreamName(name), shape, values, offset, length);
+  }
+  const { trained, statistics } = arrays;
+  for (const [slot, values] of Object.entries(trained.slots)) {
+    for (const { name, offset, length, shape } of trained.segments) {
+      add(`${upstreamName(name)}/${slot}`, shape, values, offset, length);
+    }
+  }
+  for (const { name, offset, length } of statistics.segments) add(name, [length], statistics.values, offset, length);
+  return tensors;
+}
+
+/**
+ * A variable's values, of a checkpoint that was read.
+ * @param help What to do, if they are not what they should be.
+ * @throws CheckpointError if they are not there, are no f32 numbers, or have another shape.
+ */
+function variableValues(
+  { path, tensors }: TensorFile & { readonly path: string },
+  name: string,
+  shape: readonly number[],
+  help: string,
+): Float32Array {
+  const tensor = Object.hasOwn(tensors, name) ? tensors[name] : undefined;
+  const length = shape.reduce((a, b) => a * b, 1);
+  const fail = (has: string, expected: string) => {
+    throw new CheckpointError(`Checkpoint ${path} has ${has} for ${name}, expected ${expected}${help}`);
+  };
+  if (tensor?.values.length !== length) {
+    return fail(tensor ? `${tensor.values.length} elements` : 'nothing', String(length)) as never;
+  }
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+    return fail(`shape [${tensor.shape}]`, `[${shape}]`) as never;
+  }
+  if (!(tensor.values instanceof Float32Array)) return fail('dtype I32', 'F32') as never;
+  return tensor.values;
+}

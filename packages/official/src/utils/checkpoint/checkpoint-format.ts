@@ -1,0 +1,15 @@
+/**
+ * How a checkpoint's content becomes files, and files its content. The manager names, keeps, syncs and deletes them and knows no
+ * format; a format knows no folder and no run. A new one is a file beside safetensors-format.ts and an entry of FORMATS there.
+ */
+import type { TensorFile } from './safetensors.js';
+
+export interface CheckpointFormat {
+  readonly name: string;
+  /** Endings of a checkpoint's files, each with its dot, in the order of writing: it is whole when the last one is there. */
+  readonly endings: readonly [string, ...string[]];
+  /** Each file's bytes, piece by piece, in the order of the endings. @throws RangeError for what could not be read again. */
+  encode(content: TensorFile): readonly Iterable<Uint8Array>[];
+  /** @param paths in the order of the endings @throws TensorFileError if they are not, or not all, what they should be */
+  read(paths: readonly string[]): TensorFile;
+}
