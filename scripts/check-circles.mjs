@@ -60,7 +60,12 @@ export function circlesOf(graph) {
   return circles;
 }
 
-/** Circles of one package: of its files, and of its folders. A file at the root belongs to no folder: it stands for itself. */
+const isWithin = (inner, outer) => inner.startsWith(`${outer}/`);
+
+/**
+ * Circles of one package: of its files, and of its folders. A file at the root belongs to no folder: it stands for itself. A folder and
+ * those within it are one house; between them only files count.
+ */
 export function circlesOfPackage(folder) {
   const files = sources(folder).filter((path) => !ONLY_TESTS.test(relative(folder, path)));
   const known = new Set(files);
@@ -71,7 +76,8 @@ export function circlesOfPackage(folder) {
     for (const target of importsOf(path, readFileSync(path, 'utf8'))) {
       if (!known.has(target)) continue;
       byFile.get(path).add(target);
-      if (roomOf(target) !== roomOf(path)) byFolder.get(roomOf(path)).add(roomOf(target));
+      const [from, to] = [roomOf(path), roomOf(target)];
+      if (from !== to && !isWithin(from, to) && !isWithin(to, from)) byFolder.get(from).add(to);
     }
   }
   return { files: circlesOf(byFile), folders: circlesOf(byFolder) };

@@ -41,6 +41,17 @@ it('finds a circle of folders that no files form', () => {
   assert.deepEqual(found, { files: [], folders: [['x', 'y']] });
 });
 
+it('takes a folder and those within it for one house, whose files may still form circles', () => {
+  const files = {
+    'x/one.ts': "import { two } from './inner/two.js';\nexport const one = two;",
+    'x/inner/two.ts': "import { three } from '../three.js';\nexport const two = three;",
+    'x/three.ts': 'export const three = 3;',
+  };
+  assert.deepEqual(circles(files), { files: [], folders: [] });
+  const closed = { ...files, 'x/three.ts': "import { one } from './one.js';\nexport const three = one;" };
+  assert.deepEqual(circles(closed).files, [['x/inner/two.ts', 'x/one.ts', 'x/three.ts']]);
+});
+
 it('finds none where arrows go one way, and lets tests and roots be', () => {
   const found = circles({
     'index.ts': "export * from './x/one.js';",
