@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { freemem } from 'node:os';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { assertSameAsCpu, run, runOn, sample, toTensor } from './testing.js';
+import { assertSameAsCpu, run, runOn, sample, toTensor } from './testing/backend.js';
 
 test('empty tensors give the shapes that cpu gives', async () => {
   await assertSameAsCpu(() => {

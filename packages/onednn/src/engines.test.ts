@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
 import { layers, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from './backend.js';
-import { assertClose, run, runOn, sample, toTensor } from './testing.js';
+import { assertClose, run, runOn, sample, toTensor } from './testing/backend.js';
 import { setRunEagerly } from './tfjs/fit-program.js';
 
 const attrs = { strides: [1, 1], dilations: [1, 1], pad: 'same', dataFormat: 'NHWC' };
@@ -27,7 +27,7 @@ test('engines in worker threads compute side by side, each with a backend and a 
     writeFileSync(
       file,
       `import { parentPort, workerData } from 'node:worker_threads';
-       const { run, sample, toTensor } = await import('${new URL('./testing.js', import.meta.url).href}');
+       const { run, sample, toTensor } = await import('${new URL('./testing/backend.js', import.meta.url).href}');
        const { default: setup } = await import('${new URL('./device/device.js', import.meta.url).href}');
        const tf = (await import('${import.meta.resolve('@tensorflow/tfjs-core')}'));
        await setup({ threads: 1, cores: [], device: 'cpu:0' });

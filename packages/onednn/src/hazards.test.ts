@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const index = new URL('./index.js', import.meta.url).href;
-const testing = new URL('./testing.js', import.meta.url).href;
+const testing = new URL('./testing/backend.js', import.meta.url).href;
 const folder = fileURLToPath(new URL('.', import.meta.url));
 
 interface Outcome {

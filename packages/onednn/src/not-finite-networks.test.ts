@@ -9,7 +9,7 @@ import { input, type LayersModel, layers, model, type SymbolicTensor, sequential
 import type { OneDnnBackend } from './backend.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
 import { setRunEagerly } from './tfjs/fit-program.js';
-import './testing.js';
+import './testing/backend.js';
 
 const data = (shape: number[], of: (i: number) => number) =>
   tf.tensor(

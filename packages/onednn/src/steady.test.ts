@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { layers, sequential } from '@tensorflow/tfjs-layers';
 import { OneDnnBackend } from './backend.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
-import { sample, toTensor } from './testing.js';
+import { sample, toTensor } from './testing/backend.js';
 
 test('ten thousand training steps of a small model: no tensor more, no memory more', async () => {
   await tf.setBackend(BACKEND_NAME);

@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { loadLibrary } from './ffi/library.js';
 import { BACKEND_NAME } from './kernels/kernel.js';
-import { assertClose, run, runOn, sample, toTensor } from './testing.js';
+import { assertClose, run, runOn, sample, toTensor } from './testing/backend.js';
 
 /** A convolution that Winograd pays for in all three directions, and its results. */
 function convolutions(): tf.Tensor[] {

@@ -69,7 +69,7 @@ describe('GroupBoard', () => {
         (rank) =>
           new Promise<unknown>((resolve, reject) => {
             const workerData = { rank, groups, boxes };
-            const worker = new Worker(new URL('./testing-leaver.js', import.meta.url), { workerData });
+            const worker = new Worker(new URL('./testing/leaver.js', import.meta.url), { workerData });
             worker.once('message', resolve);
             worker.once('error', reject);
           }),

@@ -1,13 +1,13 @@
 /** SharedMemoryCommunicator against the shared cases, and what it alone can do. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { communicatorCases } from './communicator.cases.js';
 import { CommunicatorError } from './communicator.js';
 import { joinSharedMemoryGroup } from './shared-memory-communicator.js';
 import { createSharedMemoryGroup } from './shared-memory-group.js';
-import { runOnThreads } from './testing-ranks.js';
+import { communicatorCases } from './testing/communicator.cases.js';
+import { runOnThreads } from './testing/ranks.js';
 
-const SCENES = new URL('./communicator.scenes.js', import.meta.url);
+const SCENES = new URL('./testing/communicator.scenes.js', import.meta.url);
 
 communicatorCases((size, scene, args, options) => runOnThreads(SCENES, size, scene, args, options), {
   name: 'shared_memory',

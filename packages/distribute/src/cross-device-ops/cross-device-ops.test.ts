@@ -1,14 +1,14 @@
 /** The shared cases for every algorithm of replicas that share memory, and what each alone promises. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { runOnThreads } from '../communicator/testing-ranks.js';
+import { runOnThreads } from '../communicator/testing/ranks.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { ALL_REDUCE_ALGORITHMS, createCrossDeviceOps, createCrossDeviceOpsFromConfig } from './create.js';
-import { add, crossDeviceOpsCases } from './cross-device-ops.cases.js';
 import { HierarchicalCopyAllReduce, halfOf, mainsOf } from './hierarchical-copy-all-reduce.js';
 import { NcclAllReduce } from './nccl-all-reduce.js';
 import { ReductionToOneDevice } from './reduction-to-one-device.js';
 import { ShardedAllReduce } from './sharded-all-reduce.js';
+import { add, crossDeviceOpsCases } from './testing/cross-device-ops.cases.js';
 
 const inRankOrder = (values: readonly number[]) => values.reduce(add);
 
@@ -80,7 +80,7 @@ describe('HierarchicalCopyAllReduce', () => {
 
 describe('ReductionToOneDevice', () => {
   it('sums on the replica that is named, and refuses one that there is not', async () => {
-    const scenes = new URL('./testing-one-device.js', import.meta.url);
+    const scenes = new URL('./testing/one-device.js', import.meta.url);
     for (const target of [0, 2]) {
       for (const outcome of await runOnThreads(scenes, 3, 'sum', { target }, { timeoutMs: 20_000 })) {
         assert.deepEqual(outcome, { kind: 'value', value: [6, 6, 6, 6, 6] });

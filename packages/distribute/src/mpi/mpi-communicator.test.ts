@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isLocalJob, localTransports } from './native/ports.js';
-import { mpirun, whyNoMpirun } from './testing-mpirun.js';
+import { mpirun, whyNoMpirun } from './testing/mpirun.js';
 
-const program = new URL('./testing-program.js', import.meta.url);
+const program = new URL('./testing/program.js', import.meta.url);
 const skip = whyNoMpirun();
 
 describe('MpiCommunicator', { skip }, () => {
@@ -86,7 +86,7 @@ describe('a rank is lost', { skip }, () => {
   });
 
   it('its communication thread fails to start: it says why, and the others name it', async () => {
-    const preload = new URL('./testing-thread-fault.js', import.meta.url).href;
+    const preload = new URL('./testing/thread-fault.js', import.meta.url).href;
     for (const [how, reason] of [
       ['none', /all steps done/],
       ['library', /The communication thread ended: .*\/there\/is\/no\/libmpi\.so/s],

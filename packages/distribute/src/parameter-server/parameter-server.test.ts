@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type Cluster, NUM_PS_VARIABLE } from '../cluster/index.js';
-import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
-import { example, LEARNING_RATE, reference } from '../workers/testing-worker.js';
+import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing/mpirun.js';
+import { example, LEARNING_RATE, reference } from '../workers/testing/worker.js';
 import { ParameterServerStrategy } from './parameter-server-strategy.js';
 import { placeVariables } from './placement.js';
 import type { ServerReport } from './server.js';
-import { line, type PsOutcome, type PsTask } from './testing-ps-worker.js';
+import { line, type PsOutcome, type PsTask } from './testing/ps-worker.js';
 
-const program = new URL('./testing-parameter-server.js', import.meta.url);
+const program = new URL('./testing/parameter-server.js', import.meta.url);
 
 function start(workers: number, servers: number, task: PsTask, more: { replicas?: number; recover?: boolean } = {}) {
   return mpirun(workers + servers, program, {
@@ -208,7 +208,7 @@ describe('ParameterServerStrategy under mpirun', { skip: whyNoMpirun() }, () => 
       // The server kills itself when it sees the file that worker 0 writes in its fifth step.
       const signal = join(folder, 'now');
       const task: PsTask = { ...small, steps: 100_000, naps: [5, 5], signal: { step: 4, file: signal } };
-      const result = await mpirun(4, new URL('./testing-ps-suicide.js', import.meta.url), {
+      const result = await mpirun(4, new URL('./testing/ps-suicide.js', import.meta.url), {
         args: ['1', JSON.stringify({ mpi: { silenceSeconds: 5 } }), JSON.stringify(task)],
         environment: { [NUM_PS_VARIABLE]: '2', TESTING_PS_SIGNAL: signal },
         mpirunArgs: ['--enable-recovery'],

@@ -10,7 +10,7 @@ import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { ReplicaError } from './replica-error.js';
 import type { RunOptions } from './run-replicas.js';
 
-const scenes = new URL('../strategy/testing-replicas.js', import.meta.url);
+const scenes = new URL('../strategy/testing/replicas.js', import.meta.url);
 const strategy = new MirroredStrategy({ devices: ['cpu:0', 'cpu:1', 'cpu:2'], log: () => {} });
 const TIMEOUT = { timeout: 30_000 };
 
@@ -48,7 +48,7 @@ describe('faults in the middle of training', () => {
     const error = await failure({ scene: 'fault', fault: 'throw', culprit: 1 });
     assert.match(error.message, /^Replica 1 \(cpu:1\) failed: RangeError: the dog ate my batch/);
     assert.deepEqual([error.replica, error.kind], [1, 'error']);
-    assert.match((error.cause as Error).stack ?? '', /testing-replicas/, 'the stack says where');
+    assert.match((error.cause as Error).stack ?? '', /testing\/replicas/, 'the stack says where');
   });
 
   test('a replica calls process.exit', TIMEOUT, async () => {

@@ -12,7 +12,7 @@ import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { threadFlags } from '../thread-file.js';
 import type { RunOptions } from './run-replicas.js';
 
-const programs = new URL('./testing-programs.js', import.meta.url);
+const programs = new URL('./testing/programs.js', import.meta.url);
 const strategy = new MirroredStrategy({ devices: ['cpu:0', 'cpu:1'], log: () => {} });
 const TIMEOUT = { timeout: 60_000 };
 const run = (what: string, how = '', options: RunOptions = {}) => strategy.run(programs, { what, how }, options);
@@ -173,7 +173,7 @@ describe('a program', () => {
     assert.deepEqual(await run('other'), [[1], [1]]);
     assert.match(
       (await failure(run('own'))).message,
-      /by file:.*testing-programs\.js, which the replica runs: .*without end/,
+      /by file:.*testing\/programs\.js, which the replica runs: .*without end/,
     );
   });
 

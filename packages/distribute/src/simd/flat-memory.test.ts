@@ -40,7 +40,7 @@ describe('FlatMemory', () => {
       own.map(
         (_, thread) =>
           new Promise<unknown>((resolve, reject) => {
-            const worker = new Worker(new URL('./testing-memory-thread.js', import.meta.url), {
+            const worker = new Worker(new URL('./testing/memory-thread.js', import.meta.url), {
               workerData: { handle, thread },
             });
             worker.once('message', resolve);

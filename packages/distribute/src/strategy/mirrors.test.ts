@@ -1,17 +1,17 @@
-/** Replicas on threads are mirrors, and programs that would part them are refused: the scenes of testing-mirrors.ts. */
+/** Replicas on threads are mirrors, and programs that would part them are refused: the scenes of testing/mirrors.ts. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
-import { mirrorCases } from './mirror-cases.js';
 import { MirroredStrategy } from './mirrored-strategy.js';
 import { OneDeviceStrategy } from './one-device-strategy.js';
 import type { Strategy } from './strategy.js';
+import { mirrorCases } from './testing/mirror-cases.js';
 
 // A backend that records steps and updates weights in place has to keep the invariant, too.
 const provider = process.env.LOCKSTEP_TEST_PROVIDER;
 if (provider) registerDeviceProvider(((await import(provider)) as { deviceProvider: DeviceProvider }).deviceProvider);
 
-const scenes = new URL('./testing-mirrors.js', import.meta.url);
+const scenes = new URL('./testing/mirrors.js', import.meta.url);
 
 function mirrored(count: number): Strategy {
   return new MirroredStrategy({ devices: Array.from({ length: count }, (_, i) => `cpu:${i}`), log: () => {} });

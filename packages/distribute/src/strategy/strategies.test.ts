@@ -7,7 +7,7 @@ import { checkVariableModes, VariableAggregation, VariableSynchronization } from
 import { MirroredStrategy } from './mirrored-strategy.js';
 import { OneDeviceStrategy } from './one-device-strategy.js';
 import { getStrategy, runInScope } from './scope.js';
-import { assertClose, strategyCases, train, trainByHand } from './strategy-cases.js';
+import { assertClose, strategyCases, train, trainByHand } from './testing/strategy-cases.js';
 
 function mirrored(count: number): MirroredStrategy {
   return new MirroredStrategy({ devices: Array.from({ length: count }, (_, i) => `cpu:${i}`), log: () => {} });
@@ -43,7 +43,7 @@ describe('MirroredStrategy: packs and algorithms', () => {
 });
 
 describe('dynamic loss scale', () => {
-  const module = new URL('./testing-replicas.js', import.meta.url);
+  const module = new URL('./testing/replicas.js', import.meta.url);
   interface Step {
     skipped: boolean;
     finite: boolean;

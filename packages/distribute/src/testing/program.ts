@@ -1,6 +1,6 @@
 /** For tests: what mpirun starts to run <name>-replica.ts. Arguments: name, strategy, replicas per worker, options and task as JSON. */
 
-import { reportResult } from '../mpi/testing-result.js';
+import { reportResult } from '../mpi/testing/result.js';
 import { ParameterServerStrategy } from '../parameter-server/parameter-server-strategy.js';
 import { MultiWorkerMirroredStrategy } from '../workers/multi-worker-mirrored-strategy.js';
 

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { NUM_PS_VARIABLE } from '../cluster/index.js';
 import { createCrossDeviceOps } from '../cross-device-ops/create.js';
 import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
-import { mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
+import { mpirun, whyNoMpirun } from '../mpi/testing/mpirun.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { OneDeviceStrategy } from '../strategy/one-device-strategy.js';
 import type { Strategy } from '../strategy/strategy.js';

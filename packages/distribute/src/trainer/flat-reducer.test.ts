@@ -7,15 +7,15 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createSharedMemoryGroup } from '../communicator/shared-memory-group.js';
-import { runOnThreads } from '../communicator/testing-ranks.js';
-import { hashOf } from '../cross-device-ops/cross-device-ops.scenes.js';
+import { runOnThreads } from '../communicator/testing/ranks.js';
+import { hashOf } from '../cross-device-ops/testing/cross-device-ops.scenes.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import { FlatReducer, type FlatReducerOptions } from './flat-reducer.js';
-import { gradientAt, type ReducerRecipe, weightAt } from './flat-reducer.scenes.js';
 import type { OptimizerConfig } from './optimizers/create.js';
 import type { FlatSegment } from './reducer.js';
+import { gradientAt, type ReducerRecipe, weightAt } from './testing/flat-reducer.scenes.js';
 
-const SCENES = new URL('./flat-reducer.scenes.js', import.meta.url);
+const SCENES = new URL('./testing/flat-reducer.scenes.js', import.meta.url);
 
 async function run<T>(size: number, scene: string, args: object): Promise<T[]> {
   const outcomes = await runOnThreads(SCENES, size, scene, args, { timeoutMs: 60_000 });

@@ -1,9 +1,9 @@
 /** CollectiveReducer: its counters beyond what a word holds. Training between real processes is in multi-worker.test.ts. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { runOnThreads } from '../communicator/testing-ranks.js';
+import { runOnThreads } from '../communicator/testing/ranks.js';
 
-const SCENES = new URL('./collective-reducer.scenes.js', import.meta.url);
+const SCENES = new URL('./testing/collective-reducer.scenes.js', import.meta.url);
 
 describe('CollectiveReducer', () => {
   it('counts gradients and steps right beyond what a word holds', async () => {

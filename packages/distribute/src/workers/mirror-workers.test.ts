@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { deserialize } from 'node:v8';
-import { mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
-import { mirrorCases } from '../strategy/mirror-cases.js';
+import { mpirun, whyNoMpirun } from '../mpi/testing/mpirun.js';
+import { mirrorCases } from '../strategy/testing/mirror-cases.js';
 
-const program = new URL('./testing-mirror-workers.js', import.meta.url);
+const program = new URL('./testing/mirror-workers.js', import.meta.url);
 
 for (const [workers, replicas] of [
   [2, 1],

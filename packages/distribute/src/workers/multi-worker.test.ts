@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing-mpirun.js';
-import { reference, type TestOutcome, type TestTask } from './testing-worker.js';
+import { type MpirunResult, mpirun, whyNoMpirun } from '../mpi/testing/mpirun.js';
+import { reference, type TestOutcome, type TestTask } from './testing/worker.js';
 
-const program = new URL('./testing-multi-worker.js', import.meta.url);
+const program = new URL('./testing/multi-worker.js', import.meta.url);
 const skip = whyNoMpirun();
 
 const task: TestTask = { steps: 12, batchPerReplica: 4, features: 37 };

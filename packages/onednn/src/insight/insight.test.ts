@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { run, sample, toTensor } from '../testing.js';
+import { run, sample, toTensor } from '../testing/backend.js';
 import { convolutionBound } from './convolution-bound.js';
 import { KernelSummary, verbosityOf } from './insight.js';
 

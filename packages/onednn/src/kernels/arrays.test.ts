@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import type { OneDnnBackend } from '../backend.js';
-import { assertClose, run, runOn, type Sample, sample } from '../testing.js';
-import { assertGradientIsSlope, assertKernelSameAsCpu, blocked, flavors, random } from './testing-kernels.js';
+import { assertClose, run, runOn, type Sample, sample } from '../testing/backend.js';
+import { assertGradientIsSlope, assertKernelSameAsCpu, blocked, flavors, random } from './testing/kernels.js';
 
 const dtypes = fc.constantFrom<tf.NumericDataType>('float32', 'float32', 'int32', 'bool');
 /** Small shapes of any rank, and large ones. */

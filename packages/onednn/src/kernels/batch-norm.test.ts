@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing.js';
+import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing/backend.js';
 
 const EPSILON = 1e-3;
 const shapes = fc

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { run, runOn, type Sample, sample, toTensor } from '../testing.js';
+import { run, runOn, type Sample, sample, toTensor } from '../testing/backend.js';
 
 const CHANNELS = 32;
 const attrs = { epsilon: 1e-3, activation: 'relu' };

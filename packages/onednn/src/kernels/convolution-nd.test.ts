@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing.js';
+import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing/backend.js';
 
 const size = fc.integer({ min: 1, max: 9 });
 const kernelSize = fc.integer({ min: 1, max: 3 });

@@ -2,7 +2,7 @@
 import { test } from 'node:test';
 import { type backend_util, conv2d, fused, type Tensor4D } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { assertSameAsCpu, run, sample, toTensor } from '../testing.js';
+import { assertSameAsCpu, run, sample, toTensor } from '../testing/backend.js';
 
 const channels = fc.constantFrom(1, 2, 3, 5, 8, 16, 32, 48);
 const geometry = fc.record({

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import type { OneDnnBackend } from '../backend.js';
-import { ARITHMETIC, run, runOn, sample } from '../testing.js';
+import { ARITHMETIC, run, runOn, sample } from '../testing/backend.js';
 import {
   assertGradientIsSlope,
   assertKernelSameAsCpu,
@@ -13,7 +13,7 @@ import {
   flavors,
   random,
   shapes,
-} from './testing-kernels.js';
+} from './testing/kernels.js';
 
 /** Attributes of those that have some. */
 const ATTRIBUTES: Record<string, Record<string, unknown>> = {

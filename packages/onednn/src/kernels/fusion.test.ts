@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import type { OneDnnBackend } from '../backend.js';
-import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing.js';
+import { assertClose, assertSameAsCpu, run, runOn, sample, toTensor } from '../testing/backend.js';
 
 const CHANNELS = 16;
 const shape = [2, 8, 8, CHANNELS];

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { assertClose, run, runOn, sample } from '../testing.js';
-import { assertGradientIsSlope, assertKernelSameAsCpu, random } from './testing-kernels.js';
+import { assertClose, run, runOn, sample } from '../testing/backend.js';
+import { assertGradientIsSlope, assertKernelSameAsCpu, random } from './testing/kernels.js';
 
 const indicesBelow = (limit: number, count: number, seed: number): Int32Array =>
   Int32Array.from(sample([count], seed).values, (v) => Math.min(limit - 1, Math.floor(((v + 1) / 2) * limit)));

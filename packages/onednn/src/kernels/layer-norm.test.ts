@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { layers } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from '../backend.js';
-import { assertClose, runOn, sample, toTensor } from '../testing.js';
+import { assertClose, runOn, sample, toTensor } from '../testing/backend.js';
 
 /** With scale and offset, with one of them, with neither. */
 const VARIANTS = [

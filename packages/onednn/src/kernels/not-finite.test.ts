@@ -8,10 +8,10 @@ import { after, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { kernelNames } from '../register.js';
-import { run, sample } from '../testing.js';
+import { run, sample } from '../testing/backend.js';
 import { BACKEND_NAME } from './kernel.js';
-import { COMPOSED } from './testing-compositions.js';
-import { describeKernels, type Input, type Step, shapeOf, type Transform } from './testing-kernel-cases.js';
+import { COMPOSED } from './testing/compositions.js';
+import { describeKernels, type Input, type Step, shapeOf, type Transform } from './testing/kernel-cases.js';
 
 const PLANTS: readonly (readonly [string, number])[] = [
   ['NaN', Number.NaN],

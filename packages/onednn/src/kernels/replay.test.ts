@@ -7,7 +7,7 @@ import { after, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { kernelNames } from '../register.js';
-import { run, sample } from '../testing.js';
+import { run, sample } from '../testing/backend.js';
 import { BACKEND_NAME } from './kernel.js';
 import {
   describeKernels,
@@ -18,7 +18,7 @@ import {
   type Step,
   shapeOf,
   type Transform,
-} from './testing-kernel-cases.js';
+} from './testing/kernel-cases.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;

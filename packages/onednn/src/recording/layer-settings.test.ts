@@ -15,7 +15,7 @@ import {
   sequential,
 } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from '../backend.js';
-import { sample, toTensor } from '../testing.js';
+import { sample, toTensor } from '../testing/backend.js';
 import { setRunEagerly } from '../tfjs/fit-program.js';
 
 type Layer = ReturnType<typeof layers.dense>;

@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { OneDnnBackend } from '../backend.js';
 import { recordable } from '../kernels/fallback.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
-import { run, sample, toTensor } from '../testing.js';
+import { run, sample, toTensor } from '../testing/backend.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;

@@ -7,7 +7,7 @@ import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { input, type LayersModel, layers, model, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
 import { BACKEND_NAME } from '../kernels/kernel.js';
-import { run } from '../testing.js';
+import { run } from '../testing/backend.js';
 
 const data = (shape: number[], k: number) =>
   tf.tensor(

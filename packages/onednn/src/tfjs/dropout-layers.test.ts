@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { layers, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from '../backend.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
-import { runOn } from '../testing.js';
+import { runOn } from '../testing/backend.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;

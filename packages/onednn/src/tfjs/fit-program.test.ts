@@ -17,7 +17,7 @@ import {
   sequential,
 } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from '../backend.js';
-import { sample, toTensor } from '../testing.js';
+import { sample, toTensor } from '../testing/backend.js';
 import { ownCodeOf, type TrainableModel } from './built-in.js';
 import { setRunEagerly } from './fit-program.js';
 

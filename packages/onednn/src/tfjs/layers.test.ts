@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { initializers, layers, model, regularizers, type SymbolicTensor, sequential } from '@tensorflow/tfjs-layers';
 import type { OneDnnBackend } from '../backend.js';
-import { assertClose, sample, toTensor } from '../testing.js';
+import { assertClose, sample, toTensor } from '../testing/backend.js';
 
 interface Parts {
   readonly scale?: boolean;

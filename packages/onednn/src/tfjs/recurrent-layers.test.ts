@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { initializers, type layers as Layers, layers, sequential } from '@tensorflow/tfjs-layers';
-import { assertGradientIsSlope } from '../kernels/testing-kernels.js';
-import { assertClose, run, sample, toTensor } from '../testing.js';
+import { assertGradientIsSlope } from '../kernels/testing/kernels.js';
+import { assertClose, run, sample, toTensor } from '../testing/backend.js';
 
 type Kind = 'lstm' | 'gru' | 'simpleRNN';
 type Args = Record<string, unknown>;

@@ -9,7 +9,7 @@ import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { layers, regularizers, type Sequential, sequential } from '@tensorflow/tfjs-layers';
 import { BACKEND_NAME } from '../kernels/kernel.js';
-import '../testing.js';
+import '../testing/backend.js';
 
 type Layer = Parameters<Sequential['add']>[0];
 

@@ -1,0 +1,105 @@
+/**
+ * For tests: runs a compiled program under real `mpirun` on this machine, with a time limit and every rank's output.
+ *
+ * Not part of the package. A run that exceeds its limit is ended with its whole process group, and the failure shows what
+ * every rank had printed until then.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isMpiAvailable } from '../native/library.js';
+import { RESULTS_VARIABLE, resultFile } from './result.js';
+
+/** What a run came to. */
+export interface MpirunResult {
+  /** mpirun's exit status; null if it was ended by the time limit. */
+  readonly status: number | null;
+  /** Standard output and error of each rank, in the order of arrival of each. */
+  readonly outputs: readonly string[];
+  /** What each rank gave to `reportResult`; undefined where it did not. */
+  readonly results: readonly unknown[];
+  /** What mpirun itself said. */
+  readonly launcher: string;
+  readonly seconds: number;
+  /** For assertion messages. */
+  describe(): string;
+}
+
+export interface MpirunOptions {
+  readonly args?: readonly string[];
+  readonly limitSeconds?: number;
+  readonly environment?: NodeJS.ProcessEnv;
+  /** Further arguments of mpirun itself. */
+  readonly mpirunArgs?: readonly string[];
+}
+
+/** Why tests under mpirun cannot run here, or false: fits node:test's `skip`. */
+export function whyNoMpirun(): string | false {
+  if (spawnSync('mpirun', ['--version']).status !== 0) return 'mpirun is not installed (apt-get install openmpi-bin)';
+  if (!isMpiAvailable()) return 'libmpi cannot be loaded';
+  return false;
+}
+
+/** Runs `program` (a URL beside the test) with `processes` ranks. */
+export function mpirun(processes: number, program: URL, options: MpirunOptions = {}): Promise<MpirunResult> {
+  const { args = [], limitSeconds = 60, environment = {}, mpirunArgs = [] } = options;
+  const began = performance.now();
+  const folder = mkdtempSync(join(tmpdir(), 'lockstep-mpirun-'));
+  const child = spawn(
+    'mpirun',
+    [
+      ...['--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '--tag-output', '-np', String(processes)],
+      ...mpirunArgs,
+      ...[process.execPath, fileURLToPath(program), ...args],
+    ],
+    // A group of its own, so that the time limit reaches the ranks too.
+    {
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment, [RESULTS_VARIABLE]: folder },
+    },
+  );
+  const outputs: string[] = new Array(processes).fill('');
+  let launcher = '';
+  const take = (line: string) => {
+    // '[1,2]<stderr>:text' is rank 2 of the job.
+    const match = /^\[\d+,(\d+)\]<\w+>:(.*)$/s.exec(line);
+    if (match) outputs[Number(match[1])] += `${match[2]}\n`;
+    else launcher += `${line}\n`;
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    let rest = '';
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      lines.forEach(take);
+    });
+    stream.on('end', () => rest && take(rest));
+  }
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      launcher += `(ended by the test after ${limitSeconds} s)\n`;
+      process.kill(-(child.pid as number), 'SIGCONT');
+      process.kill(-(child.pid as number), 'SIGKILL');
+    }, limitSeconds * 1000);
+    child.on('error', reject);
+    child.on('close', (status) => {
+      clearTimeout(timer);
+      const seconds = (performance.now() - began) / 1000;
+      const describe = () =>
+        [
+          `mpirun -np ${processes} ${program.pathname.split('/').pop()} ${args.join(' ')}: status ${status}, ${seconds.toFixed(1)} s`,
+          ...outputs.map((text, rank) => `--- rank ${rank}\n${text}`),
+          `--- mpirun\n${launcher}`,
+        ].join('\n');
+      const results = outputs.map((_, rank) => {
+        const file = resultFile(folder, rank);
+        return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as unknown) : undefined;
+      });
+      rmSync(folder, { recursive: true, force: true });
+      resolve({ status, outputs, results, launcher, seconds, describe });
+    });
+  });
+}
