@@ -42,9 +42,9 @@ export class DataError extends Error {
  * @throws DataError if the folder or a file is missing, or is something else.
  */
 export function cifar10Files(dataDir: string, isTraining: boolean): string[] {
-  const inside = join(dataDir, ARCHIVE_FOLDER);
-  const folder = look(inside) ? inside : dataDir;
-  const stats = look(folder);
+  const outer = look(dataDir);
+  const inside = outer?.isDirectory() ? look(join(dataDir, ARCHIVE_FOLDER)) : undefined;
+  const [folder, stats] = inside ? [join(dataDir, ARCHIVE_FOLDER), inside] : [dataDir, outer];
   if (!stats) {
     throw new DataError(
       'Run cifar10_download_and_extract.py first to download and extract the CIFAR-10 data.\n' +

@@ -21,10 +21,7 @@ const CIFAR10: ResnetProgram = {
   recipe: CIFAR10_RECIPE,
   define: defineCifarFlags,
   plan,
-  refuse: ({ image_bytes_as_serving_input: imageBytes }) =>
-    imageBytes
-      ? '--image_bytes_as_serving_input cannot be set to True for CIFAR. This flag is only applicable to ImageNet.'
-      : null,
+  refuse,
   remarks: (flags) =>
     flags.isGiven('weight_decay')
       ? [
@@ -37,6 +34,19 @@ const CIFAR10: ResnetProgram = {
 /** @param argv flags, without the program's name @returns exit status, as {@link runProgram} */
 export function main(argv: readonly string[], io: MainIo = {}): Promise<number> {
   return runProgram(CIFAR10, argv, io);
+}
+
+/** @throws UsageError for smoothed labels, which upstream ignores in silence. */
+function refuse({ image_bytes_as_serving_input: imageBytes, label_smoothing: smoothing }: FlagsObject): string | null {
+  if (imageBytes) {
+    return '--image_bytes_as_serving_input cannot be set to True for CIFAR. This flag is only applicable to ImageNet.';
+  }
+  if (smoothing === 0) return null;
+  throw new UsageError(`flag --label_smoothing=${smoothing}: the CIFAR-10 main does not smooth labels, as upstream`, {
+    flag: 'label_smoothing',
+    value: String(smoothing),
+    remedy: 'Leave it out.',
+  });
 }
 
 /** @throws UsageError for a size that there is not, with upstream's text where it has one. */

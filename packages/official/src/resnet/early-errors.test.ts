@@ -109,6 +109,10 @@ describe('a value that cannot be', () => {
     ['--datasets_num_private_threads=1000000000', /datasets_num_private_threads=1000000000: value should be in/],
     ['--worker_lost_secs=inf', /flag --worker_lost_secs=inf: value should be in the range \[0\.1, 2000000\]/],
     ['--batch_size=1000000000000', /flag --batch_size=1000000000000: its images alone, in 2 batches, take .* GB/],
+    [
+      '--label_smoothing=0.1',
+      /flag --label_smoothing=0\.1: the CIFAR-10 main does not smooth labels, as upstream\. Leave it out\./,
+    ],
     ['--train_epochs=1e3', /flag --train_epochs=1e3: value should be an integer/],
   ] as const) {
     it(flag.replace('\0', '\\0'), () => refused([flag], 2, pattern));

@@ -25,7 +25,10 @@ export interface ResnetProgram {
   define(flags: FlagValues): FlagValues;
   /** @throws UsageError for a network that there is not. */
   plan(flags: FlagsObject): ResNetPlan;
-  /** Why this program cannot do what the flags say: upstream's text, then status 1; null: it can. */
+  /**
+   * Why this program cannot do what the flags say: upstream's text, then status 1; null: it can.
+   * @throws UsageError where a flag is at fault and upstream has no text.
+   */
   refuse?(flags: FlagsObject): string | null;
   /** Said before the run: one sentence for each flag without effect. */
   remarks?(flags: FlagValues): readonly string[];

@@ -281,14 +281,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   }
   if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
   if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
-  if (FLAGS.label_smoothing > 0) {
-    refuse(
-      'label_smoothing',
-      FLAGS.label_smoothing,
-      'the CIFAR-10 main does not smooth labels, as upstream',
-      'Leave it out.',
-    );
-  }
 }
 
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
