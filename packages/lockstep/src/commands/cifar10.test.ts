@@ -11,7 +11,7 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
-import { BIN, lockstep, start } from '../testing-process.js';
+import { BIN, lockstep, start } from '../testing/process.js';
 
 const ROOT = new URL('../../../../', import.meta.url);
 /** Five epochs of ResNet-20 on all images, which takes minutes. */

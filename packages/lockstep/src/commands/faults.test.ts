@@ -17,7 +17,7 @@ import {
   ranksOf,
   startMpirun,
   whyNoMpirun,
-} from '../testing-process.js';
+} from '../testing/process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-faults-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -5,7 +5,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
-import { BIN, lockstep, ranksOf, start, whyNoMpirun } from '../testing-process.js';
+import { BIN, lockstep, ranksOf, start, whyNoMpirun } from '../testing/process.js';
 import { composeCommand } from './launch.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-launch-'));

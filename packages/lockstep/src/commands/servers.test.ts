@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
-import { lockstep, mpirun, whyNoMpirun } from '../testing-process.js';
+import { lockstep, mpirun, whyNoMpirun } from '../testing/process.js';
 
 describe('lockstep cifar10 with parameter servers', { skip: whyNoMpirun() }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-servers-'));

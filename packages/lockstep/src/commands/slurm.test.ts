@@ -7,8 +7,8 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
-import { lockstep, whyNoMpirun } from '../testing-process.js';
-import { SlurmCluster, whyNoSlurm } from '../testing-slurm.js';
+import { lockstep, whyNoMpirun } from '../testing/process.js';
+import { SlurmCluster, whyNoSlurm } from '../testing/slurm.js';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 /** Far more than are made until a job is told to stop. */

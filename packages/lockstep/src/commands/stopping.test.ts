@@ -9,7 +9,7 @@ import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { BIN, lockstep, start } from '../testing-process.js';
+import { BIN, lockstep, start } from '../testing/process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'stopping-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { prepareDigits } from '@lockstep/official/data/digits';
-import { BIN, lockstep, slowDownDisk, start, whyNoMpirun, whyNoSlowDisk } from '../testing-process.js';
-import { TwoHosts, whyNoTwoHosts } from '../testing-two-hosts.js';
+import { BIN, lockstep, slowDownDisk, start, whyNoMpirun, whyNoSlowDisk } from '../testing/process.js';
+import { TwoHosts, whyNoTwoHosts } from '../testing/two-hosts.js';
 
 /** Far more than are made until the cable is pulled. */
 const STEPS = 300;

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { prepareDigits } from '@lockstep/official/data/digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
-import { lockstep, mpirun, type ProcessResult, whyNoMpirun } from '../testing-process.js';
+import { lockstep, mpirun, type ProcessResult, whyNoMpirun } from '../testing/process.js';
 
 /** Weights, momenta and moving statistics after two steps: of one replica with two images, of two with one image each. */
 const EXPECTED = {

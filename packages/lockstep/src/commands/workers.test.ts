@@ -18,7 +18,7 @@ import {
   start,
   startMpirun,
   whyNoMpirun,
-} from '../testing-process.js';
+} from '../testing/process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-workers-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -236,7 +236,7 @@ describe('the pipeline', () => {
       count: COUNT,
       numClasses: 3,
       imageShape: [1, 2, 1],
-      reader: new URL('./testing-slow-reader.js', import.meta.url).href,
+      reader: new URL('./testing/slow-reader.js', import.meta.url).href,
       source: { times: 10 },
     };
     const batches = await all({

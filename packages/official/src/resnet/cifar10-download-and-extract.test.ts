@@ -26,7 +26,7 @@ import { create } from 'tar';
 import { readCifar10 } from '../data/cifar10-data.js';
 import { download } from '../utils/download/download.js';
 import { main } from './cifar10-download-and-extract.js';
-import { writeData } from './testing-run.js';
+import { writeData } from './testing/run.js';
 
 const NAME = 'cifar-10-binary.tar.gz';
 const FOLDER = 'cifar-10-batches-bin';

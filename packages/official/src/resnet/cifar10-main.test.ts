@@ -9,11 +9,11 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { SyntheticInput } from '../data/synthetic.js';
-import { FAST, on } from '../testing-provider.js';
+import { FAST, on } from '../testing/provider.js';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { cifar10Plan, Model, upstreamName } from './resnet-model.js';
-import { differences, readCheckpoint, run, TEST_IMAGES, writeData } from './testing-run.js';
+import { differences, readCheckpoint, run, TEST_IMAGES, writeData } from './testing/run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cifar10-main-'));
 const data = join(folder, 'data');

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { run } from './testing-run.js';
+import { run } from './testing/run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'early-errors-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -22,7 +22,7 @@ import { after, before, describe, it } from 'node:test';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import type { StoredTensor, TensorFile } from '../utils/checkpoint/safetensors.js';
-import { differences, readCheckpoint, run, writeData } from './testing-run.js';
+import { differences, readCheckpoint, run, writeData } from './testing/run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'model-dir-'));
 const data = join(folder, 'data');

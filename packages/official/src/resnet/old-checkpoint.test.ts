@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { differences, readCheckpoint, run, writeData } from './testing-run.js';
+import { differences, readCheckpoint, run, writeData } from './testing/run.js';
 
-const OLD = new URL('../../src/resnet/testing-checkpoint-0.1.safetensors.gz', import.meta.url);
+const OLD = new URL('../../src/resnet/testing/checkpoint-0.1.safetensors.gz', import.meta.url);
 const STEP = 7;
-/** Of the 16 test images that testing-run.ts makes, when the checkpoint was written. */
+/** Of the 16 test images that testing/run.ts makes, when the checkpoint was written. */
 const EVALUATION = { accuracy: 0, accuracyTop5: 0.25, loss: 2.919122069835663 };
 
 const folder = mkdtempSync(join(tmpdir(), 'old-checkpoint-'));

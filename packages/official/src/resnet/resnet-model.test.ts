@@ -1,15 +1,15 @@
 /**
  * The networks against upstream's published facts (parameter counts, activation shapes) and against the f64 network of
- * testing-reference.ts: logits, moving statistics, and gradients by finite differences, on `cpu` and on the provider's backend.
+ * testing/reference.ts: logits, moving statistics, and gradients by finite differences, on `cpu` and on the provider's backend.
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { BACKENDS, FAST, on } from '../testing-provider.js';
+import { BACKENDS, FAST, on } from '../testing/provider.js';
 import { Philox } from '../utils/random/philox.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { BATCH_NORM_DECAY, cifar10Plan, imagenetPlan, Model, type ResNetPlan, upstreamName } from './resnet-model.js';
-import { type Image, Reference, type Weights } from './testing-reference.js';
+import { type Image, Reference, type Weights } from './testing/reference.js';
 
 const BOTH = [1, 2] as const;
 

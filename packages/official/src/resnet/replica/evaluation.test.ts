@@ -1,10 +1,10 @@
 /** Evaluation against figures by hand, on a network that is a table: no thread, no run, no model. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import '../../testing-provider.js';
+import '../../testing/provider.js';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Batch, InputSource } from '../../data/data-set.js';
-import { FAST, on } from '../../testing-provider.js';
+import { FAST, on } from '../../testing/provider.js';
 import {
   averageStatistics,
   countCorrect,

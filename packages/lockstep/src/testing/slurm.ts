@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'no
 import { createServer } from 'node:net';
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { processesByRank } from './testing-process.js';
+import { processesByRank } from './process.js';
 
 const NODES = ['n1', 'n2'];
 /** Debian's folders of libraries. */

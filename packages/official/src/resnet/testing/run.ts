@@ -5,13 +5,13 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import '../testing-provider.js';
-import { RECORD_BYTES } from '../data/cifar10-data.js';
-import { decodeTensorFile, type TensorFile } from '../utils/checkpoint/safetensors.js';
-import { Philox } from '../utils/random/philox.js';
-import { main } from './cifar10-main.js';
-import type { MainIo } from './resnet-main.js';
-import type { ResnetMainResult } from './resnet-run-loop.js';
+import '../../testing/provider.js';
+import { RECORD_BYTES } from '../../data/cifar10-data.js';
+import { decodeTensorFile, type TensorFile } from '../../utils/checkpoint/safetensors.js';
+import { Philox } from '../../utils/random/philox.js';
+import { main } from '../cifar10-main.js';
+import type { MainIo } from '../resnet-main.js';
+import type { ResnetMainResult } from '../resnet-run-loop.js';
 
 /** Training and test images of {@link writeData}: with a batch of 8 five steps an epoch. */
 export const TRAIN_IMAGES = 40;

@@ -1,6 +1,6 @@
 /** Test support: a reader that has to wait, for images of two elements: the example `times` over, and the example. Not part of the package. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExampleReader } from './data-set.js';
+import type { ExampleReader } from '../data-set.js';
 
 export default function slowReader(source: unknown): ExampleReader {
   const { times } = source as { times: number };

@@ -3,7 +3,7 @@
  * variables' names and values alone. It shares no code with the model, so that a mistake in one of them shows. Not part of
  * the package.
  */
-import type { ResNetPlan } from './resnet-model.js';
+import type { ResNetPlan } from '../resnet-model.js';
 
 /** n × h × w × c numbers, channels last. */
 export interface Image {

@@ -5,9 +5,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { openMpiRank, processesByRank } from './testing-process.js';
+import { openMpiRank, processesByRank } from './process.js';
 
-const SCRIPT = fileURLToPath(new URL('../../../scripts/two-hosts.sh', import.meta.url));
+const SCRIPT = fileURLToPath(new URL('../../../../scripts/two-hosts.sh', import.meta.url));
 
 /** Why there cannot be two hosts here, or false: fits node:test's `skip`. */
 export function whyNoTwoHosts(): string | false {

@@ -8,7 +8,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-export const BIN = fileURLToPath(new URL('./bin.js', import.meta.url));
+export const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
 
 export interface ProcessResult {
   /** Null if a signal ended it: the time limit's, or one that the test sent. */
