@@ -43,6 +43,14 @@ function testFiles(folder) {
   });
 }
 
+function testSources(folder) {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return ['dist', 'node_modules'].includes(entry.name) ? [] : testSources(path);
+    return entry.name.endsWith('.test.ts') ? [path] : [];
+  });
+}
+
 /** One file in a process of its own, with the details of what failed and the reasons of what was skipped. */
 async function testFile(path) {
   const begin = Date.now();
@@ -82,6 +90,16 @@ const files = readdirSync(join(root, 'packages'))
   .filter((path) => relative(root, path).includes(only));
 // Files that were not told apart by --only must exist: an empty list would pass.
 if (files.length === 0 && only === '') add('test files', { passed: 0, failed: 1, skipped: 0 }, 0);
+// A test that was not built would never run, and nobody would know.
+const sources = ['packages', 'examples'].flatMap((folder) => testSources(join(root, folder)));
+const built = new Set(files.map((path) => relative(root, path).replace('/dist/', '/src/').replace(/\.js$/, '.ts')));
+const unbuilt = sources
+  .map((path) => relative(root, path))
+  .filter((path) => !built.has(path) && !built.has(path.replace('examples/', 'examples/src/')) && path.includes(only));
+for (const path of unbuilt) {
+  console.log(`${path} was not built, so it cannot run. help: name its folder in tsconfig.json`);
+  add(path, { passed: 0, failed: 1, skipped: 0 }, 0);
+}
 const queue = [...files];
 const width = Math.max(1, Math.min(2, availableParallelism()));
 await Promise.all(
