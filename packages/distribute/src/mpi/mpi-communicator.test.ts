@@ -1,7 +1,8 @@
 /** MpiCommunicator under real mpirun: sums against closed forms, and what happens when a rank is lost. */
 import assert from 'node:assert/strict';
+import { tmpdir } from 'node:os';
 import { describe, it } from 'node:test';
-import { isLocalJob, localTransports } from './native/ports.js';
+import { hasSharedMemory, isLocalJob, localTransports } from './native/ports.js';
 import { mpirun, whyNoMpirun } from './testing/mpirun.js';
 
 const program = new URL('./testing/program.js', import.meta.url);
@@ -248,6 +249,13 @@ describe('ports', { skip }, () => {
     assert.equal(isLocalJob({ SLURM_STEP_NUM_NODES: '2' }), false);
     assert.equal(isLocalJob({ SLURM_STEP_NUM_NODES: '1' }), true);
     assert.equal(localTransports('5.0.3'), 'self,sm');
+  });
+
+  it('where shared memory has no room, or cannot be written, TCP stays', () => {
+    assert.equal(hasSharedMemory(2, tmpdir()), true);
+    assert.equal(hasSharedMemory(2 ** 40, tmpdir()), false);
+    assert.equal(hasSharedMemory(1, '/not/there'), false);
+    assert.equal(hasSharedMemory(1, '/proc'), false);
   });
 
   for (const whom of ['one', 'all']) {

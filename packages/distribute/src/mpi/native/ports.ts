@@ -5,6 +5,7 @@
  * through shared memory. A stranger who connects there and sends less than a handshake holds up every thread that enters MPI, so
  * ports that nobody needs stay closed. It decides nothing for jobs on several machines.
  */
+import { accessSync, constants, statfsSync } from 'node:fs';
 import type { LoadedMpi } from './library.js';
 
 /** Where Open MPI reads which components carry messages; mpirun's own --mca btl arrives in it too. */
@@ -15,6 +16,24 @@ export function isLocalJob(environment: NodeJS.ProcessEnv = process.env): boolea
   const { OMPI_COMM_WORLD_SIZE: size, OMPI_COMM_WORLD_LOCAL_SIZE: local, SLURM_STEP_NUM_NODES: nodes } = environment;
   if (size !== undefined) return size === local;
   return nodes === '1';
+}
+
+/** Room of one rank's segment in shared memory (btl_vader_segment_size), twice. */
+const BYTES_PER_RANK = 8 * 2 ** 20;
+
+/**
+ * Whether shared memory can carry a job's messages: containers may have little of it, or none that may be written. Open MPI would fall
+ * back to TCP then, so TCP has to stay.
+ */
+export function hasSharedMemory(ranks: number, folder = '/dev/shm'): boolean {
+  if (process.platform !== 'linux') return true;
+  try {
+    accessSync(folder, constants.W_OK);
+    const { bavail, bsize } = statfsSync(folder);
+    return bavail * bsize >= ranks * BYTES_PER_RANK;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -28,6 +47,7 @@ export function localTransports(version: string): string {
 /** Before MPI starts. What somebody has chosen stays. */
 export function closePortsOfLocalJob({ library, version }: LoadedMpi, environment = process.env): void {
   if (!isLocalJob(environment) || environment[TRANSPORTS_VARIABLE] !== undefined) return;
+  if (!hasSharedMemory(Number(environment.OMPI_COMM_WORLD_SIZE ?? environment.SLURM_NTASKS ?? 1))) return;
   // The C library's own environment: a worker thread's process.env is a copy that MPI does not see.
   library.func('int setenv(str name, str value, int overwrite)')(TRANSPORTS_VARIABLE, localTransports(version), 0);
 }
