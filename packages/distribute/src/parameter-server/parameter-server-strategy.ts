@@ -15,8 +15,8 @@ import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevice
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
+import { prepareRun } from '../strategy/prepare-run.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { ParameterServerArguments, ServerLine } from './parameter-server-replica.js';
 import type { ServerReport } from './server.js';
@@ -128,17 +128,13 @@ export class ParameterServerStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the process if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    checkRunOptions(options);
-    const devices = resolveDevices(
-      this.devices.map(({ name }) => name),
-      options.threadsPerReplica,
-    );
+    const { devices, url } = prepareRun(this.devices, module, args, options);
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, 1).toConfig() };
-    if (this.isLocal) return (await runReplicas(spec, module, args, options)) as Result[];
+    if (this.isLocal) return (await runReplicas(spec, url, args, options)) as Result[];
     const group = this.#job.join();
     const inner: ParameterServerArguments = {
       role: this.isServer ? 'ps' : 'worker',
-      module: String(module),
+      module: url,
       args: this.isServer ? undefined : args,
       group,
       workers: this.cluster.numWorkers,
@@ -147,7 +143,7 @@ export class ParameterServerStrategy implements Strategy {
     // Replicas wait for their leader as long as it waits for servers, and at the end for the other workers.
     const timeoutSeconds = options.timeoutSeconds ?? WAIT_SECONDS;
     try {
-      const replica = new URL('./parameter-server-replica.js', import.meta.url);
+      const replica = new URL('./parameter-server-replica.js', import.meta.url).href;
       const results = await runReplicas(spec, replica, inner, {
         ...options,
         timeoutSeconds,
