@@ -11,7 +11,7 @@ import { repr } from '../cluster/cluster-spec.js';
 import { shareCores } from '../cluster/core-share.js';
 import { Job } from '../cluster/job.js';
 import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
@@ -167,11 +167,6 @@ export class ParameterServerStrategy implements Strategy {
 
 /** A worker's replicas wait for their leader while it waits for slower workers, whose own limits apply. */
 const WAIT_SECONDS = 7 * 24 * 3600;
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU');
-  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
-}
 
 function describeReport(index: number, report: ServerReport): string {
   const { elements, updates, updatesOfWorker, mean, max, histogram } = report;

@@ -7,7 +7,7 @@
  */
 
 import { type AllReduceAlgorithm, CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { chooseCrossDeviceOps } from './cross-device-choice.js';
@@ -69,11 +69,6 @@ export class MirroredStrategy implements Strategy {
     const spec = { devices, crossDeviceOps: this.crossDeviceOps.toConfig() };
     return (await runReplicas(spec, url, args, options)) as Result[];
   }
-}
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter((device) => device.type === 'GPU');
-  return gpus.length > 0 ? gpus.map((device) => device.name) : ['cpu:0'];
 }
 
 /** Upstream's rules, in upstream's order and words. */

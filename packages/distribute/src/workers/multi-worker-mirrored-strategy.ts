@@ -13,7 +13,7 @@ import { repr } from '../cluster/cluster-spec.js';
 import { shareCores } from '../cluster/core-share.js';
 import { Job } from '../cluster/job.js';
 import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
@@ -165,9 +165,4 @@ export class MultiWorkerMirroredStrategy implements Strategy {
       `communication = ${this.#options.communication}`
     );
   }
-}
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU');
-  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
 }
