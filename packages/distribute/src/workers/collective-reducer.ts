@@ -16,7 +16,7 @@ import { type CutPiece, cutPieces, cutRuns, withFactor } from '../trainer/pieces
 import type { FinishResult, FlatLayout, FlatSegment, Reducer, ReducerUpdate } from '../trainer/reducer.js';
 import { REPORT } from '../trainer/step-reports.js';
 import { clipBound, UpdateFactors } from '../trainer/update-factors.js';
-import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
+import { guard, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 import { evenBounds, taperedBounds } from './pack-bounds.js';
 
 export interface CollectiveReducerOptions {
@@ -248,15 +248,6 @@ export class CollectiveReducer implements Reducer {
       finite = this.#optimizer.apply(kernels, withFactor(summed, factors, segment), step) && finite;
     }
     return finite;
-  }
-}
-
-/** What goes wrong between workers is told in terms of workers. */
-function guard<T>(between: () => T): T {
-  try {
-    return between();
-  } catch (error) {
-    throw asWorkerError(error);
   }
 }
 
