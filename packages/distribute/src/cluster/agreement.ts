@@ -6,6 +6,7 @@
 import { type Communicator, CommunicatorError } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
 import { stringifyValues } from '../communicator/plain-values.js';
+import { inWords as ranksInWords } from '../mirror/fingerprint.js';
 
 /** What must be the same on all ranks, by name: {version: '0.1.0', flags: …, model: …}. Values are compared as text that keeps NaN apart from null. */
 export type Facts = Readonly<Record<string, unknown>>;
@@ -27,7 +28,7 @@ export function checkAgreement(communicator: Communicator, facts: Facts): void {
     }
     if (byValue.size < 2) continue;
     const found = differencesOnly(all.map((one) => one[name]));
-    const said = [...byValue.values()].map((ranks) => `${ranksInWords(ranks)}: ${found(ranks[0] as number)}`);
+    const said = [...byValue.values()].map((ranks) => `${ranksInWords(ranks, 'rank')}: ${found(ranks[0] as number)}`);
     differences.push(`${name} (${said.join('; ')})`);
   }
   if (differences.length === 0) return;
@@ -53,8 +54,4 @@ function inWords(value: unknown): string {
   // NaN and infinities have no JSON of their own.
   const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'nothing');
   return text.length > 200 ? `${text.slice(0, 197)}…` : text;
-}
-
-function ranksInWords(ranks: readonly number[]): string {
-  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(', ')}`;
 }

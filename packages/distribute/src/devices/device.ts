@@ -82,6 +82,12 @@ export function listDevices(options: ListDevicesOptions = {}): DeviceDescription
   return [...listGpus(options.threadsPerReplica), ...listCpus(options)];
 }
 
+/** What a strategy runs on that is given no names: all GPUs, else 'cpu:0'. */
+export function defaultDevices(): string[] {
+  const gpus = listGpus();
+  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
+}
+
 function listCpus({ numCpus = -1, threadsPerReplica }: ListDevicesOptions): DeviceDescription[] {
   const cores = physicalCores();
   const count = numCpus === -1 ? cores.length : numCpus;

@@ -4,9 +4,8 @@
  * One thread of a process uses it, the one that issues collectives. Buffers have to be shared memory. It waits for nothing:
  * whoever waits also looks at the other ranks (MpiCommunicator), and ends the wait when one of them is lost.
  */
-import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { MessageChannel, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import { type Buffer, CommunicatorError } from '../communicator/communicator.js';
-import { threadFile } from '../thread-file.js';
 import { type AllReduceJob, mostUnderWay } from './all-reduce/start.js';
 import {
   BEATS,
@@ -20,6 +19,7 @@ import {
   SlotState,
 } from './communication-protocol.js';
 import type { MpiGroupHandle } from './group-handle.js';
+import { startThread } from './start-thread.js';
 
 const SLOTS = 1024;
 /** Silence between two looks counts as no more: a process that was stopped has seen nothing, and so has its thread. */
@@ -45,14 +45,7 @@ export class BackgroundReducer {
     const data: CommunicationData = { rank, size, comm: collectives, board, words: this.#words, port: channel.port2 };
     this.#port = channel.port1;
     this.#port.unref();
-    this.#thread = new Worker(threadFile('communication-thread.js', import.meta.url), {
-      workerData: data,
-      transferList: [channel.port2],
-      name: 'mpi communication',
-      // Flags such as --input-type or --test belong to the program, not to this thread.
-      execArgv: [],
-    });
-    this.#thread.unref();
+    this.#thread = startThread('communication-thread', 'mpi communication', data, [channel.port2]);
   }
 
   /** @returns the slot to ask about; −1 if too many are under way. */

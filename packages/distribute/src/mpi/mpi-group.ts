@@ -4,10 +4,9 @@
  * It runs no collectives (MpiCommunicator does, in whichever one thread of the process is given the handle). One group per
  * process at a time. Every wait here ends: start and leave are guarded by the watch thread, the rest polls with a limit.
  */
-import { isMainThread, MessageChannel, type Transferable, Worker } from 'node:worker_threads';
+import { isMainThread, MessageChannel, type Worker } from 'node:worker_threads';
 import { CommunicatorError } from '../communicator/communicator.js';
 import { defaultLog } from '../log.js';
-import { threadFile } from '../thread-file.js';
 import type { MpiAlgorithm } from './all-reduce/start.js';
 import type { MpiGroupHandle } from './group-handle.js';
 import { ownIdentity, type RankIdentity } from './identity.js';
@@ -15,6 +14,7 @@ import { describeCulprit, findLoss, isLost, isThrough, mayGo } from './loss.js';
 import { type Address, addressOf, OpenMpi } from './native/open-mpi.js';
 import { describeWhere } from './operation.js';
 import { jobName, removeSegments } from './segments.js';
+import { startThread } from './start-thread.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
 import type { WatchData, WatchOrders } from './watch-thread.js';
 import type { WatchdogData } from './watchdog.js';
@@ -345,19 +345,6 @@ export class MpiGroup {
       this.#board.abort(`was lost: it has not answered for ${(most.silence / 1000).toFixed(1)} s`, most.rank);
     }
   }
-}
-
-/** A thread of this folder that does not keep the process alive. */
-function startThread(file: string, name: string, workerData: unknown, transferList: Transferable[] = []): Worker {
-  const thread = new Worker(threadFile(`${file}.js`, import.meta.url), {
-    workerData,
-    transferList,
-    name,
-    // Flags such as --input-type or --test belong to the program, not to this thread.
-    execArgv: [],
-  });
-  thread.unref();
-  return thread;
 }
 
 function seconds(name: string, value: number | undefined, byDefault: number): number {

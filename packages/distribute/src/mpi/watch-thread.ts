@@ -7,14 +7,13 @@
  */
 import { writeSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { endProcess } from './end-process.js';
 import { describeRank, processState, type RankIdentity } from './identity.js';
 import { isThrough, mayGo } from './loss.js';
 import { Mailbox } from './mailbox.js';
 import { type Address, OpenMpi } from './native/open-mpi.js';
 import { describeWhere } from './operation.js';
-import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, type RankState, StatusBoard } from './status-board.js';
-import { reportStatus } from './status-mark.js';
 
 /** What the thread is born with. */
 export interface WatchData {
@@ -43,8 +42,6 @@ const PROCESS_CHECK_MS = 50;
 /** For the thread that waits for a lost rank to name it. */
 const FIRST_WORD_MS = 300;
 const TEXT_BYTES = 2048;
-/** Exit status of what SIGKILL has ended, as a shell counts. */
-const KILLED = 137;
 
 const data = workerData as WatchData;
 const board = new StatusBoard(data.board);
@@ -157,15 +154,6 @@ function watch(orders: WatchOrders): void {
         'help: another rank has stopped answering after the last collective; its output says more.',
     );
   }
-}
-
-function endProcess(message: string): void {
-  const log = (line: string) => writeSync(2, `${line}\n`);
-  log(message);
-  reportStatus(KILLED, log);
-  removeSegments(jobName());
-  // The main thread is inside MPI, so no JavaScript and no signal handler of this process will run again.
-  process.kill(process.pid, 'SIGKILL');
 }
 
 if (!board.waitForPhase(Phase.running, data.startMs)) {

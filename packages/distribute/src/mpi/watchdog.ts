@@ -6,14 +6,12 @@
  * hold it for ever. Then the watch thread stops counting its looks, or counts them and hears nobody while the waiting thread, which
  * should have given up, does not. Only time in which this thread itself runs is counted: a process that was frozen is not at fault.
  */
-import { writeSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
+import { endProcess } from './end-process.js';
 import { describeRank, type RankIdentity } from './identity.js';
 import { inSeconds, mayGo } from './loss.js';
 import { describeWhere } from './operation.js';
-import { jobName, removeSegments } from './segments.js';
 import { monotonicMs, Phase, StatusBoard } from './status-board.js';
-import { reportStatus } from './status-mark.js';
 
 /** What the thread is born with. */
 export interface WatchdogData {
@@ -29,8 +27,6 @@ export interface WatchdogData {
 const LOOK_MS = 500;
 /** For the waiting thread to give up by itself, when it can. */
 const PATIENCE_MS = 5_000;
-/** Exit status of what SIGKILL has ended, as a shell counts. */
-const KILLED = 137;
 
 const { board: buffer, rank, identities, silenceMs, tolerated } = workerData as WatchdogData;
 const board = new StatusBoard(buffer);
@@ -80,14 +76,9 @@ while (board.phase === Phase.running) {
   last = now;
   const why = diagnose(watch.add(board.looks, elapsed), others.add(lastHeard(now), elapsed));
   if (why === null || board.phase !== Phase.running) continue;
-  const log = (line: string) => writeSync(2, `${line}\n`);
-  log(
+  endProcess(
     `R${why.slice(1)}; it is ended now.\n` +
       'help: a connection from outside the job on one of its ports does that. Ranks on several machines listen on all their ' +
       'interfaces: let a firewall admit only the machines of the job, and name the network with --mca btl_tcp_if_include.',
   );
-  reportStatus(KILLED, log);
-  removeSegments(jobName());
-  // Every thread that could leave in order is inside MPI. The launcher ends the job then.
-  process.kill(process.pid, 'SIGKILL');
 }

@@ -4,6 +4,7 @@
  */
 import { Context } from '../replica/context.js';
 import { SharedStop } from '../replica/shared-stop.js';
+import { ServerLinks } from './server-links.js';
 import { ServerReducer, type ServerReducerOptions } from './server-reducer.js';
 
 export interface ServedWorker {
@@ -43,8 +44,9 @@ export function serverContext(
       'help: context.trainer(variables, { optimizer: … }), or MultiWorkerMirroredStrategy for any other optimizer.',
   });
   const finish = () => {
-    reducer?.leave(false);
-    reducer?.end();
+    if (reducer) reducer.end();
+    // Servers wait for the end also where nobody has made a trainer.
+    else if (rank === 0) new ServerLinks(processes, servers, []).finish(processes.rank === 0);
   };
   return { context, finish };
 }

@@ -6,6 +6,7 @@
 import { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { MpiGroupHandle } from '../mpi/mpi-group.js';
 import type { Context } from '../replica/context.js';
+import { loadReplica } from '../replica/replica-module.js';
 import { asWorkerError } from '../workers/hierarchical-communicator.js';
 import { serverContext } from './parameter-server-context.js';
 import { ParameterServer } from './server.js';
@@ -34,13 +35,10 @@ export default async function run(inner: Context, args: ParameterServerArguments
       const log = (line: string) => inner.report({ parameterServer: line } satisfies ServerLine);
       return new ParameterServer(processes, args.workers, inner.sharedMemory.memory, log).serve();
     }
-    const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
-    if (typeof user.default !== 'function') {
-      throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
-    }
+    const train = await loadReplica(args.module);
     const servers = Array.from({ length: args.servers }, (_, i) => args.workers + i);
     const { context, finish } = serverContext(inner, { processes, servers, workers: args.workers });
-    const result = await user.default(context, args.args);
+    const result = await train(context, args.args);
     finish();
     return result;
   } catch (error) {

@@ -11,12 +11,12 @@ import { repr } from '../cluster/cluster-spec.js';
 import { shareCores } from '../cluster/core-share.js';
 import { Job } from '../cluster/job.js';
 import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
+import { prepareRun } from '../strategy/prepare-run.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { ParameterServerArguments, ServerLine } from './parameter-server-replica.js';
 import type { ServerReport } from './server.js';
@@ -128,17 +128,13 @@ export class ParameterServerStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the process if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    checkRunOptions(options);
-    const devices = resolveDevices(
-      this.devices.map(({ name }) => name),
-      options.threadsPerReplica,
-    );
+    const { devices, url } = prepareRun(this.devices, module, args, options);
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, 1).toConfig() };
-    if (this.isLocal) return (await runReplicas(spec, module, args, options)) as Result[];
+    if (this.isLocal) return (await runReplicas(spec, url, args, options)) as Result[];
     const group = this.#job.join();
     const inner: ParameterServerArguments = {
       role: this.isServer ? 'ps' : 'worker',
-      module: String(module),
+      module: url,
       args: this.isServer ? undefined : args,
       group,
       workers: this.cluster.numWorkers,
@@ -147,7 +143,7 @@ export class ParameterServerStrategy implements Strategy {
     // Replicas wait for their leader as long as it waits for servers, and at the end for the other workers.
     const timeoutSeconds = options.timeoutSeconds ?? WAIT_SECONDS;
     try {
-      const replica = new URL('./parameter-server-replica.js', import.meta.url);
+      const replica = new URL('./parameter-server-replica.js', import.meta.url).href;
       const results = await runReplicas(spec, replica, inner, {
         ...options,
         timeoutSeconds,
@@ -171,11 +167,6 @@ export class ParameterServerStrategy implements Strategy {
 
 /** A worker's replicas wait for their leader while it waits for slower workers, whose own limits apply. */
 const WAIT_SECONDS = 7 * 24 * 3600;
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU');
-  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
-}
 
 function describeReport(index: number, report: ServerReport): string {
   const { elements, updates, updatesOfWorker, mean, max, histogram } = report;

@@ -181,8 +181,16 @@ export class ServerLinks {
     return last;
   }
 
+  /** After the last request: the chief waits for the other workers and ends the job, the others wait until it does. */
+  finish(isChief: boolean): void {
+    if (isChief) {
+      this.waitForOthers(false);
+      this.#end();
+    } else this.#done();
+  }
+
   /** Other workers: has ended, and waits for the chief to end the job. */
-  done(): void {
+  #done(): void {
     const replies = this.#links.map((link) => {
       this.#request(link, [Kind.done]);
       return this.#expect(link);
@@ -191,7 +199,7 @@ export class ServerLinks {
   }
 
   /** Chief: everything is over. */
-  end(): void {
+  #end(): void {
     for (const link of this.#links) {
       this.#request(link, [Kind.end]);
       for (const work of this.#expect(link)) work.wait();

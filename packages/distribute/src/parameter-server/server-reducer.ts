@@ -148,10 +148,9 @@ export class ServerReducer implements Reducer {
     return status;
   }
 
-  /** After the last step: the chief ends the job, the others wait until it does. Collective within the worker. */
+  /** After the last step: the chief ends the job, when the other workers have ended. Collective within the worker. */
   end(): void {
-    if (this.#isChief) this.#links?.end();
-    else this.#links?.done();
+    this.#links?.finish(this.#isChief);
     this.options.local.barrier();
   }
 }

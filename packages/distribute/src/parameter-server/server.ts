@@ -12,7 +12,7 @@ import type { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { FlatMemory } from '../simd/index.js';
 import { flatOptimizer } from '../trainer/optimizers/create.js';
 import type { FlatOptimizer } from '../trainer/optimizers/optimizer.js';
-import { type CutPiece, cutPieces, cutRuns, withFactor } from '../trainer/pieces.js';
+import { type CutPiece, cutPieces, cutRuns, updatePieces } from '../trainer/pieces.js';
 import { UpdateFactors } from '../trainer/update-factors.js';
 import { HEADER, Kind, type ShardSpecification, type Staleness, sharedFloats, sharedHeader, Tag } from './protocol.js';
 
@@ -236,11 +236,8 @@ export class ParameterServer {
     const { pieces, factors } = this.#ofClient(client);
     const { gradientScale, factors: ofVariables } = factors.of(scale);
     const step = { learningRate, gradientScale, count: this.#count + 1 };
-    for (const { summed, segment } of pieces) {
-      const piece = withFactor(summed, ofVariables, segment);
-      const finite = optimizer.apply(this.memory.kernels, piece, step);
-      this.#allFinite &&= finite;
-    }
+    const finite = updatePieces(optimizer, this.memory.kernels, pieces, step, ofVariables);
+    this.#allFinite &&= finite;
     const staleness = this.#version - pulled;
     this.#stalenessSum += staleness;
     this.#stalenessMax = Math.max(this.#stalenessMax, staleness);

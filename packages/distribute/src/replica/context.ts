@@ -11,6 +11,7 @@ import { checkReduceOp, type ReduceOp } from '../cross-device-ops/reduce-op.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import { defaultLog } from '../log.js';
+import { finish, mix } from '../mirror/fingerprint.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
 import { FlatTrainer } from '../trainer/flat-trainer.js';
@@ -213,11 +214,10 @@ export class Context implements ReplicaContext {
   }
 }
 
-/** FNV-1a over shapes: 32 bits that differ, all but surely, when shapes do. */
 function hashSizes(tensors: readonly tf.Tensor[]): number {
-  let hash = 0x811c9dc5;
+  let hash = 0;
   for (const { shape } of tensors) {
-    for (const value of [shape.length, ...shape]) hash = Math.imul(hash ^ value, 0x01000193);
+    for (const value of [shape.length, ...shape]) hash = mix(hash, value);
   }
-  return hash;
+  return finish(hash, tensors.length);
 }

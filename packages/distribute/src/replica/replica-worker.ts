@@ -14,19 +14,14 @@ import { Context } from './context.js';
 import { ControlBlock } from './control-block.js';
 import { localParts } from './local-parts.js';
 import { redirectOutput } from './output.js';
-import { enterReplica, leaveStart } from './own-module.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
-import type { ReplicaContext } from './replica-context.js';
+import { importDefault, loadReplica } from './replica-module.js';
 import { toFailureReport } from './transferred-error.js';
-
-/** The default export of a module that strategies run. */
-type ReplicaFunction = (context: ReplicaContext, args: unknown) => unknown;
 
 const data = workerData as ReplicaWorkerData;
 const control = new ControlBlock(data.control);
 let isStarting = true;
 redirectOutput(tell, new Int32Array(data.underWay));
-enterReplica(data.module);
 
 try {
   const value = await run();
@@ -43,7 +38,7 @@ async function run(): Promise<unknown> {
   if (data.bindThreads) bindThread(device.cores);
   const setup = await importDefault<BackendSetupFunction>(device.backendModule, 'backend module');
   await setup({ threads: device.threads, cores: device.cores, device: device.name });
-  const replicaFunction = await importDefault<ReplicaFunction>(data.module, 'replica module');
+  const replicaFunction = await loadReplica(data.module);
 
   const context = new Context(
     localParts({
@@ -58,28 +53,8 @@ async function run(): Promise<unknown> {
     }),
   );
   isStarting = false;
-  leaveStart();
   control.setState(replica, 'running');
   return await replicaFunction(context, data.args);
-}
-
-async function importDefault<T>(url: string, what: string): Promise<T> {
-  const module = (await import(url)) as { default?: T | { default?: T } };
-  const exported = module.default;
-  if (typeof exported === 'function') return exported;
-  // CommonJS that a compiler made of a module: the whole of its exports is the default one.
-  if (
-    typeof exported === 'object' &&
-    exported !== null &&
-    typeof (exported as { default?: T }).default === 'function'
-  ) {
-    return (exported as { default: T }).default;
-  }
-  const names = Object.keys(module).filter((name) => name !== 'default' && name !== 'module.exports');
-  throw new TypeError(
-    `The ${what} ${url} has no function as its default export${names.length > 0 ? `; it exports ${names.join(', ')}` : ''}.\n` +
-      'help: export default async function train(context, args) { … }',
-  );
 }
 
 function tell(message: ReplicaMessage): void {

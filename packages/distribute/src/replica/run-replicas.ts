@@ -11,10 +11,8 @@ import { createSharedMemoryGroup, type SharedMemoryGroup } from '../communicator
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
 import { threadFile, threadFlags } from '../thread-file.js';
-import { checkMessage } from './check-message.js';
 import { ControlBlock } from './control-block.js';
 import { writeOutput } from './output.js';
-import { checkNotOwn } from './own-module.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';
 import { describeError, fromTransferred, type ReplicaFailureReport, toTransferred } from './transferred-error.js';
@@ -71,33 +69,19 @@ interface Failure {
 }
 
 /**
- * Runs the default export of `module` on every device.
+ * Runs the default export of `module` on every device. What it is given has been checked (strategy/prepare-run.ts).
+ * @param module its URL
  * @returns what the replicas returned, in replica order.
- * @throws ReplicaError if a replica fails; the signal's AbortError if the run was cancelled and did not end gracefully;
- *   TypeError for a tensor among the arguments; Error in a replica that would start itself.
+ * @throws ReplicaError if a replica fails; the signal's AbortError if the run was cancelled and did not end gracefully.
  */
 export function runReplicas(
   spec: ReplicaGroupSpec,
-  module: URL | string,
+  module: string,
   args: unknown,
-  options: RunOptions = {},
+  options: RunOptions,
 ): Promise<unknown[]> {
   options.signal?.throwIfAborted();
-  const url = moduleUrl(module);
-  checkNotOwn(url);
-  checkMessage(args, 'the arguments of strategy.run()');
-  return new ReplicaRun(spec, url, args, options).promise;
-}
-
-/** A worker imports by URL; a relative name would be relative to the worker's own file. */
-function moduleUrl(module: URL | string): string {
-  const text = String(module);
-  if (!URL.canParse(text)) {
-    throw new TypeError(
-      `strategy.run() needs the URL of a module, got '${text}'.\nhelp: new URL('./train.js', import.meta.url)`,
-    );
-  }
-  return text;
+  return new ReplicaRun(spec, module, args, options).promise;
 }
 
 class ReplicaRun {

@@ -52,7 +52,7 @@ export interface FlatKernels {
   addBf16(target: Float32Array, source: Uint16Array): void;
 }
 
-/** Exports of dist/simd/kernels.wasm. Addresses cross as i32, hence `>>> 0` is not needed: the bits are the same. */
+/** Arguments of every optimizer's loop; `slots`, `table` and `numbers` are addresses of lists. */
 type UpdateExport = (
   weights: number,
   slots: number,
@@ -62,6 +62,7 @@ type UpdateExport = (
   numbers: number,
 ) => number;
 
+/** Exports of dist/simd/kernels.wasm. Addresses cross as i32, hence `>>> 0` is not needed: the bits are the same. */
 interface KernelExports extends Record<UpdateName, UpdateExport> {
   sum(target: number, table: number, n: number, count: number): void;
   sumToAll(table: number, n: number, count: number): void;

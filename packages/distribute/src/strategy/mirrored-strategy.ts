@@ -7,11 +7,11 @@
  */
 
 import { type AllReduceAlgorithm, CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { checkRunOptions } from './check-run-options.js';
 import { chooseCrossDeviceOps } from './cross-device-choice.js';
+import { prepareRun } from './prepare-run.js';
 import type { Strategy, StrategyLog } from './strategy.js';
 
 export interface MirroredStrategyOptions extends StrategyLog {
@@ -65,19 +65,10 @@ export class MirroredStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    checkRunOptions(options);
-    const devices = resolveDevices(
-      this.devices.map((device) => device.name),
-      options.threadsPerReplica,
-    );
+    const { devices, url } = prepareRun(this.devices, module, args, options);
     const spec = { devices, crossDeviceOps: this.crossDeviceOps.toConfig() };
-    return (await runReplicas(spec, module, args, options)) as Result[];
+    return (await runReplicas(spec, url, args, options)) as Result[];
   }
-}
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter((device) => device.type === 'GPU');
-  return gpus.length > 0 ? gpus.map((device) => device.name) : ['cpu:0'];
 }
 
 /** Upstream's rules, in upstream's order and words. */

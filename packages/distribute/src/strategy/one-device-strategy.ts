@@ -5,8 +5,8 @@
  */
 import { type DeviceDescription, resolveDevices } from '../devices/device.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { checkRunOptions } from './check-run-options.js';
 import { singleReplicaOps } from './cross-device-choice.js';
+import { prepareRun } from './prepare-run.js';
 import type { Strategy } from './strategy.js';
 
 /** tf.distribute.OneDeviceStrategy. */
@@ -27,11 +27,7 @@ export class OneDeviceStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    checkRunOptions(options);
-    const devices = resolveDevices(
-      this.devices.map((device) => device.name),
-      options.threadsPerReplica,
-    );
-    return (await runReplicas({ devices, crossDeviceOps: singleReplicaOps() }, module, args, options)) as Result[];
+    const { devices, url } = prepareRun(this.devices, module, args, options);
+    return (await runReplicas({ devices, crossDeviceOps: singleReplicaOps() }, url, args, options)) as Result[];
   }
 }

@@ -167,7 +167,8 @@ class DistributedStep {
 
   /**
    * Gradients came without computeGradients(), of variables that no step has named: they are mirrored now. Where values differed,
-   * all gradients of this step but replica 0's are of a network that nobody has any more.
+   * the other replicas have computed their gradients of weights that have just been replaced by replica 0's: only replica 0's
+   * gradients belong to the weights that all have now.
    * @returns whether replica 0's gradients are this step's.
    */
   #mirrorLate(unseen: readonly tf.Variable[], items: readonly Item[]): boolean {

@@ -21,7 +21,7 @@ import type { FlatKernels } from '../simd/kernels.js';
 import { plainKernels } from '../simd/plain-kernels.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatOptimizer } from './optimizers/optimizer.js';
-import { type CutPiece, cutPieces, cutRuns, type Run, withFactor } from './pieces.js';
+import { type CutPiece, clipSum, cutPieces, cutRuns, type Run, updatePieces } from './pieces.js';
 import type { FinishResult, FlatLayout, FlatSegment, Reducer, ReducerUpdate } from './reducer.js';
 import { clipBound, UpdateFactors } from './update-factors.js';
 
@@ -302,15 +302,10 @@ export class FlatReducer implements Reducer {
       if (bound !== null) {
         const sum = gradients[0] as Float32Array;
         if (!isSummed && gradients.length > 1) this.#kernels.sum(sum, gradients);
-        // Infinity would be cut off.
-        finite = this.#kernels.allFinite(sum) && finite;
-        this.#kernels.clip(sum, sum, bound);
+        finite = clipSum(this.#kernels, sum, bound) && finite;
         isSummed = true;
       }
-      for (const { summed, summing, segment } of pieces) {
-        const piece = withFactor(isSummed ? summed : summing, factors, segment);
-        finite = this.#optimizer.apply(this.#kernels, piece, step) && finite;
-      }
+      finite = updatePieces(this.#optimizer, this.#kernels, pieces, step, factors, isSummed) && finite;
     });
     return finite;
   }

@@ -1,8 +1,9 @@
 /**
  * Where flat memory is cut for an update: at the ends of runs with one weight decay, and of every variable where the optimizer has a
- * factor for each. What reducers cut further, for cores and packs, changes no bit.
+ * factor for each; and the update of what was cut. What reducers cut further, for cores and packs, changes no bit.
  */
-import type { FlatOptimizer, Piece } from './optimizers/optimizer.js';
+import type { FlatKernels } from '../simd/kernels.js';
+import type { FlatOptimizer, Piece, StepNumbers } from './optimizers/optimizer.js';
 import type { FlatLayout, FlatSegment } from './reducer.js';
 
 /** Part of the flat arrays that is updated with the same numbers. */
@@ -64,7 +65,36 @@ export function cutPieces(
     });
 }
 
+/**
+ * Updates all pieces; every one that applies gradients does it so.
+ * @param factors Of each segment, on the learning rate; null: none.
+ * @param isSummed Whether the sums are finished; else they are taken in the same pass.
+ * @returns whether every summed gradient was finite.
+ */
+export function updatePieces(
+  optimizer: FlatOptimizer,
+  kernels: FlatKernels,
+  pieces: readonly CutPiece[],
+  step: StepNumbers,
+  factors: Float64Array | null,
+  isSummed = true,
+): boolean {
+  let finite = true;
+  for (const { summed, summing, segment } of pieces) {
+    const piece = withFactor(isSummed ? summed : summing, factors, segment);
+    finite = optimizer.apply(kernels, piece, step) && finite;
+  }
+  return finite;
+}
+
+/** Cuts finished sums off at ±bound. @returns whether they were finite: infinity would be cut off unseen. */
+export function clipSum(kernels: FlatKernels, sum: Float32Array, bound: number): boolean {
+  const finite = kernels.allFinite(sum);
+  kernels.clip(sum, sum, bound);
+  return finite;
+}
+
 /** The piece with its variable's factor. */
-export function withFactor(piece: Piece, factors: Float64Array | null, segment: number): Piece {
+function withFactor(piece: Piece, factors: Float64Array | null, segment: number): Piece {
   return factors === null || segment < 0 ? piece : { ...piece, factor: factors[segment] as number };
 }

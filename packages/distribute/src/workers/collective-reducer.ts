@@ -11,12 +11,12 @@
 import type { Work } from '../communicator/communicator.js';
 import type { FlatMemory } from '../simd/index.js';
 import { flatOptimizer } from '../trainer/optimizers/create.js';
-import type { FlatOptimizer } from '../trainer/optimizers/optimizer.js';
-import { type CutPiece, cutPieces, cutRuns, withFactor } from '../trainer/pieces.js';
+import type { FlatOptimizer, StepNumbers } from '../trainer/optimizers/optimizer.js';
+import { type CutPiece, clipSum, cutPieces, cutRuns, updatePieces } from '../trainer/pieces.js';
 import type { FinishResult, FlatLayout, FlatSegment, Reducer, ReducerUpdate } from '../trainer/reducer.js';
 import { REPORT } from '../trainer/step-reports.js';
 import { clipBound, UpdateFactors } from '../trainer/update-factors.js';
-import { asWorkerError, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
+import { guard, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 import { evenBounds, taperedBounds } from './pack-bounds.js';
 
 export interface CollectiveReducerOptions {
@@ -234,29 +234,12 @@ export class CollectiveReducer implements Reducer {
   }
 
   /** This replica's slice of a pack: sum → mean → decay → optimizer → weights, in one pass. @returns whether it was finite. */
-  #update({ pieces }: Pack, step: Parameters<FlatOptimizer['apply']>[2], factors: Float64Array | null): boolean {
+  #update({ from, to, pieces }: Pack, step: StepNumbers, factors: Float64Array | null): boolean {
     const { kernels } = this.options.memory;
     const bound = clipBound(this.layout.clip, step.gradientScale);
-    let finite = true;
-    for (const { summed, segment } of pieces) {
-      if (bound !== null) {
-        const [sum] = summed.gradients as [Float32Array];
-        // Infinity would be cut off.
-        finite = kernels.allFinite(sum) && finite;
-        kernels.clip(sum, sum, bound);
-      }
-      finite = this.#optimizer.apply(kernels, withFactor(summed, factors, segment), step) && finite;
-    }
-    return finite;
-  }
-}
-
-/** What goes wrong between workers is told in terms of workers. */
-function guard<T>(between: () => T): T {
-  try {
-    return between();
-  } catch (error) {
-    throw asWorkerError(error);
+    const [sum] = this.layout.gradients as [Float32Array];
+    const finite = bound === null || clipSum(kernels, sum.subarray(from, to), bound);
+    return updatePieces(this.#optimizer, kernels, pieces, step, factors) && finite;
   }
 }
 

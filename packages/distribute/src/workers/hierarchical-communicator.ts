@@ -87,13 +87,13 @@ export class HierarchicalCommunicator implements Communicator {
   send(buffer: Buffer, destination: number, tag = 0): void {
     const [worker, replica] = this.#place(destination);
     if (worker === this.workers.rank) this.local.send(buffer, replica, tag);
-    else this.#guard(() => this.workers.send(buffer, worker, this.#tag(tag, this.local.rank, replica)));
+    else guard(() => this.workers.send(buffer, worker, this.#tag(tag, this.local.rank, replica)));
   }
 
   receive(buffer: Buffer, source: number, tag = 0): void {
     const [worker, replica] = this.#place(source);
     if (worker === this.workers.rank) this.local.receive(buffer, replica, tag);
-    else this.#guard(() => this.workers.receive(buffer, worker, this.#tag(tag, replica, this.local.rank)));
+    else guard(() => this.workers.receive(buffer, worker, this.#tag(tag, replica, this.local.rank)));
   }
 
   abort(reason: string): void {
@@ -104,17 +104,9 @@ export class HierarchicalCommunicator implements Communicator {
   /** Leaves neither group: both belong to the process, not to a replica. */
   close(): void {}
 
-  /** Runs on the leader only; what goes wrong between workers is told in terms of workers. */
+  /** Runs on the leader only. */
   #lead<T>(between: () => T): T | undefined {
-    return this.isLeader ? this.#guard(between) : undefined;
-  }
-
-  #guard<T>(between: () => T): T {
-    try {
-      return between();
-    } catch (error) {
-      throw asWorkerError(error);
-    }
+    return this.isLeader ? guard(between) : undefined;
   }
 
   #startBetweenWorkers(buffer: Buffer, op: CommunicatorReduceOp, options: MpiAllReduceOptions): Work {
@@ -144,6 +136,15 @@ export class HierarchicalCommunicator implements Communicator {
   /** Replicas of a worker share its MPI rank, so the pair of replicas travels in the tag. */
   #tag(tag: number, from: number, to: number): number {
     return (tag * this.local.size + from) * this.local.size + to;
+  }
+}
+
+/** What goes wrong between workers is told in terms of workers. */
+export function guard<T>(between: () => T): T {
+  try {
+    return between();
+  } catch (error) {
+    throw asWorkerError(error);
   }
 }
 

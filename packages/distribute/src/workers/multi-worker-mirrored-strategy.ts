@@ -13,12 +13,12 @@ import { repr } from '../cluster/cluster-spec.js';
 import { shareCores } from '../cluster/core-share.js';
 import { Job } from '../cluster/job.js';
 import { type Cluster, resolveCluster } from '../cluster/resolve-cluster.js';
-import { canonicalDeviceName, type DeviceDescription, listDevices, resolveDevices } from '../devices/device.js';
+import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
-import { checkRunOptions } from '../strategy/check-run-options.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
+import { prepareRun } from '../strategy/prepare-run.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
 import type { MultiWorkerArguments } from './multi-worker-replica.js';
 
@@ -120,17 +120,13 @@ export class MultiWorkerMirroredStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the worker if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    checkRunOptions(options);
-    const devices = resolveDevices(
-      this.devices.map(({ name }) => name),
-      options.threadsPerReplica,
-    );
+    const { devices, url } = prepareRun(this.devices, module, args, options);
     const { numPacks, communication, gradientDtype } = this.#options;
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks ?? 1).toConfig() };
-    if (this.numWorkers === 1) return (await runReplicas(spec, module, args, options)) as Result[];
+    if (this.numWorkers === 1) return (await runReplicas(spec, url, args, options)) as Result[];
     const group = this.#job.join();
     const inner: MultiWorkerArguments = {
-      module: String(module),
+      module: url,
       args,
       group,
       numPacks,
@@ -140,7 +136,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
     // Replicas wait for their leader as long as it waits for other workers, and a little longer.
     const timeoutSeconds = options.timeoutSeconds ?? group.timeoutMs / 1000 + 60;
     try {
-      const replica = new URL('./multi-worker-replica.js', import.meta.url);
+      const replica = new URL('./multi-worker-replica.js', import.meta.url).href;
       return (await runReplicas(spec, replica, inner, { ...options, timeoutSeconds })) as Result[];
     } catch (error) {
       // The other workers would wait for this one.
@@ -169,9 +165,4 @@ export class MultiWorkerMirroredStrategy implements Strategy {
       `communication = ${this.#options.communication}`
     );
   }
-}
-
-function defaultDevices(): string[] {
-  const gpus = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU');
-  return gpus.length > 0 ? gpus.map(({ name }) => name) : ['cpu:0'];
 }

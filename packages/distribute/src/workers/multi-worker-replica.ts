@@ -5,6 +5,7 @@
 import { MpiCommunicator } from '../mpi/mpi-communicator.js';
 import type { MpiGroupHandle } from '../mpi/mpi-group.js';
 import type { Context } from '../replica/context.js';
+import { loadReplica } from '../replica/replica-module.js';
 import { asWorkerError, HierarchicalCommunicator } from './hierarchical-communicator.js';
 import { workerContext } from './worker-context.js';
 
@@ -22,17 +23,14 @@ export interface MultiWorkerArguments {
 
 /** Entry point of every replica. */
 export default async function run(inner: Context, args: MultiWorkerArguments): Promise<unknown> {
-  const user = (await import(args.module)) as { default?: (context: unknown, args: unknown) => unknown };
-  if (typeof user.default !== 'function') {
-    throw new TypeError(`The replica module ${args.module} has no function as its default export.`);
-  }
+  const train = await loadReplica(args.module);
   const { wire, algorithm, numPacks, group } = args;
   const workers = new MpiCommunicator(group);
   const communicator = new HierarchicalCommunicator(inner.communicator, workers, { wire, algorithm });
   const timeoutMs = group.timeoutMs + 60_000;
   const context = workerContext(inner, { communicator, numPacks, wire, algorithm, timeoutMs });
   try {
-    return await user.default(context, args.args);
+    return await train(context, args.args);
   } catch (error) {
     throw asWorkerError(error);
   }

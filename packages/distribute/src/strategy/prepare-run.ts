@@ -1,11 +1,38 @@
-/** Options of `strategy.run`, the same for every strategy: a limit that is no number would be no limit, or end at once. */
+/**
+ * How every strategy begins `run`, before anything is started or joined: what it was given is checked, and its devices divide the cores
+ * as the options say.
+ */
+import { type DeviceDescription, resolveDevices } from '../devices/device.js';
+import { checkMessage } from '../replica/check-message.js';
+import { checkModule } from '../replica/replica-module.js';
 import type { RunOptions } from '../replica/run-replicas.js';
 
 /** setTimeout counts milliseconds in 31 bits, and takes more for 1. */
 const LONGEST_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
 
-/** @throws RangeError, TypeError naming the option and what was given. */
-export function checkRunOptions({ onReport, signal, graceSeconds, timeoutSeconds, bindThreads }: RunOptions): void {
+/**
+ * @param devices the strategy's
+ * @returns the devices of this run, and the module's URL.
+ * @throws RangeError, TypeError naming the option or argument and what was given; Error in a replica that would start itself.
+ */
+export function prepareRun(
+  devices: readonly DeviceDescription[],
+  module: URL | string,
+  args: unknown,
+  options: RunOptions,
+): { devices: DeviceDescription[]; url: string } {
+  checkOptions(options);
+  const own = resolveDevices(
+    devices.map(({ name }) => name),
+    options.threadsPerReplica,
+  );
+  const url = checkModule(module);
+  checkMessage(args, 'the arguments of strategy.run()');
+  return { devices: own, url };
+}
+
+/** A limit that is no number would be no limit, or end at once. */
+function checkOptions({ onReport, signal, graceSeconds, timeoutSeconds, bindThreads }: RunOptions): void {
   checkSeconds('timeoutSeconds', timeoutSeconds, (value) => value > 0);
   // Without a limit: as long as a step takes.
   if (graceSeconds !== Number.POSITIVE_INFINITY) checkSeconds('graceSeconds', graceSeconds, (value) => value >= 0);
