@@ -203,6 +203,19 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
       assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1);
     });
   }
+
+  it('one Ctrl-C that npx hands on as well is one: a step that takes longer than mpirun’s grace is finished and saved', async () => {
+    // TensorFlow.js' own kernels: some seconds for a step.
+    const command = job('handed-on', '--max_train_steps=1000', '--backend=cpu', '--batch_size=2');
+    const running = start(process.execPath, [BIN, 'launch', '--grace_secs=1', '--', ...command], { limitSeconds: 200 });
+    await running.until(/Starting cycle/);
+    running.child.kill('SIGINT');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    running.child.kill('SIGINT');
+    const result = await running.result;
+    assert.equal(result.status, 130, result.describe());
+    assert.equal(checkpoints('handed-on').length, 1, result.describe());
+  });
 });
 
 function childrenOf(pid: number): number[] {

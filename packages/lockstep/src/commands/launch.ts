@@ -18,13 +18,12 @@ import {
   shellQuote,
 } from '@lockstep/distribute';
 import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
+import { INTERRUPTED, StopRequests, surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
 import { reportErrors } from '../backend.js';
 import { isCommand } from '../cli.js';
 import { StatusFilter } from '../status-filter.js';
 
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
-const INTERRUPTED = 130;
 /** What a shell says of a command that is not there. */
 const NOT_FOUND = 127;
 /** Exit status of the mains for bad flags: trying again would not help. */
@@ -369,8 +368,11 @@ class Interrupt {
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
   readonly #release: () => void;
+  readonly #requests = new StopRequests();
   readonly #listener = (): void => {
-    this.#forward?.(this.#handsOn && !this.isInterrupted ? 'SIGUSR2' : 'SIGINT');
+    const which = this.#requests.take();
+    if (which === 'same') return;
+    this.#forward?.(this.#handsOn && which === 'first' ? 'SIGUSR2' : 'SIGINT');
     this.isInterrupted = true;
     this.#wake?.();
   };
