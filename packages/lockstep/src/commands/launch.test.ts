@@ -67,6 +67,12 @@ describe('lockstep launch composes', () => {
     await refuse(/there is nothing to run after --/, '--hosts=a:2');
     await refuse(/flag --hosts=a b: .*is not a host/, '--hosts=a b', '--', 'cifar10');
     await refuse(/flag --hosts=-oProxyCommand=x: .*is not a host/, '--hosts=-oProxyCommand=x', '--', 'cifar10');
+    await refuse(
+      /^flag --hostfile=\/nowhere: .*cannot be read: it is not there/m,
+      '--hostfile=/nowhere',
+      '--',
+      'cifar10',
+    );
     await refuse(/flag --ps=2: the hosts have 2 slots/, '--ps=2', '--', 'cifar10');
   });
 });
