@@ -34,22 +34,18 @@ async function check(name, command, args) {
   add(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, (Date.now() - begin) / 1000);
 }
 
-function testFiles(folder) {
+/** Tests below a folder, which may not be there. @param isTest of a file's name @param skips folders that are left out */
+function testsBelow(folder, isTest, skips = []) {
   if (!existsSync(folder)) return [];
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) return testFiles(path);
-    return /\.test\.m?js$/.test(entry.name) ? [path] : [];
+    if (entry.isDirectory()) return skips.includes(entry.name) ? [] : testsBelow(path, isTest, skips);
+    return isTest(entry.name) ? [path] : [];
   });
 }
 
-function testSources(folder) {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) return ['dist', 'node_modules'].includes(entry.name) ? [] : testSources(path);
-    return entry.name.endsWith('.test.ts') ? [path] : [];
-  });
-}
+const testFiles = (folder) => testsBelow(folder, (name) => /\.test\.m?js$/.test(name));
+const testSources = (folder) => testsBelow(folder, (name) => name.endsWith('.test.ts'), ['dist', 'node_modules']);
 
 /** One file in a process of its own, with the details of what failed and the reasons of what was skipped. */
 async function testFile(path) {

@@ -3,7 +3,7 @@
  * `lockstep --help` takes no longer than Node does.
  */
 import { readFileSync } from 'node:fs';
-import { nearest } from './nearest.js';
+import { nearestName } from '@lockstep/official/utils/flags/nearest';
 
 /** What a command module exports. */
 export interface Command {
@@ -83,9 +83,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (!entry) {
-    const guess = nearest(name, Object.keys(COMMANDS));
+    const guess = nearestName(name, Object.keys(COMMANDS));
     process.stderr.write(
-      `lockstep: there is no command '${name}'${guess ? `; did you mean '${guess}'?` : '.'}\nhelp: \`lockstep --help\` lists the commands.\n`,
+      `lockstep: there is no command '${name}'${guess?.likely ? `; did you mean '${guess.name}'?` : '.'}\nhelp: \`lockstep --help\` lists the commands.\n`,
     );
     return 2;
   }

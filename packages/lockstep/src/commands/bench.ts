@@ -1,6 +1,6 @@
 /** `lockstep bench …`: finds the benchmark that was asked for. */
+import { nearestName } from '@lockstep/official/utils/flags/nearest';
 import type { Command } from '../cli.js';
-import { nearest } from '../nearest.js';
 
 const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   resnet: { summary: 'a training step of the official ResNet', load: () => import('../bench/resnet.js') },
@@ -40,8 +40,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const benchmark = Object.hasOwn(BENCHMARKS, name) ? BENCHMARKS[name] : undefined;
   if (!benchmark) {
-    const guess = nearest(name, Object.keys(BENCHMARKS));
-    process.stderr.write(`lockstep bench: there is no '${name}'${guess ? `; did you mean '${guess}'?` : '.'}\n${HELP}`);
+    const guess = nearestName(name, Object.keys(BENCHMARKS));
+    process.stderr.write(
+      `lockstep bench: there is no '${name}'${guess?.likely ? `; did you mean '${guess.name}'?` : '.'}\n${HELP}`,
+    );
     return 2;
   }
   return (await benchmark.load()).main(rest);

@@ -67,6 +67,12 @@ describe('lockstep launch composes', () => {
     await refuse(/there is nothing to run after --/, '--hosts=a:2');
     await refuse(/flag --hosts=a b: .*is not a host/, '--hosts=a b', '--', 'cifar10');
     await refuse(/flag --hosts=-oProxyCommand=x: .*is not a host/, '--hosts=-oProxyCommand=x', '--', 'cifar10');
+    await refuse(
+      /^flag --hostfile=\/nowhere: .*cannot be read: it is not there/m,
+      '--hostfile=/nowhere',
+      '--',
+      'cifar10',
+    );
     await refuse(/flag --ps=2: the hosts have 2 slots/, '--ps=2', '--', 'cifar10');
   });
 });
@@ -203,6 +209,19 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
       assert.equal([...result.output.matchAll(/^lockstep launch: mpirun /gm)].length, 1);
     });
   }
+
+  it('one Ctrl-C that npx hands on as well is one: a step that takes longer than mpirun’s grace is finished and saved', async () => {
+    // TensorFlow.js' own kernels: some seconds for a step.
+    const command = job('handed-on', '--max_train_steps=1000', '--backend=cpu', '--batch_size=2');
+    const running = start(process.execPath, [BIN, 'launch', '--grace_secs=1', '--', ...command], { limitSeconds: 200 });
+    await running.until(/Starting cycle/);
+    running.child.kill('SIGINT');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    running.child.kill('SIGINT');
+    const result = await running.result;
+    assert.equal(result.status, 130, result.describe());
+    assert.equal(checkpoints('handed-on').length, 1, result.describe());
+  });
 });
 
 function childrenOf(pid: number): number[] {

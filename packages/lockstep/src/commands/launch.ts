@@ -17,14 +17,14 @@ import {
   STATUS_MARK_VARIABLE,
   shellQuote,
 } from '@lockstep/distribute';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
-import { reportErrors } from '../backend.js';
+import { reasonOf } from '@lockstep/official/utils/files/file-errors';
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { INTERRUPTED, StopRequests, surviveBrokenOutput } from '@lockstep/official/utils/misc/interrupt';
 import { isCommand } from '../cli.js';
+import { flagMain } from '../flag-main.js';
 import { StatusFilter } from '../status-filter.js';
 
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
-const INTERRUPTED = 130;
 /** What a shell says of a command that is not there. */
 const NOT_FOUND = 127;
 /** Exit status of the mains for bad flags: trying again would not help. */
@@ -49,28 +49,14 @@ export interface LaunchOptions {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    try {
-      const options = parse(argv);
-      return options === null ? 0 : await launch(options);
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return USAGE;
-    }
-  });
+  const at = argv.indexOf('--');
+  const [own, command] = at < 0 ? [argv, []] : [argv.slice(0, at), argv.slice(at + 1)];
+  const flags = defineFlags();
+  return flagMain(own, flags, () => launch(optionsOf(flags, command)));
 }
 
-/** Null after --help. */
-function parse(argv: readonly string[]): LaunchOptions | null {
-  const flags = defineFlags();
-  const at = argv.indexOf('--');
-  const { help } = parseFlags(at < 0 ? argv : argv.slice(0, at), flags);
-  if (help) {
-    process.stdout.write(help.text);
-    return null;
-  }
-  const command = at < 0 ? [] : argv.slice(at + 1);
+/** @throws UsageError for flags that do not fit together, or to the command. */
+function optionsOf(flags: FlagValues, command: readonly string[]): LaunchOptions {
   if (command.length === 0) {
     throw new UsageError('lockstep launch: there is nothing to run after --', {
       flag: '--',
@@ -177,7 +163,19 @@ function readHosts(hosts: string | null, hostfile: string | null): Host[] {
       });
     }
   }
-  return parseHostfile(readFileSync(hostfile, 'utf8'));
+  return parseHostfile(readHostfile(hostfile));
+}
+
+function readHostfile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UsageError(`flag --hostfile=${path}: the file cannot be read: ${reasonOf(error)}`, {
+      flag: 'hostfile',
+      value: path,
+      remedy: "Name a text file with a line 'host slots=N' for each machine.",
+    });
+  }
 }
 
 /** Whether a lost worker should leave the others going: parameter servers, under our own commands, which can tell. */
@@ -369,8 +367,11 @@ class Interrupt {
   #forward: ((signal: NodeJS.Signals) => void) | null = null;
   #wake: (() => void) | null = null;
   readonly #release: () => void;
+  readonly #requests = new StopRequests();
   readonly #listener = (): void => {
-    this.#forward?.(this.#handsOn && !this.isInterrupted ? 'SIGUSR2' : 'SIGINT');
+    const which = this.#requests.take();
+    if (which === 'same') return;
+    this.#forward?.(this.#handsOn && which === 'first' ? 'SIGUSR2' : 'SIGINT');
     this.isInterrupted = true;
     this.#wake?.();
   };

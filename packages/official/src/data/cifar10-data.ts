@@ -6,7 +6,7 @@
 import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
-import { reasonOf } from '../utils/files/file-errors.js';
+import { kindOf, reasonOf } from '../utils/files/file-errors.js';
 import type { DataSet } from './data-set.js';
 
 export const HEIGHT = 32;
@@ -71,7 +71,6 @@ const FETCH = (dataDir: string) =>
 function requireFile(file: string, dataDir: string): string {
   const stats = look(file);
   if (!stats) throw new DataError(`${file} is missing.\n${FETCH(dataDir)}`);
-  // Opening a named pipe would wait for somebody who writes, and hear no signal meanwhile.
   if (!stats.isFile()) throw new DataError(`${file} is ${kindOf(stats)}, not a file.\n${FETCH(dataDir)}`);
   return file;
 }
@@ -96,13 +95,6 @@ function naming<T>(path: string, action: () => T): T {
       { cause: error },
     );
   }
-}
-
-function kindOf(stats: Stats): string {
-  if (stats.isDirectory()) return 'a folder';
-  if (stats.isFIFO()) return 'a named pipe';
-  if (stats.isSocket()) return 'a socket';
-  return stats.isFile() ? 'a file' : 'a device';
 }
 
 /**

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   linkSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -325,12 +326,31 @@ describe('download-cifar10', () => {
     }
   });
 
+  it('what is no file in the archive’s place is an error at once: a pipe would be waited for', async () => {
+    for (const [kind, make] of [
+      ['a named pipe', () => execFileSync('mkfifo', [join(folder, NAME)])],
+      ['a folder', () => mkdirSync(join(folder, NAME))],
+    ] as const) {
+      make();
+      const { status, err } = await run();
+      assert.equal(status, 1);
+      assert.equal(
+        err,
+        `${join(folder, NAME)} is ${kind}, not a file.\nhelp: remove it, or choose another folder with --data_dir.\n`,
+      );
+      rmSync(join(folder, NAME), { recursive: true });
+    }
+  });
+
   it('a folder that cannot be made, and flags that cannot be, are errors', async () => {
     writeFileSync(join(folder, 'file'), '');
     const { status, err } = await run(`--data_dir=${join(folder, 'file', 'data')}`);
     assert.equal(status, 1);
-    assert.match(err, /could not be written: .*\nhelp: make room, or choose another folder with --data_dir\./);
-    for (const bad of ['--url=ftp://x/y', '--url=nonsense', '--md5=abc', '--datadir=x']) {
+    assert.match(
+      err,
+      /could not be written: a (part of the path is not a folder|file is in the way) \(E\w+\)\.\nhelp: make room, or choose another folder with --data_dir\./,
+    );
+    for (const bad of ['--url=ftp://x/y', '--url=nonsense', '--md5=abc', '--datadir=x', '--data_dir=']) {
       assert.equal((await run(bad)).status, 2, bad);
     }
     const help = await run('--help');

@@ -4,11 +4,13 @@
  *
  *   lockstep download-cifar10 --data_dir=cifar10
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { x as extract, type ReadEntry } from 'tar';
 import { countCifar10 } from '../data/cifar10-data.js';
 import { DownloadError, download, md5Of } from '../utils/download/download.js';
+import { kindOf, reasonOf } from '../utils/files/file-errors.js';
+import { requirePath } from '../utils/flags/checks.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 
 export const DATA_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz';
@@ -43,6 +45,7 @@ export async function main(argv: readonly string[], io: DownloadIo = {}): Promis
     key,
     help: 'Folder to download to.',
   });
+  requirePath(flags, 'data_dir');
   flags.DEFINE_string({
     name: 'url',
     default: DATA_URL,
@@ -94,7 +97,13 @@ export async function downloadAndExtract(
   const show = err ?? ((text: string) => process.stderr.write(text));
   const name = basename(new URL(url).pathname);
   const archive = join(dataDir, name);
-  if (existsSync(archive) && md5 !== null) {
+  const before = existsSync(archive) ? statSync(archive) : null;
+  if (before && !before.isFile()) {
+    throw new DownloadError(
+      `${archive} is ${kindOf(before)}, not a file.\nhelp: remove it, or choose another folder with --data_dir.`,
+    );
+  }
+  if (before && md5 !== null) {
     const found = await md5Of(archive);
     if (found !== md5.toLowerCase()) {
       say(`${archive} has the MD5 ${found}, expected ${md5}: it is fetched again.\n`);
@@ -161,10 +170,9 @@ async function unpack(archive: string, dataDir: string): Promise<void> {
     rmSync(join(dataDir, FOLDER), { recursive: true, force: true });
     renameSync(join(temporary, FOLDER), join(dataDir, FOLDER));
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
     throw new DownloadError(
-      `${archive} could not be unpacked: ${code === 'ENOSPC' ? 'the disk is full (ENOSPC)' : message}.\n` +
-        (code === 'ENOSPC'
+      `${archive} could not be unpacked: ${reasonOf(error)}.\n` +
+        ((error as NodeJS.ErrnoException).code === 'ENOSPC'
           ? 'help: make room for 180 MB.'
           : 'help: delete it and run the command again; --url names a mirror.'),
       { cause: error },

@@ -286,19 +286,18 @@ function refuseWhatIsMissing(flags: FlagValues): void {
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
 async function checkModelDir(flagsObj: FlagsObject, log: Log): Promise<void> {
   const { resume, eval_only: evalOnly, model_dir: modelDir, pretrained_model_checkpoint_path: pretrained } = flagsObj;
-  if (pretrained !== null) {
-    const { path } = readCheckpoint(pretrained);
-    if (planClean(flagsObj)?.files.some((doomed) => doomed.path === realpathSync(path))) {
-      throw new UsageError(`flag --clean: it would delete ${path}, which --pretrained_model_checkpoint_path names`, {
-        flag: 'clean',
-        value: 'true',
-        remedy: 'Choose another --model_dir.',
-      });
-    }
-  }
+  const origin = pretrained === null ? null : readCheckpoint(pretrained).path;
   if (writes(flagsObj)) await naming(modelDir, () => probeFolder(modelDir, LOCK_NAME));
+  const clean = planClean(flagsObj);
+  if (origin !== null && clean?.files.some(({ path }) => path === realpathSync(origin))) {
+    throw new UsageError(`flag --clean: it would delete ${origin}, which --pretrained_model_checkpoint_path names`, {
+      flag: 'clean',
+      value: 'true',
+      remedy: 'Choose another --model_dir.',
+    });
+  }
   // With --clean there is nothing to go on from, nor to evaluate.
-  const newest = planClean(flagsObj) === null ? runCheckpoints(modelDir).steps().at(-1) : undefined;
+  const newest = clean === null ? runCheckpoints(modelDir).steps().at(-1) : undefined;
   if (!resume && newest !== undefined) {
     throw new UsageError(`flag --resume=false: ${modelDir} has a checkpoint of step ${newest}.`, {
       flag: 'resume',

@@ -12,8 +12,10 @@ import { openPipeline } from '../../data/input-pipeline.js';
 import { evaluationRanges, type ScheduleOptions } from '../../data/schedule.js';
 import { SyntheticInput } from '../../data/synthetic.js';
 import { CheckpointError, type CheckpointManager, readCheckpoint } from '../../utils/checkpoint/checkpoint-manager.js';
+import type { Log } from '../../utils/logs/log.js';
 import type { EvaluationResult } from '../../utils/logs/run-observer.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
+import { pastStopThreshold } from '../../utils/misc/model-helpers.js';
 import { sparseSoftmaxCrossEntropy } from '../fused-ops.js';
 import { learningRateWithDecay } from '../lr-schedule.js';
 import { Model } from '../resnet-model.js';
@@ -95,7 +97,7 @@ class Run {
     };
     this.#checkpoints = runCheckpoints(args.modelDir, {
       maxToKeep: args.keepCheckpointMax,
-      warn: (line) => this.#log(line),
+      warn: this.#lines.warning,
     });
     this.#learningRate = learningRateWithDecay(args.recipe);
   }
@@ -109,7 +111,7 @@ class Run {
     if (this.#isChief) {
       // Now nothing is left that could be wrong about the command.
       const { clean } = this.args;
-      if (clean) carryOutClean(clean, { info: (line) => this.#log(line), warning: (line) => this.#log(line) });
+      if (clean) carryOutClean(clean, this.#lines);
     }
     const position = this.#position;
     let evaluation: EvaluationResult | null = null;
@@ -147,9 +149,7 @@ class Run {
         interrupted = true;
         break;
       }
-      const { stopThreshold } = this.args;
-      if (stopThreshold !== null && evaluation.accuracy >= stopThreshold) {
-        this.#log(`Stop threshold of ${stopThreshold} was passed with metric value ${evaluation.accuracy}.`);
+      if (pastStopThreshold(this.args.stopThreshold, evaluation.accuracy, this.#lines)) {
         this.#awaitOthers(true);
         break;
       }
@@ -187,6 +187,9 @@ class Run {
     }
     this.#log(`warning: ${what}.`);
   }
+
+  /** {@link #log}, for those that take a log. */
+  readonly #lines: Log = { info: (line) => this.#log(line), warning: (line) => this.#log(line) };
 
   #log(line: string, detail = false): void {
     this.#tell({ kind: 'log', line, detail });

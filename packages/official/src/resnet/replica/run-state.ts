@@ -11,7 +11,7 @@ import {
   type CheckpointManagerOptions,
 } from '../../utils/checkpoint/checkpoint-manager.js';
 import { type StoredTensor, type TensorFile, TensorFileError } from '../../utils/checkpoint/safetensors.js';
-import { quoted } from '../../utils/checkpoint/safetensors-header.js';
+import { quoted } from '../../utils/files/quoted.js';
 import { type StatisticSegment, upstreamName } from '../resnet-model.js';
 import type { Position } from './position.js';
 

@@ -1,6 +1,6 @@
 /**
  * How a checkpoint's content becomes files, and files its content. The manager names, keeps, syncs and deletes them and knows no
- * format; a format knows no folder and no run. A new one is a file beside safetensors-format.ts and an entry of FORMATS there.
+ * format; a format knows no folder and no run. A new one is a file beside safetensors-format.ts and an entry in formats.ts.
  */
 import type { TensorFile } from './safetensors.js';
 

@@ -23,15 +23,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../files/file-errors.js';
+import { quoted } from '../files/quoted.js';
 import type { CheckpointFormat } from './checkpoint-format.js';
+import { FORMATS } from './formats.js';
 import { pieces, type StoredTensor, type TensorFile, TensorFileError } from './safetensors.js';
-import { FORMATS, SAFETENSORS } from './safetensors-format.js';
-import { quoted } from './safetensors-header.js';
 
 export interface CheckpointManagerOptions {
   /** Checkpoints kept; older ones are deleted after a new one is safe. Default 5. */
   readonly maxToKeep?: number;
-  /** Of what is written and read. Default safetensors. */
+  /** Of what is written and read. Default: the first of FORMATS, safetensors. */
   readonly format?: CheckpointFormat;
   /** Told about damaged checkpoints that are passed over, and old ones that cannot be deleted. Default: standard error. */
   readonly warn?: (line: string) => void;
@@ -75,7 +75,7 @@ export class CheckpointManager {
     this.#maxToKeep = options.maxToKeep ?? 5;
     this.#warn = options.warn ?? ((line) => process.stderr.write(`${line}\n`));
     this.#validate = options.validate ?? (() => {});
-    this.#format = options.format ?? SAFETENSORS;
+    this.#format = options.format ?? FORMATS[0];
     const all = this.#format.endings.map((ending) => ending.replaceAll('.', '\\.'));
     this.#pattern = new RegExp(`^${PREFIX}(0|[1-9]\\d*)${all.at(-1)}$`);
     this.#alike = new RegExp(`^${PREFIX}.*${all.at(-1)}$`, 's');

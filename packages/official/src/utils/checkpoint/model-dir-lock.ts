@@ -23,7 +23,7 @@ import {
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { quoted } from './safetensors-header.js';
+import { quoted } from '../files/quoted.js';
 
 export const LOCK_NAME = '.lockstep-lock';
 

@@ -1,4 +1,4 @@
-/** Checkpoints as safetensors: one file, which any tool of the field reads. And the list of formats that are looked for. */
+/** Checkpoints as safetensors: one file, which any tool of the field reads. */
 import type { CheckpointFormat } from './checkpoint-format.js';
 import { readTensorFile, tensorFilePieces } from './safetensors.js';
 
@@ -8,5 +8,3 @@ export const SAFETENSORS: CheckpointFormat = {
   encode: (content) => [tensorFilePieces(content)],
   read: ([path]) => readTensorFile(path as string),
 };
-
-export const FORMATS: readonly CheckpointFormat[] = [SAFETENSORS];

@@ -5,6 +5,7 @@
  * them. It looks at no data. JSON.parse would do most of the reading, but it drops a name that stands there twice and goes
  * as deep as it is told, so the few lines of a parser are here.
  */
+import { quoted } from '../files/quoted.js';
 
 /** A file is not what it says, or is cut off. The message goes on after the file's name: 'is 3 bytes long, …'. */
 export class TensorFileError extends Error {
@@ -39,8 +40,6 @@ const ELEMENT_BYTES: Readonly<Record<string, number>> = {
 export const MAX_HEADER_BYTES = 100_000_000;
 /** The format needs three levels; what is not of the format may have a few more before it is refused. */
 const MAX_DEPTH = 32;
-/** Of a name in a message. */
-const SHOWN_CHARACTERS = 80;
 
 /** Where a tensor's data is. */
 export interface TensorPlace {
@@ -88,17 +87,6 @@ export function parseHeader(bytes: Uint8Array, dataBytes: number): TensorHeader 
   }
   checkCover(places, dataBytes);
   return { places, metadata };
-}
-
-/** A name from a file as it may stand in a message: without control characters, on one line, and not a megabyte long. */
-export function quoted(name: string): string {
-  const short = name.length > SHOWN_CHARACTERS ? `${name.slice(0, SHOWN_CHARACTERS)}…` : name;
-  // C0 and C1 controls move a terminal's cursor; format characters turn the text around; a lone surrogate is no character.
-  return `'${short.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, escaped)}'`;
-}
-
-function escaped(character: string): string {
-  return `\\u{${(character.codePointAt(0) as number).toString(16)}}`;
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

@@ -6,10 +6,10 @@
  * may say is checked before any data is read (safetensors-header.ts).
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { quoted } from '../files/quoted.js';
 import {
   headerLength,
   parseHeader,
-  quoted,
   TensorFileError,
   type TensorHeader,
   type TensorPlace,

@@ -8,6 +8,7 @@ import { createReadStream, existsSync, mkdirSync, renameSync, rmSync, statSync }
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { reasonOf } from '../files/file-errors.js';
 
 export interface DownloadOptions {
   readonly url: string;
@@ -59,7 +60,7 @@ export async function download(options: DownloadOptions): Promise<number> {
       const brought = sizeOf(part) - before;
       const enough = error instanceof StallError ? (options.leastBytes ?? LEAST_BYTES) : 1;
       failures = brought >= enough ? 1 : failures + 1;
-      const reason = reasonOf(error);
+      const reason = whyBroken(error);
       if (failures >= attempts) {
         throw new DownloadError(
           `${url} could not be fetched: ${reason} (${attempts} tries).\n` +
@@ -183,15 +184,8 @@ function refused(url: string, { status, statusText }: Response): Error {
 }
 
 function cannotWrite(path: string, error: unknown): DownloadError {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const why =
-    code === 'ENOSPC'
-      ? 'the disk is full (ENOSPC)'
-      : code === 'EACCES' || code === 'EPERM' || code === 'EROFS'
-        ? `no permission to write there (${code})`
-        : message;
   return new DownloadError(
-    `${path} could not be written: ${why}.\nhelp: make room, or choose another folder with --data_dir.`,
+    `${path} could not be written: ${reasonOf(error)}.\nhelp: make room, or choose another folder with --data_dir.`,
     { cause: error },
   );
 }
@@ -201,7 +195,7 @@ function sizeOf(file: string): number {
 }
 
 /** fetch says 'fetch failed' and keeps the reason in its cause. */
-function reasonOf(error: unknown): string {
+function whyBroken(error: unknown): string {
   const { message, cause } = error as Error & { cause?: { code?: string; message?: string } };
   const code = cause?.code;
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return `its server's name is not known here (${code}): no network?`;

@@ -1,9 +1,9 @@
 /*
- * Errors of the file system in words, and whether a folder can be written to. An error that is only a number and a system
+ * Errors of the file system and kinds of files in words, and whether a folder can be written to. An error that is only a number and a system
  * call tells a person neither which flag is meant nor what to do; whoever catches one adds both to these words.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmdirSync, type Stats, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -27,6 +27,14 @@ export function reasonOf(error: unknown): string {
   const { code, message } = (error instanceof Error ? error : { message: String(error) }) as NodeJS.ErrnoException;
   const words = code === undefined ? undefined : WORDS[code];
   return words === undefined ? message : `${words} (${code})`;
+}
+
+/** What stands under a name. Opening a named pipe would wait for somebody who writes, and hear no signal meanwhile. */
+export function kindOf(stats: Stats): string {
+  if (stats.isFile()) return 'a file';
+  if (stats.isDirectory()) return 'a folder';
+  if (stats.isFIFO()) return 'a named pipe';
+  return stats.isSocket() ? 'a socket' : 'a device';
 }
 
 /** As much as a full disk has no more room for. */

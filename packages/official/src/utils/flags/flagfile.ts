@@ -7,7 +7,7 @@ import { isUtf8 } from 'node:buffer';
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { reasonOf } from '../files/file-errors.js';
+import { kindOf, reasonOf } from '../files/file-errors.js';
 import { UsageError } from './errors.js';
 
 /** One argument and where it stands, for error messages. */
@@ -32,10 +32,10 @@ function readLines(file: string, origin: string): string[] {
   };
   let bytes: Buffer = Buffer.alloc(0);
   try {
-    const { size, ...stats } = kindOf(file);
+    const stats = statSync(file);
     // A named pipe would be waited for, perhaps for ever; one that the shell opened (<(…), a pipe into /dev/stdin) ends.
-    if (!stats.isFile && !OPENED.test(file)) refuse(`it is ${stats.word}`);
-    if (size > LARGEST) refuse(`it has ${size} bytes, and flags take at most ${LARGEST}`);
+    if (!stats.isFile() && !OPENED.test(file)) refuse(`it is ${kindOf(stats)}`);
+    if (stats.size > LARGEST) refuse(`it has ${stats.size} bytes, and flags take at most ${LARGEST}`);
     bytes = readFileSync(file);
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -45,12 +45,6 @@ function readLines(file: string, origin: string): string[] {
   // What is no text would be printed on the terminal as a flag that is not known.
   if (!isUtf8(bytes) || /[^\P{Cc}\t\v\f\r\n]/u.test(text)) refuse('it is not a text file');
   return text.split(/\r?\n/);
-}
-
-function kindOf(file: string): { size: number; isFile: boolean; word: string } {
-  const stats = statSync(file);
-  const word = stats.isDirectory() ? 'a folder' : stats.isFIFO() ? 'a named pipe' : 'no plain file';
-  return { size: stats.size, isFile: stats.isFile(), word };
 }
 
 function expandFile(given: string, base: string, origin: string, open: readonly string[]): Argument[] {

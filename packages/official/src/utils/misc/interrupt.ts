@@ -27,33 +27,43 @@ export interface Interrupt {
  */
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGXCPU'];
 
+/** Tells the first request to stop from its echo and from another one. */
+export class StopRequests {
+  #firstAt: number | null = null;
+
+  /** Takes one in. */
+  take(): 'first' | 'same' | 'again' {
+    const now = performance.now();
+    if (this.#firstAt !== null) return now - this.#firstAt < SAME_SIGNAL_MS ? 'same' : 'again';
+    this.#firstAt = now;
+    return 'first';
+  }
+}
+
 /** Listens until `stop()`. @param voice Says a line to a person. */
 export function listenForInterrupt(voice: { say(line: string): void }): Interrupt {
   const signals: NodeJS.Signals[] = [...SIGNALS, ...(launchedProcess() ? (['SIGUSR2'] as const) : [])];
   const controller = new AbortController();
-  let firstAt = 0;
+  const requests = new StopRequests();
   let reminder: NodeJS.Timeout | undefined;
-  const request = () => {
-    firstAt = performance.now();
-    controller.abort(new Error('Interrupted.'));
-  };
+  const end = () => controller.abort(new Error('Interrupted.'));
   const onSignal = () => {
-    if (controller.signal.aborted) {
-      if (performance.now() - firstAt < SAME_SIGNAL_MS) return;
-      process.exit(INTERRUPTED);
-    }
+    const which = requests.take();
+    if (which === 'same') return;
+    if (which === 'again') process.exit(INTERRUPTED);
+    const begin = performance.now();
     voice.say('Stopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.');
     reminder = setInterval(() => {
-      const seconds = ((performance.now() - firstAt) / 1000).toFixed(0);
+      const seconds = ((performance.now() - begin) / 1000).toFixed(0);
       voice.say(
         `Still stopping after ${seconds} s: the step has not ended yet. Ctrl-C stops at once, and saves nothing.`,
       );
     }, REMINDER_MS).unref();
-    request();
+    end();
   };
   for (const signal of signals) process.on(signal, onSignal);
   const release = surviveBrokenOutput(() => {
-    if (!controller.signal.aborted) request();
+    if (requests.take() === 'first') end();
   });
   return {
     signal: controller.signal,
