@@ -14,7 +14,7 @@ import type { Verdict } from '../memory/step-listener.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { allFinite, areFinite, elementwiseView } from './elementwise.js';
-import { isFloat, type Kernel, kernel } from './kernel.js';
+import { isFloat, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
 import { plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
@@ -103,62 +103,62 @@ function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
   return channelsLast(runtime, shape.length === 2 ? [shape[0] as number, 1, 1, shape[1] as number] : shape);
 }
 
+interface ForwardInputs {
+  readonly x: TensorInfo;
+  readonly scale: TensorInfo;
+  readonly offset: TensorInfo;
+}
+
 /** x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
-const forward: Kernel = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo }, BatchNormAttrs>(
-  'FusedBatchNormV3',
-  ({ inputs, attrs, backend }) => {
-    const { x, scale, offset } = inputs;
-    if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
-    const { runtime } = backend;
-    const plain = view(runtime, x.shape);
-    const layout = backend.layoutOf(x, plain);
-    const compiled = forwardPlan(runtime, layout, attrs);
-    const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
-    const channels = [x.shape.at(-1) as number];
-    const mean = backend.allocate(channels);
-    const variance = backend.allocate(channels);
-    const output = backend.storage(y);
-    const addresses = [
-      backend.storage(x).address,
-      output.address,
-      plainAddress(backend, scale),
-      plainAddress(backend, offset),
-      backend.storage(mean).address,
-      backend.storage(variance).address,
-    ];
-    if (compiled.workspace) {
-      const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
-      output.companion = { kind: RELU_BITS, buffer };
-      addresses.push(buffer.address);
-    }
-    compiled.primitive.run(...addresses);
-    const statistics = [mean, variance, scale, offset].map((tensor) => viewOf(backend, tensor) as Float32Array);
-    output.finite = areFinite(runtime, ...statistics);
-    if (attrs.activation !== 'relu') return [y, mean, variance];
-    // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
-    const [result] = backend.either(
-      output.finite,
-      [x, scale, offset],
-      () => [y],
-      (...parts) => {
-        const [input, factor, shift] = parts as [TensorInfo, TensorInfo, TensorInfo];
-        const plainAttrs = { ...attrs, activation: 'linear' as const };
-        const [linear, ...rest] = forward.run({
-          inputs: { x: input, scale: factor, offset: shift } as never,
-          attrs: plainAttrs as never,
-          backend,
-        }) as TensorInfo[];
-        for (const tensor of rest) backend.disposeData(tensor.dataId);
-        return [applyInPlace(backend, linear as TensorInfo, 'Relu')];
-      },
-    ) as [TensorInfo];
-    if (result !== y) {
-      backend.storage(result).finite = output.finite;
-      backend.disposeData(y.dataId);
-    }
-    return [result, mean, variance];
-  },
-);
+const forward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormV3', ({ inputs, attrs, backend }) => {
+  const { x, scale, offset } = inputs;
+  if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
+  const [y, mean, variance] = goForward(backend, inputs, attrs);
+  const statistics = [mean, variance, scale, offset].map((tensor) => viewOf(backend, tensor) as Float32Array);
+  const verdict = areFinite(backend.runtime, ...statistics);
+  backend.storage(y).finite = verdict;
+  if (attrs.activation !== 'relu') return [y, mean, variance];
+  // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
+  const [result] = backend.keepIf(verdict, [x, scale, offset], [y], (input, factor, shift) => {
+    const parts = { x: input, scale: factor, offset: shift };
+    const [linear, ...rest] = goForward(backend, parts, { ...attrs, activation: 'linear' });
+    for (const { dataId } of rest) backend.disposeData(dataId);
+    return [applyInPlace(backend, linear, 'Relu')];
+  });
+  backend.storage(result).finite = verdict;
+  return [result, mean, variance];
+});
+
+function goForward(
+  backend: OneDnnBackend,
+  { x, scale, offset }: ForwardInputs,
+  attrs: BatchNormAttrs,
+): [y: TensorInfo, mean: TensorInfo, variance: TensorInfo] {
+  const { runtime } = backend;
+  const plain = view(runtime, x.shape);
+  const layout = backend.layoutOf(x, plain);
+  const compiled = forwardPlan(runtime, layout, attrs);
+  const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
+  const channels = [x.shape.at(-1) as number];
+  const mean = backend.allocate(channels);
+  const variance = backend.allocate(channels);
+  const output = backend.storage(y);
+  const addresses = [
+    backend.storage(x).address,
+    output.address,
+    plainAddress(backend, scale),
+    plainAddress(backend, offset),
+    backend.storage(mean).address,
+    backend.storage(variance).address,
+  ];
+  if (compiled.workspace) {
+    const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
+    output.companion = { kind: RELU_BITS, buffer };
+    addresses.push(buffer.address);
+  }
+  compiled.primitive.run(...addresses);
+  return [y, mean, variance];
+}
 
 /**
  * dy, x, y [n, …, c]; scale, mean, variance [c] → dx, gradient of scale, gradient of offset. `y` is read only for its ReLU
@@ -175,27 +175,14 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   // let through in one place of a channel is in its sums; of few elements all are looked at.
   const sums = results.slice(1).map((tensor) => viewOf(backend, tensor) as Float32Array);
   const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
-  if (!verdict.holds) for (const tensor of results) backend.disposeData(tensor.dataId);
-  return backend.either(
-    verdict,
-    [dy, x, scale, y, mean, variance],
-    () => results,
-    (...parts) => {
-      const [up, input, factor, result, middle, spread] = parts as [
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-      ];
-      const gradient = reluGradient(backend, up, result);
-      const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
-      const results = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
-      backend.disposeData(gradient.dataId);
-      return results;
-    },
-  );
+  const parts = [dy, x, scale, y, mean, variance] as const;
+  return backend.keepIf(verdict, parts, results, (up, input, factor, result, middle, spread) => {
+    const gradient = reluGradient(backend, up, result);
+    const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
+    const composed = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
+    backend.disposeData(gradient.dataId);
+    return composed;
+  });
 });
 
 const NOT_MADE: Verdict = { holds: false };

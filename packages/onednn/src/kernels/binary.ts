@@ -184,7 +184,7 @@ function same(task: Task, a: TensorInfo, b: TensorInfo, commutes: boolean): Tens
   const follower = leads ? b : a;
   return backend.withLayout(follower, plain, current, (address) => {
     const leading = backend.storage(leader).address;
-    const compute = () => {
+    const compute = (): [TensorInfo] => {
       const y = backend.allocate(a.shape, 'float32', { plain, current });
       const target = backend.unresolved(y).address;
       if (leads || commutes) compiled.run(leading, address, target);
@@ -210,11 +210,10 @@ function unlessInfinite(
   a: TensorInfo,
   b: TensorInfo,
   judge: () => Verdict,
-  compute: () => TensorInfo[],
+  compute: () => [TensorInfo],
 ): TensorInfo {
-  if (!needsFinite) return compute()[0] as TensorInfo;
-  const results = backend.either(judge(), [a, b], compute, (x, y) => [loop(x as TensorInfo, y as TensorInfo)]);
-  return results[0] as TensorInfo;
+  const [y] = needsFinite ? backend.either(judge(), [a, b], compute, (left, right) => [loop(left, right)]) : compute();
+  return y;
 }
 
 function both(runtime: Runtime, first: Verdict, other: () => Verdict): Verdict {

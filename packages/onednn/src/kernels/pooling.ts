@@ -226,16 +226,8 @@ function maxForward(backend: OneDnnBackend, x: TensorInfo, info: PoolGeometry): 
       (output.layout ?? { current: runtime.rowMajor([util.sizeFromShape(y.shape)]) }).current,
       (sum) => sum > LOWEST / 3 && sum < Number.POSITIVE_INFINITY,
     );
-  const [result] = backend.either(
-    verdict,
-    [x],
-    () => [y],
-    (input) => [inLoop(backend, 'max', input as TensorInfo, info)],
-  ) as [TensorInfo];
-  if (result !== y) {
-    backend.disposeData(y.dataId);
-    return result;
-  }
+  const [result] = backend.keepIf(verdict, [x], [y], (input) => [inLoop(backend, 'max', input, info)]);
+  if (result !== y) return result;
   if (companion) output.companion = { ...companion, verdict };
   output.finite = backend.storage(x).finite;
   return y;
@@ -321,8 +313,8 @@ function maxPoolGrad(name: string) {
           );
           return [result];
         },
-        (up, x) => [maxGradInLoop(backend, up as TensorInfo, x as TensorInfo, info)],
-      ) as [TensorInfo];
+        (up, x) => [maxGradInLoop(backend, up, x, info)],
+      );
       if (again) backend.disposeIntermediateTensorInfo(again);
       return dx;
     },

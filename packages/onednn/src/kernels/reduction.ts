@@ -316,7 +316,7 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
   const scale = isMean ? 1 / plan.reduced : 1;
   const size = util.sizeFromShape(x.shape);
   const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced >= (plan.inner === 1 ? SHORT : 2);
-  const inLoop = (source: TensorInfo): TensorInfo[] => {
+  const inLoop = (source: TensorInfo): TensorInfo => {
     const { tensor, release } = arranged(backend, source, plan);
     const y = backend.allocate(plan.outShape, dtype);
     const [values, output] = [viewOf(backend, tensor), viewOf(backend, y)];
@@ -324,21 +324,15 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
       add(values)(values, output, plan.outer, plan.reduced, plan.inner, isMean ? plan.reduced : 1),
     );
     release();
-    return [y];
+    return y;
   };
   const quick = isLarge
     ? (sumBlocked(backend, x, axes, scale, plan.outShape) ?? sumArranged(backend, x, plan, scale, dtype))
     : null;
-  if (quick === null) return inLoop(x)[0] as TensorInfo;
+  if (quick === null) return inLoop(x);
   // What is not finite may have overflowed on the way, which f64 does not.
   const verdict = areFinite(backend.runtime, viewOf(backend, quick) as Float32Array);
-  if (!verdict.holds) backend.disposeData(quick.dataId);
-  return backend.either(
-    verdict,
-    [x],
-    () => [quick],
-    (source) => inLoop(source as TensorInfo),
-  )[0] as TensorInfo;
+  return backend.keepIf(verdict, [x], [quick], (source) => [inLoop(source)])[0];
 }
 
 /** As oneDNN adds, in row-major order; null where it has no fast code. */
@@ -380,8 +374,8 @@ function loopKernel(
     backend: OneDnnBackend,
     x: TensorInfo,
     plan: Plan,
-    inLoop: (x: TensorInfo) => TensorInfo[],
-  ) => TensorInfo[] | null,
+    inLoop: (x: TensorInfo) => TensorInfo,
+  ) => TensorInfo | null,
   /** Along the last axis `cpu`'s loop is as fast. */
   leavesLastAxis = false,
 ): Kernel {
@@ -400,15 +394,15 @@ function loopKernel(
     );
     if (leavesLastAxis && plan.inner === 1 && plan.permutation === null) return null;
     const { tensor, release } = arranged(backend, x, plan);
-    const inLoop = (source: TensorInfo): TensorInfo[] => {
+    const inLoop = (source: TensorInfo): TensorInfo => {
       const y = backend.allocate(plan.outShape, dtypeOf(x.dtype));
       const [values, output] = [viewOf(backend, source), viewOf(backend, y)];
       backend.runtime.host(() => reducerFor(values)(values, output, plan.outer, plan.reduced, plan.inner, 1));
-      return [y];
+      return y;
     };
-    const [y] = primitive?.(backend, tensor, plan, inLoop) ?? inLoop(tensor);
+    const y = primitive?.(backend, tensor, plan, inLoop) ?? inLoop(tensor);
     release();
-    return y as TensorInfo;
+    return y;
   });
 }
 
@@ -418,8 +412,8 @@ function extremum(alg: number) {
     backend: OneDnnBackend,
     x: TensorInfo,
     plan: Plan,
-    inLoop: (x: TensorInfo) => TensorInfo[],
-  ): TensorInfo[] | null => {
+    inLoop: (x: TensorInfo) => TensorInfo,
+  ): TensorInfo | null => {
     const { runtime } = backend;
     const { outer, reduced, inner } = plan;
     if (x.dtype !== 'float32' || inner !== 1 || reduced < SHORT || outer * reduced < SMALL) return null;
@@ -446,11 +440,11 @@ function extremum(alg: number) {
     }
     const verdict = areFinite(runtime, output as Float32Array);
     if (!verdict.holds) backend.disposeData(y.dataId);
-    const compute = () => {
+    const compute = (): [TensorInfo] => {
       primitive.run(storage.address, backend.storage(y).address);
       return [y];
     };
-    return backend.either(verdict, [x], compute, (source) => inLoop(source as TensorInfo));
+    return backend.either(verdict, [x], compute, (source) => [inLoop(source)])[0];
   };
 }
 

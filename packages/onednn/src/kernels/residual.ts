@@ -57,8 +57,8 @@ const addRelu = kernel<{ a: TensorInfo; b: TensorInfo }, object>('AddRelu', ({ i
     verdict,
     [a, b],
     () => [addSame(backend, a, b, true)],
-    (x, y) => [apart(x as TensorInfo, y as TensorInfo)],
-  ) as [TensorInfo];
+    (x, y) => [apart(x, y)],
+  );
   backend.storage(sum).finite = verdict;
   return sum;
 });
@@ -93,8 +93,8 @@ export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorIn
     verdict,
     [dy, y],
     () => [reluGradientOfFinite(backend, dy, y)],
-    (up, result) => [inLoop(up as TensorInfo, result as TensorInfo)],
-  ) as [TensorInfo];
+    (up, result) => [inLoop(up, result)],
+  );
   return dx;
 }
 

@@ -71,12 +71,12 @@ function softmaxKernel(name: string, isLog: boolean): Kernel {
       if (!compiled) return inLoop(logits);
       // A row with NaN is NaN, one with infinities depends: the loop knows.
       const verdict = allFinite(runtime, storage.address, runtime.rowMajor([rows, columns]));
-      const compute = () => {
+      const compute = (): [TensorInfo] => {
         const y = backend.allocate(shape);
         compiled.run(storage.address, backend.storage(y).address);
         return [y];
       };
-      return backend.either(verdict, [logits], compute, (x) => [inLoop(x as TensorInfo)])[0] as TensorInfo;
+      return backend.either(verdict, [logits], compute, (x) => [inLoop(x)])[0];
     },
   );
 }
