@@ -13,7 +13,7 @@ import { channelsLast } from '../layout.js';
 import type { Verdict } from '../memory/step-listener.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, areFinite, elementwiseView } from './elementwise.js';
+import { areFinite, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
 import { plainAddress, SMALL, viewOf } from './tools.js';
@@ -198,7 +198,7 @@ function goodGradient(
   const { runtime } = backend;
   const haveGoodSums = areFinite(runtime, ...sums);
   const isSmall = util.sizeFromShape(dy.shape) <= FEW;
-  const isGood = isSmall ? allFinite(runtime, backend.storage(dy).address, elementwiseView(backend, dy).current) : null;
+  const isGood = isSmall ? finiteness(backend, dy) : null;
   return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && isGood?.holds !== false);
 }
 
@@ -271,18 +271,27 @@ function normalize(
   }
 }
 
+interface InferenceInputs {
+  readonly x: TensorInfo;
+  readonly scale?: TensorInfo;
+  readonly offset?: TensorInfo;
+  readonly mean: TensorInfo;
+  readonly variance: TensorInfo;
+}
+
+interface InferenceAttrs {
+  readonly varianceEpsilon: number;
+  readonly activation?: 'linear' | 'relu';
+}
+
 /** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name; with ReLU if fusion.ts asks for it. */
-const inference = kernel<
-  { x: TensorInfo; scale?: TensorInfo; offset?: TensorInfo; mean: TensorInfo; variance: TensorInfo },
-  { varianceEpsilon: number; activation?: 'linear' | 'relu' }
->('FusedBatchNorm', ({ inputs, attrs, backend }) => {
+const inference = kernel<InferenceInputs, InferenceAttrs>('FusedBatchNorm', ({ inputs, attrs, backend }) => {
   const { x, scale, offset, mean, variance } = inputs;
   if (!isFloat(x, scale, offset, mean, variance) || x.shape.length < 2) return null;
   const channels = x.shape.at(-1) as number;
   if ([scale, offset, mean, variance].some((t) => t && (t.shape.length !== 1 || t.shape[0] !== channels))) return null;
   const { runtime } = backend;
-  const isRelu = attrs.activation === 'relu';
-  if (!isRelu && util.sizeFromShape(x.shape) <= SMALL && backend.storage(x).layout === null) {
+  if (attrs.activation !== 'relu' && util.sizeFromShape(x.shape) <= SMALL && backend.storage(x).layout === null) {
     const y = backend.allocate(x.shape);
     const read = (tensor: TensorInfo | undefined) => tensor && (viewOf(backend, tensor) as Float32Array);
     const [values, output] = [read(x), read(y)] as [Float32Array, Float32Array];
@@ -291,14 +300,59 @@ const inference = kernel<
     runtime.host(() => normalize(values, output, m, v, s, o, attrs.varianceEpsilon), attrs.varianceEpsilon);
     return y;
   }
+  if (attrs.activation !== 'relu') return infer(backend, inputs, attrs);
+  const present = Object.entries(inputs).filter(([, tensor]) => tensor) as [keyof InferenceInputs, TensorInfo][];
+  const [y] = backend.either(
+    isFreeOfNaN(backend, inputs, attrs),
+    present.map(([, tensor]) => tensor),
+    () => [infer(backend, inputs, attrs)],
+    (...tensors) => {
+      const parts = Object.fromEntries(present.map(([name], i) => [name, tensors[i]])) as unknown as InferenceInputs;
+      return [applyInPlace(backend, infer(backend, parts, { ...attrs, activation: 'linear' }), 'Relu')];
+    },
+  );
+  return y as TensorInfo;
+});
+
+/** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
+function isFreeOfNaN(backend: OneDnnBackend, inputs: InferenceInputs, { varianceEpsilon }: InferenceAttrs): Verdict {
+  const { runtime } = backend;
+  const values = (tensor: TensorInfo) => viewOf(backend, tensor) as Float32Array;
+  const [mean, variance] = [values(inputs.mean), values(inputs.variance)];
+  const [scale, offset] = [inputs.scale && values(inputs.scale), inputs.offset && values(inputs.offset)];
+  const areFactorsGood = runtime.judge(() =>
+    mean.every((middle, c) => {
+      const deviation = Math.sqrt((variance[c] as number) + varianceEpsilon);
+      const factor = Math.fround((scale?.[c] ?? 1) / deviation);
+      const shift = Math.fround((offset?.[c] ?? 0) - middle * factor);
+      return (
+        factor !== 0 &&
+        Number.isFinite(factor) &&
+        Number.isFinite(shift) &&
+        Number.isFinite(Math.fround(middle * factor))
+      );
+    }),
+  );
+  if (!areFactorsGood.holds) return areFactorsGood;
+  // A pass over x; the ReLU by itself would make it too.
+  const input = finiteness(backend, inputs.x);
+  return runtime.judge(() => areFactorsGood.holds && input.holds);
+}
+
+function infer(
+  backend: OneDnnBackend,
+  { x, scale, offset, mean, variance }: InferenceInputs,
+  attrs: InferenceAttrs,
+): TensorInfo {
+  const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
   const parts = (scale ? useScale : 0) | (offset ? useShift : 0);
-  const flags = useGlobalStats | parts | (isRelu ? fuseNormRelu : 0);
+  const flags = useGlobalStats | parts | (attrs.activation === 'relu' ? fuseNormRelu : 0);
   const compiled = runtime.compiled(`bn inference ${layout.id} ${attrs.varianceEpsilon} ${flags}`, () => {
     const descriptor = runtime.dnnl.batchNormForward(Prop.forwardInference, layout, attrs.varianceEpsilon, flags);
     if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
-    const channel = runtime.rowMajor([channels]);
+    const channel = runtime.rowMajor(mean.shape);
     const args: PrimitiveArgument[] = [
       [Arg.src, layout],
       [Arg.dst, layout],
@@ -314,6 +368,6 @@ const inference = kernel<
   for (const tensor of [mean, variance, scale, offset]) if (tensor) addresses.push(plainAddress(backend, tensor));
   compiled.run(...addresses);
   return y;
-});
+}
 
 export const batchNormKernels = [forward, backward, inference];

@@ -222,6 +222,15 @@ export function allFinite(runtime: Runtime, address: number, layout: MemoryDescr
   return sumWhere(runtime, address, layout, Number.isFinite);
 }
 
+/** As {@link allFinite}, of a tensor: what is known of it, or what a pass over it tells. */
+export function finiteness(backend: OneDnnBackend, tensor: TensorInfo): Verdict {
+  const storage = backend.storage(tensor);
+  if (storage.finite) return storage.finite;
+  // The view first: it may move the elements.
+  const { current } = elementwiseView(backend, tensor);
+  return allFinite(backend.runtime, storage.address, current);
+}
+
 /** Holds if the sum of all elements is one that `suits`. */
 export function sumWhere(
   runtime: Runtime,

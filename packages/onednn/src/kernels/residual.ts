@@ -8,7 +8,7 @@ import { Alg, Arg, Prop } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, elementwiseView } from './elementwise.js';
+import { elementwiseView, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import { SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
@@ -87,10 +87,8 @@ export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorIn
     return dx;
   };
   if (storage.layout === null && size < SMALL) return inLoop(dy, y);
-  const { current } = elementwiseView(backend, y);
-  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
   const [dx] = backend.either(
-    verdict,
+    finiteness(backend, y),
     [dy, y],
     () => [reluGradientOfFinite(backend, dy, y)],
     (up, result) => [inLoop(up, result)],

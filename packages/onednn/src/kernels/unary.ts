@@ -7,7 +7,7 @@
 import { type DataType, type NamedAttrMap, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg } from '../ffi/constants.js';
-import { allFinite, elementsInPlace, elementwiseView, eltwisePrimitive, eltwiseTrust } from './elementwise.js';
+import { elementsInPlace, elementwiseView, eltwisePrimitive, eltwiseTrust, finiteness } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { binaryLoop, type UnaryLoop, type UnaryOperation, unaryLoop } from './loops.js';
 import { SMALL, SMALL_COSTLY, viewOf } from './tools.js';
@@ -181,7 +181,7 @@ function primitive(
     return [y];
   };
   if (trust === 'exact') return compute()[0];
-  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
+  const verdict = finiteness(backend, x);
   const loop = loops.get(name) as UnaryLoop;
   const [y] = backend.either(verdict, [x], compute, (input) => [inLoop(backend, input, size, loop, p, q, 'float32')]);
   if (keepsFinite) backend.unresolved(y).finite = verdict;
