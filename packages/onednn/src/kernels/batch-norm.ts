@@ -16,7 +16,7 @@ import type { Runtime } from '../runtime.js';
 import { areFinite, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
-import { plainAddress, SMALL, viewOf } from './tools.js';
+import { floatsOf, plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 interface BatchNormAttrs {
@@ -114,8 +114,7 @@ const forward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormV3', ({ inp
   const { x, scale, offset } = inputs;
   if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
   const [y, mean, variance] = goForward(backend, inputs, attrs);
-  const statistics = [mean, variance, scale, offset].map((tensor) => viewOf(backend, tensor) as Float32Array);
-  const verdict = areFinite(backend.runtime, ...statistics);
+  const verdict = areFinite(backend.runtime, ...floatsOf(backend, mean, variance, scale, offset));
   backend.storage(y).finite = verdict;
   if (attrs.activation !== 'relu') return [y, mean, variance];
   // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
@@ -173,7 +172,7 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   const results = isMade ? goBack(backend, inputs, attrs) : [];
   // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
   // let through in one place of a channel is in its sums; of few elements all are looked at.
-  const sums = results.slice(1).map((tensor) => viewOf(backend, tensor) as Float32Array);
+  const sums = floatsOf(backend, ...results.slice(1));
   const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
   const parts = [dy, x, scale, y, mean, variance] as const;
   return backend.keepIf(verdict, parts, results, (up, input, factor, result, middle, spread) => {
@@ -317,9 +316,8 @@ const inference = kernel<InferenceInputs, InferenceAttrs>('FusedBatchNorm', ({ i
 /** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
 function isFreeOfNaN(backend: OneDnnBackend, inputs: InferenceInputs, { varianceEpsilon }: InferenceAttrs): Verdict {
   const { runtime } = backend;
-  const values = (tensor: TensorInfo) => viewOf(backend, tensor) as Float32Array;
-  const [mean, variance] = [values(inputs.mean), values(inputs.variance)];
-  const [scale, offset] = [inputs.scale && values(inputs.scale), inputs.offset && values(inputs.offset)];
+  const [mean, variance] = floatsOf(backend, inputs.mean, inputs.variance);
+  const [scale, offset] = [inputs.scale, inputs.offset].map((tensor) => tensor && floatsOf(backend, tensor)[0]);
   const areFactorsGood = runtime.judge(() =>
     mean.every((middle, c) => {
       const deviation = Math.sqrt((variance[c] as number) + varianceEpsilon);

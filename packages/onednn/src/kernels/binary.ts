@@ -25,7 +25,7 @@ import {
   specializePerKind,
   type TypedValues,
 } from './loops.js';
-import { isNumeric, optional, SMALL, viewOf } from './tools.js';
+import { fastPrimitive, isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 type ChooseLoop = (holds: TypedValues, a: TypedValues, b: TypedValues, y: TypedValues) => void;
 
@@ -163,13 +163,8 @@ function compile(
 ): Primitive | null {
   return optional(runtime, `binary ${alg} ${a.id} ${b.id}`, () => {
     const descriptor = runtime.dnnl.binary(alg, a, b, a);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, a] as const, [Arg.src1, b] as const, [Arg.dst, a] as const];
-    return runtime.primitive(descriptor, args, `${label} [${a.dims}] [${b.dims}]`);
+    return fastPrimitive(runtime, descriptor, args, `${label} [${a.dims}] [${b.dims}]`);
   });
 }
 

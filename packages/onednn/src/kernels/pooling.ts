@@ -15,7 +15,7 @@ import type { Runtime } from '../runtime.js';
 import { sumWhere } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import * as loops from './pooling-loops.js';
-import { SMALL, viewOf } from './tools.js';
+import { floatsOf, SMALL } from './tools.js';
 
 type Kind = 'max' | 'avg';
 type Size<N extends number[]> = N | number;
@@ -240,7 +240,7 @@ function windowsOf({ inShape, outShape, window }: PoolGeometry): loops.Windows {
 function inLoop(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGeometry): TensorInfo {
   const geometry = info.loop ?? windowsOf(info);
   const y = backend.allocate([...info.outShape]);
-  const [values, output] = [viewOf(backend, x), viewOf(backend, y)] as [Float32Array, Float32Array];
+  const [values, output] = floatsOf(backend, x, y);
   backend.runtime.host(() => (kind === 'max' ? loops.maxPool : loops.avgPool)(values, output, geometry));
   return y;
 }
@@ -276,11 +276,7 @@ const NONE: Verdict = { holds: false };
 function maxGradInLoop(backend: OneDnnBackend, dy: TensorInfo, input: TensorInfo, info: PoolGeometry): TensorInfo {
   const geometry = info.loop ?? windowsOf(info);
   const dx = backend.allocate(input.shape);
-  const [gradient, values, result] = [dy, input, dx].map((tensor) => viewOf(backend, tensor)) as [
-    Float32Array,
-    Float32Array,
-    Float32Array,
-  ];
+  const [gradient, values, result] = floatsOf(backend, dy, input, dx);
   backend.runtime.host(() => loops.maxPoolGrad(gradient, values, result, geometry));
   return dx;
 }

@@ -16,7 +16,7 @@ import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 import { specializePerKind } from './loops.js';
 import { copyTensor, rowMajorView } from './strided.js';
-import { isNumeric, optional, SMALL, viewOf } from './tools.js';
+import { fastPrimitive, isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 interface Axes {
   readonly axis: number | number[];
@@ -197,25 +197,15 @@ function sumPrimitive(runtime: Runtime, count: number, length: number, inner: nu
       const source = runtime.rowMajor([count, length]);
       const target = runtime.rowMajor([count, 1]);
       const descriptor = length === 1 ? null : runtime.dnnl.reduction(Alg.reductionSum, source, target);
-      if (!descriptor) return null;
-      if (descriptor.implementation.startsWith('ref')) {
-        descriptor.destroy();
-        return null;
-      }
       const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
-      return runtime.primitive(descriptor, args, label);
+      return fastPrimitive(runtime, descriptor, args, label);
     }
     const ones = runtime.rowMajor([1, 1, length]);
     const source = runtime.rowMajor([count, length, inner]);
     const target = runtime.rowMajor([count, 1, inner]);
     const descriptor = runtime.dnnl.matmul(ones, source, null, target, []);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.weights, source] as const, [Arg.dst, target] as const, [Arg.src, ones] as const];
-    return runtime.primitive(descriptor, args, label);
+    return fastPrimitive(runtime, descriptor, args, label);
   });
 }
 
@@ -423,13 +413,8 @@ function extremum(alg: number) {
       const source = runtime.rowMajor([outer, reduced]);
       const target = runtime.rowMajor([outer, 1]);
       const descriptor = runtime.dnnl.reduction(alg, source, target);
-      if (!descriptor) return null;
-      if (descriptor.implementation.startsWith('ref')) {
-        descriptor.destroy();
-        return null;
-      }
       const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
-      return runtime.primitive(descriptor, args, `extremum [${outer},${reduced}]`);
+      return fastPrimitive(runtime, descriptor, args, `extremum [${outer},${reduced}]`);
     });
     if (!primitive) return null;
     const y = backend.allocate(plan.outShape);

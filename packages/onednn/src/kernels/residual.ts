@@ -10,7 +10,7 @@ import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { elementwiseView, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
-import { SMALL, viewOf } from './tools.js';
+import { floatsOf, SMALL } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 function addPlan(runtime: Runtime, layout: MemoryDescriptor, isRelu: boolean): Primitive {
@@ -78,11 +78,7 @@ export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorIn
   const size = util.sizeFromShape(y.shape);
   const inLoop = (up: TensorInfo, result: TensorInfo): TensorInfo => {
     const dx = backend.allocate(result.shape);
-    const [gradient, values, output] = [up, result, dx].map((tensor) => viewOf(backend, tensor)) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
+    const [gradient, values, output] = floatsOf(backend, up, result, dx);
     runtime.host(() => stepInLoop(gradient, values, output));
     return dx;
   };
