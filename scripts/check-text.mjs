@@ -1,5 +1,5 @@
-// What readers meet: every relative link in the documentation leads to a file, and no text names a path of the machine it was
-// written on.
+// What readers meet: every relative link in the documentation leads to a file, every test that it names is there, and no text names
+// a path of the machine it was written on.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -16,6 +16,11 @@ for (const file of files.filter((name) => name.endsWith('.md'))) {
     links++;
     const path = resolve(root, dirname(file), target.replace(/#.*/, ''));
     if (!existsSync(path)) problems.push(`${file}: link to ${target}, which is not there`);
+  }
+  // The changelog names what there was.
+  if (file === 'CHANGELOG.md') continue;
+  for (const [name] of text.matchAll(/[\w/-]+\.test\.ts\b/g)) {
+    if (!files.some((known) => `/${known}`.endsWith(`/${name}`))) problems.push(`${file}: no test ${name}`);
   }
 }
 const machinePath = new RegExp(['/', 'work/|/', 'home/|/', 'root/'].join(''));

@@ -157,12 +157,12 @@ export class OneDnnBackend extends MathBackendCPU {
    * Runs `usual` if the verdict holds, otherwise `otherwise`, which computes the same results for all inputs. A step that was
    * recorded while it held does what its own data want in every replay.
    */
-  either(
+  either<I extends readonly TensorInfo[], R extends readonly TensorInfo[]>(
     verdict: Verdict,
-    inputs: readonly TensorInfo[],
-    usual: () => TensorInfo[],
-    otherwise: (...inputs: TensorInfo[]) => TensorInfo[],
-  ): TensorInfo[] {
+    inputs: readonly [...I],
+    usual: () => R,
+    otherwise: (...inputs: [...I]) => R,
+  ): R {
     if (!verdict.holds) return otherwise(...inputs);
     const { recorder } = this.runtime;
     if (recorder === null) return usual();
@@ -170,9 +170,9 @@ export class OneDnnBackend extends MathBackendCPU {
     let targets: (() => TensorStorage)[] = [];
     const redo = () => {
       const loans = sources.map(({ lend, shape }) => ({ storage: lend(), shape }));
-      const made = this.withTensors(loans, (...tensors) => otherwise(...tensors));
+      const made = this.withTensors(loans, (...tensors) => otherwise(...(tensors as [...I])));
       for (const [i, result] of made.entries()) {
-        this.storage(result).moveTo((targets[i] as () => TensorStorage)());
+        this.#move(this.storage(result), (targets[i] as () => TensorStorage)());
         this.disposeData(result.dataId, true);
       }
       for (const { storage } of loans) storage.releaseMemory();
@@ -186,6 +186,28 @@ export class OneDnnBackend extends MathBackendCPU {
       },
       redo,
     );
+  }
+
+  /** As {@link either}, for results that had to be made to come to the verdict: they are given up if it does not hold. */
+  keepIf<I extends readonly TensorInfo[], R extends readonly TensorInfo[]>(
+    verdict: Verdict,
+    inputs: readonly [...I],
+    results: R,
+    otherwise: (...inputs: [...I]) => R,
+  ): R {
+    if (!verdict.holds) for (const { dataId } of results) this.disposeData(dataId, true);
+    return this.either(verdict, inputs, () => results, otherwise);
+  }
+
+  /** Writes the elements of one tensor where those of another lie, in its layout. */
+  #move(from: TensorStorage, to: TensorStorage): void {
+    const { layout } = to;
+    if (layout === null) {
+      (to.view() as Float32Array).set(from.view() as Float32Array);
+      return;
+    }
+    const current = this.layoutOf(from, layout.plain);
+    this.runtime.reorder(from.address, current, to.address, layout.current);
   }
 
   /** Gives what a kernel returned to `target`, and forgets the tensor. */

@@ -247,7 +247,8 @@ describe('bf16', () => {
     backend.precision = 'f32';
   });
   it('does not hide a NaN either, in training or inference', async (context) => {
-    if (!backend.runtime.hasAvx512) return context.skip('no bf16 on this CPU');
+    if (!backend.runtime.hasAvx512)
+      return context.skip('this CPU has no AVX-512, with which bf16 is computed or emulated');
     backend.precision = backend.runtime.hasBf16 ? 'bf16' : 'bf16_emulated';
     const network = networks['residual network'] as (typeof networks)[string];
     const { losses, broken } = await train(network, Number.NaN, 'images');

@@ -24,6 +24,9 @@ import {
   Scratchpad,
 } from './primitive.js';
 
+/** Hears of a step all that there is to hear. */
+type RuntimeRecorder = StepListener & PrimitiveRecorder;
+
 /** Names of layouts that are kept; shapes that never repeat must not grow the table. */
 const LAYOUT_CAPACITY = 4096;
 /** Bits of dnnl_cpu_isa_t. */
@@ -70,10 +73,7 @@ export class Runtime implements StorageHost {
   readonly recording: boolean;
   readonly #scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
-  readonly #listeners: PrimitiveListeners & { recorder: (StepListener & PrimitiveRecorder) | null } = {
-    observer: null,
-    recorder: null,
-  };
+  readonly #listeners: PrimitiveListeners & { recorder: RuntimeRecorder | null } = { observer: null, recorder: null };
   readonly #openmp: OpenMp | null;
   #threads: number;
   /** Who holds recordings, and so memory that is given back under pressure. */
@@ -135,11 +135,11 @@ export class Runtime implements StorageHost {
   }
 
   /** What listens to the step that is being recorded; null outside of one. */
-  get recorder(): (StepListener & PrimitiveRecorder) | null {
+  get recorder(): RuntimeRecorder | null {
     return this.#listeners.recorder;
   }
 
-  set recorder(recorder: (StepListener & PrimitiveRecorder) | null) {
+  set recorder(recorder: RuntimeRecorder | null) {
     this.#listeners.recorder = recorder;
   }
 

@@ -13,10 +13,10 @@ import { channelsLast } from '../layout.js';
 import type { Verdict } from '../memory/step-listener.js';
 import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, areFinite, elementwiseView } from './elementwise.js';
-import { isFloat, type Kernel, kernel } from './kernel.js';
+import { areFinite, finiteness } from './elementwise.js';
+import { isFloat, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
-import { plainAddress, SMALL, viewOf } from './tools.js';
+import { floatsOf, plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 interface BatchNormAttrs {
@@ -103,62 +103,61 @@ function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
   return channelsLast(runtime, shape.length === 2 ? [shape[0] as number, 1, 1, shape[1] as number] : shape);
 }
 
+interface ForwardInputs {
+  readonly x: TensorInfo;
+  readonly scale: TensorInfo;
+  readonly offset: TensorInfo;
+}
+
 /** x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
-const forward: Kernel = kernel<{ x: TensorInfo; scale: TensorInfo; offset: TensorInfo }, BatchNormAttrs>(
-  'FusedBatchNormV3',
-  ({ inputs, attrs, backend }) => {
-    const { x, scale, offset } = inputs;
-    if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
-    const { runtime } = backend;
-    const plain = view(runtime, x.shape);
-    const layout = backend.layoutOf(x, plain);
-    const compiled = forwardPlan(runtime, layout, attrs);
-    const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
-    const channels = [x.shape.at(-1) as number];
-    const mean = backend.allocate(channels);
-    const variance = backend.allocate(channels);
-    const output = backend.storage(y);
-    const addresses = [
-      backend.storage(x).address,
-      output.address,
-      plainAddress(backend, scale),
-      plainAddress(backend, offset),
-      backend.storage(mean).address,
-      backend.storage(variance).address,
-    ];
-    if (compiled.workspace) {
-      const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
-      output.companion = { kind: RELU_BITS, buffer };
-      addresses.push(buffer.address);
-    }
-    compiled.primitive.run(...addresses);
-    const statistics = [mean, variance, scale, offset].map((tensor) => viewOf(backend, tensor) as Float32Array);
-    output.finite = areFinite(runtime, ...statistics);
-    if (attrs.activation !== 'relu') return [y, mean, variance];
-    // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
-    const [result] = backend.either(
-      output.finite,
-      [x, scale, offset],
-      () => [y],
-      (...parts) => {
-        const [input, factor, shift] = parts as [TensorInfo, TensorInfo, TensorInfo];
-        const plainAttrs = { ...attrs, activation: 'linear' as const };
-        const [linear, ...rest] = forward.run({
-          inputs: { x: input, scale: factor, offset: shift } as never,
-          attrs: plainAttrs as never,
-          backend,
-        }) as TensorInfo[];
-        for (const tensor of rest) backend.disposeData(tensor.dataId);
-        return [applyInPlace(backend, linear as TensorInfo, 'Relu')];
-      },
-    ) as [TensorInfo];
-    if (result !== y) {
-      backend.storage(result).finite = output.finite;
-      backend.disposeData(y.dataId);
-    }
-    return [result, mean, variance];
-  },
-);
+const forward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormV3', ({ inputs, attrs, backend }) => {
+  const { x, scale, offset } = inputs;
+  if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
+  const [y, mean, variance] = goForward(backend, inputs, attrs);
+  const verdict = areFinite(backend.runtime, ...floatsOf(backend, mean, variance, scale, offset));
+  backend.storage(y).finite = verdict;
+  if (attrs.activation !== 'relu') return [y, mean, variance];
+  // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
+  const [result] = backend.keepIf(verdict, [x, scale, offset], [y], (input, factor, shift) => {
+    const parts = { x: input, scale: factor, offset: shift };
+    const [linear, ...rest] = goForward(backend, parts, { ...attrs, activation: 'linear' });
+    for (const { dataId } of rest) backend.disposeData(dataId);
+    return [applyInPlace(backend, linear, 'Relu')];
+  });
+  backend.storage(result).finite = verdict;
+  return [result, mean, variance];
+});
+
+function goForward(
+  backend: OneDnnBackend,
+  { x, scale, offset }: ForwardInputs,
+  attrs: BatchNormAttrs,
+): [y: TensorInfo, mean: TensorInfo, variance: TensorInfo] {
+  const { runtime } = backend;
+  const plain = view(runtime, x.shape);
+  const layout = backend.layoutOf(x, plain);
+  const compiled = forwardPlan(runtime, layout, attrs);
+  const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
+  const channels = [x.shape.at(-1) as number];
+  const mean = backend.allocate(channels);
+  const variance = backend.allocate(channels);
+  const output = backend.storage(y);
+  const addresses = [
+    backend.storage(x).address,
+    output.address,
+    plainAddress(backend, scale),
+    plainAddress(backend, offset),
+    backend.storage(mean).address,
+    backend.storage(variance).address,
+  ];
+  if (compiled.workspace) {
+    const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
+    output.companion = { kind: RELU_BITS, buffer };
+    addresses.push(buffer.address);
+  }
+  compiled.primitive.run(...addresses);
+  return [y, mean, variance];
+}
 
 /**
  * dy, x, y [n, …, c]; scale, mean, variance [c] → dx, gradient of scale, gradient of offset. `y` is read only for its ReLU
@@ -173,29 +172,16 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   const results = isMade ? goBack(backend, inputs, attrs) : [];
   // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
   // let through in one place of a channel is in its sums; of few elements all are looked at.
-  const sums = results.slice(1).map((tensor) => viewOf(backend, tensor) as Float32Array);
+  const sums = floatsOf(backend, ...results.slice(1));
   const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
-  if (!verdict.holds) for (const tensor of results) backend.disposeData(tensor.dataId);
-  return backend.either(
-    verdict,
-    [dy, x, scale, y, mean, variance],
-    () => results,
-    (...parts) => {
-      const [up, input, factor, result, middle, spread] = parts as [
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-        TensorInfo,
-      ];
-      const gradient = reluGradient(backend, up, result);
-      const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
-      const results = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
-      backend.disposeData(gradient.dataId);
-      return results;
-    },
-  );
+  const parts = [dy, x, scale, y, mean, variance] as const;
+  return backend.keepIf(verdict, parts, results, (up, input, factor, result, middle, spread) => {
+    const gradient = reluGradient(backend, up, result);
+    const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
+    const composed = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
+    backend.disposeData(gradient.dataId);
+    return composed;
+  });
 });
 
 const NOT_MADE: Verdict = { holds: false };
@@ -211,7 +197,7 @@ function goodGradient(
   const { runtime } = backend;
   const haveGoodSums = areFinite(runtime, ...sums);
   const isSmall = util.sizeFromShape(dy.shape) <= FEW;
-  const isGood = isSmall ? allFinite(runtime, backend.storage(dy).address, elementwiseView(backend, dy).current) : null;
+  const isGood = isSmall ? finiteness(backend, dy) : null;
   return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && isGood?.holds !== false);
 }
 
@@ -284,18 +270,27 @@ function normalize(
   }
 }
 
+interface InferenceInputs {
+  readonly x: TensorInfo;
+  readonly scale?: TensorInfo;
+  readonly offset?: TensorInfo;
+  readonly mean: TensorInfo;
+  readonly variance: TensorInfo;
+}
+
+interface InferenceAttrs {
+  readonly varianceEpsilon: number;
+  readonly activation?: 'linear' | 'relu';
+}
+
 /** Inference: x [n, h, w, c] with given statistics, as TensorFlow.js' kernel of that name; with ReLU if fusion.ts asks for it. */
-const inference = kernel<
-  { x: TensorInfo; scale?: TensorInfo; offset?: TensorInfo; mean: TensorInfo; variance: TensorInfo },
-  { varianceEpsilon: number; activation?: 'linear' | 'relu' }
->('FusedBatchNorm', ({ inputs, attrs, backend }) => {
+const inference = kernel<InferenceInputs, InferenceAttrs>('FusedBatchNorm', ({ inputs, attrs, backend }) => {
   const { x, scale, offset, mean, variance } = inputs;
   if (!isFloat(x, scale, offset, mean, variance) || x.shape.length < 2) return null;
   const channels = x.shape.at(-1) as number;
   if ([scale, offset, mean, variance].some((t) => t && (t.shape.length !== 1 || t.shape[0] !== channels))) return null;
   const { runtime } = backend;
-  const isRelu = attrs.activation === 'relu';
-  if (!isRelu && util.sizeFromShape(x.shape) <= SMALL && backend.storage(x).layout === null) {
+  if (attrs.activation !== 'relu' && util.sizeFromShape(x.shape) <= SMALL && backend.storage(x).layout === null) {
     const y = backend.allocate(x.shape);
     const read = (tensor: TensorInfo | undefined) => tensor && (viewOf(backend, tensor) as Float32Array);
     const [values, output] = [read(x), read(y)] as [Float32Array, Float32Array];
@@ -304,14 +299,58 @@ const inference = kernel<
     runtime.host(() => normalize(values, output, m, v, s, o, attrs.varianceEpsilon), attrs.varianceEpsilon);
     return y;
   }
+  if (attrs.activation !== 'relu') return infer(backend, inputs, attrs);
+  const present = Object.entries(inputs).filter(([, tensor]) => tensor) as [keyof InferenceInputs, TensorInfo][];
+  const [y] = backend.either(
+    isFreeOfNaN(backend, inputs, attrs),
+    present.map(([, tensor]) => tensor),
+    () => [infer(backend, inputs, attrs)],
+    (...tensors) => {
+      const parts = Object.fromEntries(present.map(([name], i) => [name, tensors[i]])) as unknown as InferenceInputs;
+      return [applyInPlace(backend, infer(backend, parts, { ...attrs, activation: 'linear' }), 'Relu')];
+    },
+  );
+  return y as TensorInfo;
+});
+
+/** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
+function isFreeOfNaN(backend: OneDnnBackend, inputs: InferenceInputs, { varianceEpsilon }: InferenceAttrs): Verdict {
+  const { runtime } = backend;
+  const [mean, variance] = floatsOf(backend, inputs.mean, inputs.variance);
+  const [scale, offset] = [inputs.scale, inputs.offset].map((tensor) => tensor && floatsOf(backend, tensor)[0]);
+  const areFactorsGood = runtime.judge(() =>
+    mean.every((middle, c) => {
+      const deviation = Math.sqrt((variance[c] as number) + varianceEpsilon);
+      const factor = Math.fround((scale?.[c] ?? 1) / deviation);
+      const shift = Math.fround((offset?.[c] ?? 0) - middle * factor);
+      return (
+        factor !== 0 &&
+        Number.isFinite(factor) &&
+        Number.isFinite(shift) &&
+        Number.isFinite(Math.fround(middle * factor))
+      );
+    }),
+  );
+  if (!areFactorsGood.holds) return areFactorsGood;
+  // A pass over x; the ReLU by itself would make it too.
+  const input = finiteness(backend, inputs.x);
+  return runtime.judge(() => areFactorsGood.holds && input.holds);
+}
+
+function infer(
+  backend: OneDnnBackend,
+  { x, scale, offset, mean, variance }: InferenceInputs,
+  attrs: InferenceAttrs,
+): TensorInfo {
+  const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
   const parts = (scale ? useScale : 0) | (offset ? useShift : 0);
-  const flags = useGlobalStats | parts | (isRelu ? fuseNormRelu : 0);
+  const flags = useGlobalStats | parts | (attrs.activation === 'relu' ? fuseNormRelu : 0);
   const compiled = runtime.compiled(`bn inference ${layout.id} ${attrs.varianceEpsilon} ${flags}`, () => {
     const descriptor = runtime.dnnl.batchNormForward(Prop.forwardInference, layout, attrs.varianceEpsilon, flags);
     if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
-    const channel = runtime.rowMajor([channels]);
+    const channel = runtime.rowMajor(mean.shape);
     const args: PrimitiveArgument[] = [
       [Arg.src, layout],
       [Arg.dst, layout],
@@ -327,6 +366,6 @@ const inference = kernel<
   for (const tensor of [mean, variance, scale, offset]) if (tensor) addresses.push(plainAddress(backend, tensor));
   compiled.run(...addresses);
   return y;
-});
+}
 
 export const batchNormKernels = [forward, backward, inference];

@@ -25,7 +25,7 @@ import {
   specializePerKind,
   type TypedValues,
 } from './loops.js';
-import { isNumeric, optional, SMALL, viewOf } from './tools.js';
+import { fastPrimitive, isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 type ChooseLoop = (holds: TypedValues, a: TypedValues, b: TypedValues, y: TypedValues) => void;
 
@@ -163,13 +163,8 @@ function compile(
 ): Primitive | null {
   return optional(runtime, `binary ${alg} ${a.id} ${b.id}`, () => {
     const descriptor = runtime.dnnl.binary(alg, a, b, a);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, a] as const, [Arg.src1, b] as const, [Arg.dst, a] as const];
-    return runtime.primitive(descriptor, args, `${label} [${a.dims}] [${b.dims}]`);
+    return fastPrimitive(runtime, descriptor, args, `${label} [${a.dims}] [${b.dims}]`);
   });
 }
 
@@ -184,7 +179,7 @@ function same(task: Task, a: TensorInfo, b: TensorInfo, commutes: boolean): Tens
   const follower = leads ? b : a;
   return backend.withLayout(follower, plain, current, (address) => {
     const leading = backend.storage(leader).address;
-    const compute = () => {
+    const compute = (): [TensorInfo] => {
       const y = backend.allocate(a.shape, 'float32', { plain, current });
       const target = backend.unresolved(y).address;
       if (leads || commutes) compiled.run(leading, address, target);
@@ -210,11 +205,10 @@ function unlessInfinite(
   a: TensorInfo,
   b: TensorInfo,
   judge: () => Verdict,
-  compute: () => TensorInfo[],
+  compute: () => [TensorInfo],
 ): TensorInfo {
-  if (!needsFinite) return compute()[0] as TensorInfo;
-  const results = backend.either(judge(), [a, b], compute, (x, y) => [loop(x as TensorInfo, y as TensorInfo)]);
-  return results[0] as TensorInfo;
+  const [y] = needsFinite ? backend.either(judge(), [a, b], compute, (left, right) => [loop(left, right)]) : compute();
+  return y;
 }
 
 function both(runtime: Runtime, first: Verdict, other: () => Verdict): Verdict {

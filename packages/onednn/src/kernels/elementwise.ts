@@ -15,7 +15,7 @@ import type { TensorStorage } from '../memory/storage.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import type { BinaryOperation, UnaryOperation, Values } from './loops.js';
-import { optional } from './tools.js';
+import { fastPrimitive, optional } from './tools.js';
 
 /** One description for all: the native layout if there is one, else the elements in a row. */
 export function elementwiseView(
@@ -30,7 +30,7 @@ export function elementwiseView(
 }
 
 /** A native layout describes dimensions in oneDNN's order; a reshaped tensor no longer has them. */
-export function matchesShape(plain: MemoryDescriptor, shape: readonly number[]): boolean {
+function matchesShape(plain: MemoryDescriptor, shape: readonly number[]): boolean {
   const { dims } = plain;
   const last = shape.length - 1;
   return (
@@ -136,13 +136,8 @@ export function eltwisePrimitive(
 ): Primitive | null {
   return optional(runtime, `eltwise ${alg} ${alpha} ${beta} ${layout.id}`, () => {
     const descriptor = runtime.dnnl.eltwiseForward(Prop.forwardTraining, alg, layout, alpha, beta);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, layout] as const, [Arg.dst, layout] as const];
-    return runtime.primitive(descriptor, args, `${label} [${layout.dims}]`);
+    return fastPrimitive(runtime, descriptor, args, `${label} [${layout.dims}]`);
   });
 }
 
@@ -222,6 +217,15 @@ export function allFinite(runtime: Runtime, address: number, layout: MemoryDescr
   return sumWhere(runtime, address, layout, Number.isFinite);
 }
 
+/** As {@link allFinite}, of a tensor: what is known of it, or what a pass over it tells. */
+export function finiteness(backend: OneDnnBackend, tensor: TensorInfo): Verdict {
+  const storage = backend.storage(tensor);
+  if (storage.finite) return storage.finite;
+  // The view first: it may move the elements.
+  const { current } = elementwiseView(backend, tensor);
+  return allFinite(backend.runtime, storage.address, current);
+}
+
 /** Holds if the sum of all elements is one that `suits`. */
 export function sumWhere(
   runtime: Runtime,
@@ -237,13 +241,8 @@ export function sumWhere(
     const source = runtime.rowMajor([rows, count / rows], layout.dataType);
     const destination = runtime.rowMajor([rows, 1]);
     const descriptor = runtime.dnnl.reduction(Alg.reductionSum, source, destination);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, source] as const, [Arg.dst, destination] as const];
-    return runtime.primitive(descriptor, args, `all_finite [${count}]`);
+    return fastPrimitive(runtime, descriptor, args, `all_finite [${count}]`);
   });
   if (!sum) return UNKNOWN;
   const buffer = runtime.pool.acquire(4 * rows);

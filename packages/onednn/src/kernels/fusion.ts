@@ -5,18 +5,14 @@
  * So a user's chain of `tf.layers` (or of plain operations) runs the primitives that a hand-written network would name, and
  * whoever reads a result in between gets it as ever. It is not a graph compiler: it sees one producer and one consumer.
  *
- * oneDNN's ReLU makes 0 of NaN. A network that diverged must show it, so ReLU is fused only where no NaN can be: behind batch
- * norm if mean and variance are finite (they depend on every element), in an addition if both operands are known to be finite.
- * A recorded step looks again in every replay ({@link OneDnnBackend.either}).
+ * oneDNN's ReLU makes 0 of NaN, and a network that diverged must show it. The kernels with a ReLU see to that themselves: each
+ * looks at the data, in every replay too ({@link OneDnnBackend.either}). An addition is left apart if nobody knows of its operands.
  */
 import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import type { Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
 import { conv2DInfo } from './convolution.js';
-import { allFinite, elementwiseView } from './elementwise.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
-import { applyInPlace } from './unary.js';
 
 /** Below this many elements waiting costs more than it saves. */
 const SMALL = 2048;
@@ -151,22 +147,7 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
       return fused(call('FusedConv2D', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
     }
     if (recipe instanceof Normalization) {
-      const { operands, attrs: given } = recipe;
-      const names = Object.keys(operands);
-      const parts = Object.values(operands);
-      const [result] = backend.withTensors(parts, (...tensors) =>
-        backend.either(
-          keepsNaNOut(backend, recipe),
-          tensors,
-          () => [call('FusedBatchNorm', backend, operands, { ...given, activation: 'relu' }) as TensorInfo],
-          (...others) => {
-            const named = Object.fromEntries(names.map((name, i) => [name, others[i]])) as Inputs;
-            const linear = (complete.get('FusedBatchNorm') as CompleteKernel)({ inputs: named, attrs: given, backend });
-            return [applyInPlace(backend, linear as TensorInfo, 'Relu')];
-          },
-        ),
-      ) as [TensorInfo];
-      return fused(result);
+      return fused(call('FusedBatchNorm', backend, recipe.operands, { ...recipe.attrs, activation: 'relu' }));
     }
     return inner(kernelCall);
   });
@@ -262,36 +243,6 @@ function give(backend: OneDnnBackend, norm: BatchNorm, made: readonly (TensorInf
     if (norm.open.delete(target) && target.isAlive) backend.surrender(result, target);
     else backend.disposeData(result.dataId, true);
   }
-}
-
-/** Whether a batch norm with given statistics gives no NaN: its input has none, and every channel's factor is a number but 0. */
-function keepsNaNOut(backend: OneDnnBackend, { operands, attrs }: Normalization): Verdict {
-  const { x } = operands as { x: Operand };
-  const values = (name: string) => operands[name]?.storage.view() as Float32Array | undefined;
-  const [mean, variance] = [values('mean'), values('variance')] as [Float32Array, Float32Array];
-  const [scale, offset] = [values('scale'), values('offset')];
-  const areFactorsGood = backend.runtime.judge(() =>
-    mean.every((middle, c) => {
-      const deviation = Math.sqrt((variance[c] as number) + (attrs.varianceEpsilon as number));
-      const factor = Math.fround((scale?.[c] ?? 1) / deviation);
-      const shift = Math.fround((offset?.[c] ?? 0) - middle * factor);
-      return (
-        factor !== 0 &&
-        Number.isFinite(factor) &&
-        Number.isFinite(shift) &&
-        Number.isFinite(Math.fround(middle * factor))
-      );
-    }),
-  );
-  if (!areFactorsGood.holds) return areFactorsGood;
-  // A pass over x; the ReLU by itself would make it too.
-  const input =
-    x.storage.finite ??
-    backend.withTensors([x], (tensor) => {
-      const { current } = elementwiseView(backend, tensor as TensorInfo);
-      return allFinite(backend.runtime, x.storage.address, current);
-    });
-  return backend.runtime.judge(() => areFactorsGood.holds && input.holds);
 }
 
 /** Shape of a convolution that may wait; null for one that is left alone: not f32, not channels last, activated already. */

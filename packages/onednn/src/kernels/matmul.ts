@@ -10,7 +10,7 @@ import type { Primitive, PrimitiveArgument } from '../primitive.js';
 import { rowMajorStrides } from '../runtime.js';
 import { activationOf, keyOf } from './activation.js';
 import { isFloat, kernel } from './kernel.js';
-import { plainAddress, viewOf } from './tools.js';
+import { floatsOf, plainAddress } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 /** Multiplications up to which a loop is done before a primitive has started. */
@@ -122,11 +122,7 @@ function multiply(
   const size = util.sizeFromShape(shape);
   if (size * inner <= SMALL && batches.left.length === 1 && (name === 'linear' || name === 'relu')) {
     const product = backend.allocate(shape);
-    const [x, y, output] = [a, b, product].map((tensor) => viewOf(backend, tensor)) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
+    const [x, y, output] = floatsOf(backend, a, b, product);
     const loop: LoopGeometry = {
       batches: util.sizeFromShape(batchShape),
       sizes: [rows, inner, columns],
@@ -134,7 +130,7 @@ function multiply(
       right: strides(batches.right[0] === 1 ? 0 : inner * columns, attrs.transposeB ? [1, inner] : [columns, 1]),
       isRelu: name === 'relu',
     };
-    const shift = bias ? (viewOf(backend, bias) as Float32Array) : null;
+    const shift = bias ? floatsOf(backend, bias)[0] : null;
     runtime.host(() => multiplyInLoop(x, y, shift, output, loop));
     return product;
   }

@@ -8,10 +8,18 @@ import { after, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { kernelNames } from '../register.js';
-import { run, sample } from '../testing/backend.js';
+import { run } from '../testing/backend.js';
 import { BACKEND_NAME } from './kernel.js';
 import { COMPOSED } from './testing/compositions.js';
-import { describeKernels, type Input, type Step, shapeOf, type Transform } from './testing/kernel-cases.js';
+import {
+  describeKernels,
+  dtypeOf,
+  type Input,
+  type Step,
+  shapeOf,
+  type Transform,
+  valuesOf,
+} from './testing/kernel-cases.js';
 
 const PLANTS: readonly (readonly [string, number])[] = [
   ['NaN', Number.NaN],
@@ -23,23 +31,11 @@ const tested = new Set<string>();
 
 type Values = Float32Array | Int32Array | Uint8Array;
 
-function valuesOf(input: Input, seed: number, transform: Transform): Values {
-  const { values } = sample(shapeOf(input), seed);
-  if (!('below' in input)) return Float32Array.from(values, transform);
-  const { below } = input;
-  const integers = Array.from(values, (value) => Math.min(below - 1, Math.floor(((value + 1) / 2) * below)));
-  return below === 2 ? Uint8Array.from(integers) : Int32Array.from(integers);
-}
-
 /** A few elements, apart from each other, or all. */
 function plant(values: Values, value: number, isWhole: boolean): void {
   if (isWhole) values.fill(value);
   else
     for (const at of [1, values.length >> 1, values.length - 2]) if (at >= 0 && at < values.length) values[at] = value;
-}
-
-function dtypeOf(input: Input): 'float32' | 'int32' | 'bool' {
-  return 'below' in input ? (input.below === 2 ? 'bool' : 'int32') : 'float32';
 }
 
 function compute(step: Step, tensors: tf.Tensor[]): Values[] {

@@ -13,7 +13,7 @@ import type { PostOp } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
-import { optional } from './tools.js';
+import { fastPrimitive, optional } from './tools.js';
 
 /** Elements from which primitives are faster than the loop. */
 const LARGE = 8192;
@@ -32,13 +32,8 @@ function binary(runtime: Runtime, alg: number, count: number, isScalar: boolean,
     const whole = runtime.rowMajor([count]);
     const second = isScalar ? runtime.rowMajor([1]) : whole;
     const descriptor = runtime.dnnl.binary(alg, whole, second, whole, postOps);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, whole] as const, [Arg.src1, second] as const, [Arg.dst, whole] as const];
-    return runtime.primitive(descriptor, args, `optimizer_step [${count}]`);
+    return fastPrimitive(runtime, descriptor, args, `optimizer_step [${count}]`);
   });
 }
 

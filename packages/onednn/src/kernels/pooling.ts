@@ -15,7 +15,7 @@ import type { Runtime } from '../runtime.js';
 import { sumWhere } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import * as loops from './pooling-loops.js';
-import { SMALL, viewOf } from './tools.js';
+import { floatsOf, SMALL } from './tools.js';
 
 type Kind = 'max' | 'avg';
 type Size<N extends number[]> = N | number;
@@ -226,16 +226,8 @@ function maxForward(backend: OneDnnBackend, x: TensorInfo, info: PoolGeometry): 
       (output.layout ?? { current: runtime.rowMajor([util.sizeFromShape(y.shape)]) }).current,
       (sum) => sum > LOWEST / 3 && sum < Number.POSITIVE_INFINITY,
     );
-  const [result] = backend.either(
-    verdict,
-    [x],
-    () => [y],
-    (input) => [inLoop(backend, 'max', input as TensorInfo, info)],
-  ) as [TensorInfo];
-  if (result !== y) {
-    backend.disposeData(y.dataId);
-    return result;
-  }
+  const [result] = backend.keepIf(verdict, [x], [y], (input) => [inLoop(backend, 'max', input, info)]);
+  if (result !== y) return result;
   if (companion) output.companion = { ...companion, verdict };
   output.finite = backend.storage(x).finite;
   return y;
@@ -248,7 +240,7 @@ function windowsOf({ inShape, outShape, window }: PoolGeometry): loops.Windows {
 function inLoop(backend: OneDnnBackend, kind: Kind, x: TensorInfo, info: PoolGeometry): TensorInfo {
   const geometry = info.loop ?? windowsOf(info);
   const y = backend.allocate([...info.outShape]);
-  const [values, output] = [viewOf(backend, x), viewOf(backend, y)] as [Float32Array, Float32Array];
+  const [values, output] = floatsOf(backend, x, y);
   backend.runtime.host(() => (kind === 'max' ? loops.maxPool : loops.avgPool)(values, output, geometry));
   return y;
 }
@@ -284,11 +276,7 @@ const NONE: Verdict = { holds: false };
 function maxGradInLoop(backend: OneDnnBackend, dy: TensorInfo, input: TensorInfo, info: PoolGeometry): TensorInfo {
   const geometry = info.loop ?? windowsOf(info);
   const dx = backend.allocate(input.shape);
-  const [gradient, values, result] = [dy, input, dx].map((tensor) => viewOf(backend, tensor)) as [
-    Float32Array,
-    Float32Array,
-    Float32Array,
-  ];
+  const [gradient, values, result] = floatsOf(backend, dy, input, dx);
   backend.runtime.host(() => loops.maxPoolGrad(gradient, values, result, geometry));
   return dx;
 }
@@ -321,8 +309,8 @@ function maxPoolGrad(name: string) {
           );
           return [result];
         },
-        (up, x) => [maxGradInLoop(backend, up as TensorInfo, x as TensorInfo, info)],
-      ) as [TensorInfo];
+        (up, x) => [maxGradInLoop(backend, up, x, info)],
+      );
       if (again) backend.disposeIntermediateTensorInfo(again);
       return dx;
     },

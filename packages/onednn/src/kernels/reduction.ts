@@ -16,7 +16,7 @@ import { type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
 import { specializePerKind } from './loops.js';
 import { copyTensor, rowMajorView } from './strided.js';
-import { isNumeric, optional, SMALL, viewOf } from './tools.js';
+import { fastPrimitive, isNumeric, optional, SMALL, viewOf } from './tools.js';
 
 interface Axes {
   readonly axis: number | number[];
@@ -197,25 +197,15 @@ function sumPrimitive(runtime: Runtime, count: number, length: number, inner: nu
       const source = runtime.rowMajor([count, length]);
       const target = runtime.rowMajor([count, 1]);
       const descriptor = length === 1 ? null : runtime.dnnl.reduction(Alg.reductionSum, source, target);
-      if (!descriptor) return null;
-      if (descriptor.implementation.startsWith('ref')) {
-        descriptor.destroy();
-        return null;
-      }
       const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
-      return runtime.primitive(descriptor, args, label);
+      return fastPrimitive(runtime, descriptor, args, label);
     }
     const ones = runtime.rowMajor([1, 1, length]);
     const source = runtime.rowMajor([count, length, inner]);
     const target = runtime.rowMajor([count, 1, inner]);
     const descriptor = runtime.dnnl.matmul(ones, source, null, target, []);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.weights, source] as const, [Arg.dst, target] as const, [Arg.src, ones] as const];
-    return runtime.primitive(descriptor, args, label);
+    return fastPrimitive(runtime, descriptor, args, label);
   });
 }
 
@@ -316,7 +306,7 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
   const scale = isMean ? 1 / plan.reduced : 1;
   const size = util.sizeFromShape(x.shape);
   const isLarge = x.dtype === 'float32' && size >= SMALL && plan.reduced >= (plan.inner === 1 ? SHORT : 2);
-  const inLoop = (source: TensorInfo): TensorInfo[] => {
+  const inLoop = (source: TensorInfo): TensorInfo => {
     const { tensor, release } = arranged(backend, source, plan);
     const y = backend.allocate(plan.outShape, dtype);
     const [values, output] = [viewOf(backend, tensor), viewOf(backend, y)];
@@ -324,21 +314,15 @@ function sum(backend: OneDnnBackend, x: TensorInfo, attrs: Axes, dtype: DataType
       add(values)(values, output, plan.outer, plan.reduced, plan.inner, isMean ? plan.reduced : 1),
     );
     release();
-    return [y];
+    return y;
   };
   const quick = isLarge
     ? (sumBlocked(backend, x, axes, scale, plan.outShape) ?? sumArranged(backend, x, plan, scale, dtype))
     : null;
-  if (quick === null) return inLoop(x)[0] as TensorInfo;
+  if (quick === null) return inLoop(x);
   // What is not finite may have overflowed on the way, which f64 does not.
   const verdict = areFinite(backend.runtime, viewOf(backend, quick) as Float32Array);
-  if (!verdict.holds) backend.disposeData(quick.dataId);
-  return backend.either(
-    verdict,
-    [x],
-    () => [quick],
-    (source) => inLoop(source as TensorInfo),
-  )[0] as TensorInfo;
+  return backend.keepIf(verdict, [x], [quick], (source) => [inLoop(source)])[0];
 }
 
 /** As oneDNN adds, in row-major order; null where it has no fast code. */
@@ -380,8 +364,8 @@ function loopKernel(
     backend: OneDnnBackend,
     x: TensorInfo,
     plan: Plan,
-    inLoop: (x: TensorInfo) => TensorInfo[],
-  ) => TensorInfo[] | null,
+    inLoop: (x: TensorInfo) => TensorInfo,
+  ) => TensorInfo | null,
   /** Along the last axis `cpu`'s loop is as fast. */
   leavesLastAxis = false,
 ): Kernel {
@@ -400,15 +384,15 @@ function loopKernel(
     );
     if (leavesLastAxis && plan.inner === 1 && plan.permutation === null) return null;
     const { tensor, release } = arranged(backend, x, plan);
-    const inLoop = (source: TensorInfo): TensorInfo[] => {
+    const inLoop = (source: TensorInfo): TensorInfo => {
       const y = backend.allocate(plan.outShape, dtypeOf(x.dtype));
       const [values, output] = [viewOf(backend, source), viewOf(backend, y)];
       backend.runtime.host(() => reducerFor(values)(values, output, plan.outer, plan.reduced, plan.inner, 1));
-      return [y];
+      return y;
     };
-    const [y] = primitive?.(backend, tensor, plan, inLoop) ?? inLoop(tensor);
+    const y = primitive?.(backend, tensor, plan, inLoop) ?? inLoop(tensor);
     release();
-    return y as TensorInfo;
+    return y;
   });
 }
 
@@ -418,8 +402,8 @@ function extremum(alg: number) {
     backend: OneDnnBackend,
     x: TensorInfo,
     plan: Plan,
-    inLoop: (x: TensorInfo) => TensorInfo[],
-  ): TensorInfo[] | null => {
+    inLoop: (x: TensorInfo) => TensorInfo,
+  ): TensorInfo | null => {
     const { runtime } = backend;
     const { outer, reduced, inner } = plan;
     if (x.dtype !== 'float32' || inner !== 1 || reduced < SHORT || outer * reduced < SMALL) return null;
@@ -429,13 +413,8 @@ function extremum(alg: number) {
       const source = runtime.rowMajor([outer, reduced]);
       const target = runtime.rowMajor([outer, 1]);
       const descriptor = runtime.dnnl.reduction(alg, source, target);
-      if (!descriptor) return null;
-      if (descriptor.implementation.startsWith('ref')) {
-        descriptor.destroy();
-        return null;
-      }
       const args = [[Arg.src, source] as const, [Arg.dst, target] as const];
-      return runtime.primitive(descriptor, args, `extremum [${outer},${reduced}]`);
+      return fastPrimitive(runtime, descriptor, args, `extremum [${outer},${reduced}]`);
     });
     if (!primitive) return null;
     const y = backend.allocate(plan.outShape);
@@ -446,11 +425,11 @@ function extremum(alg: number) {
     }
     const verdict = areFinite(runtime, output as Float32Array);
     if (!verdict.holds) backend.disposeData(y.dataId);
-    const compute = () => {
+    const compute = (): [TensorInfo] => {
       primitive.run(storage.address, backend.storage(y).address);
       return [y];
     };
-    return backend.either(verdict, [x], compute, (source) => inLoop(source as TensorInfo));
+    return backend.either(verdict, [x], compute, (source) => [inLoop(source)])[0];
   };
 }
 

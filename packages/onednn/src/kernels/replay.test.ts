@@ -7,10 +7,11 @@ import { after, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { kernelNames } from '../register.js';
-import { run, sample } from '../testing/backend.js';
+import { run } from '../testing/backend.js';
 import { BACKEND_NAME } from './kernel.js';
 import {
   describeKernels,
+  dtypeOf,
   type Input,
   integers,
   LARGE,
@@ -18,29 +19,20 @@ import {
   type Step,
   shapeOf,
   type Transform,
+  valuesOf,
 } from './testing/kernel-cases.js';
 
 await tf.setBackend(BACKEND_NAME);
 const backend = tf.backend() as OneDnnBackend;
 
-function write(tensor: tf.Tensor, input: Input, seed: number, transform: Transform): void {
-  const { values } = sample(shapeOf(input), seed);
-  const below = 'below' in input ? input.below : 0;
-  const target = backend.storage(tensor).view() as Float32Array;
-  for (let i = 0; i < target.length; i++) {
-    const value = values[i] as number;
-    target[i] = below > 0 ? Math.min(below - 1, Math.floor(((value + 1) / 2) * below)) : transform(value);
-  }
-}
-
-/** Runs `step` ten times on new data, by TensorFlow.js and as a program, and compares results and inputs (some are updated). */
+/** Runs `step` eight times on new data, by TensorFlow.js and as a program, and compares results and inputs (some are updated). */
 function assertReplays(what: string, inputs: readonly Input[], step: Step, transform: Transform = (x) => x): void {
-  const tensors = inputs.map((input) => {
-    const dtype = 'below' in input ? (input.below === 2 ? 'bool' : 'int32') : 'float32';
-    return tf.keep(tf.zeros(shapeOf(input), dtype));
-  });
+  const tensors = inputs.map((input) => tf.keep(tf.zeros(shapeOf(input), dtypeOf(input))));
   const feed = (seed: number) => {
-    for (const [i, tensor] of tensors.entries()) write(tensor, inputs[i] as Input, seed + 31 * i, transform);
+    for (const [i, tensor] of tensors.entries()) {
+      const values = valuesOf(inputs[i] as Input, seed + 31 * i, transform);
+      (backend.storage(tensor).view() as Float32Array).set(values);
+    }
   };
   let outputs: Float32Array[] = [];
   let calls = 0;

@@ -8,9 +8,9 @@ import { Alg, Arg, Prop } from '../ffi/constants.js';
 import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Primitive } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
-import { allFinite, elementwiseView } from './elementwise.js';
+import { elementwiseView, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
-import { SMALL, viewOf } from './tools.js';
+import { floatsOf, SMALL } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 function addPlan(runtime: Runtime, layout: MemoryDescriptor, isRelu: boolean): Primitive {
@@ -57,8 +57,8 @@ const addRelu = kernel<{ a: TensorInfo; b: TensorInfo }, object>('AddRelu', ({ i
     verdict,
     [a, b],
     () => [addSame(backend, a, b, true)],
-    (x, y) => [apart(x as TensorInfo, y as TensorInfo)],
-  ) as [TensorInfo];
+    (x, y) => [apart(x, y)],
+  );
   backend.storage(sum).finite = verdict;
   return sum;
 });
@@ -78,23 +78,17 @@ export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorIn
   const size = util.sizeFromShape(y.shape);
   const inLoop = (up: TensorInfo, result: TensorInfo): TensorInfo => {
     const dx = backend.allocate(result.shape);
-    const [gradient, values, output] = [up, result, dx].map((tensor) => viewOf(backend, tensor)) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
+    const [gradient, values, output] = floatsOf(backend, up, result, dx);
     runtime.host(() => stepInLoop(gradient, values, output));
     return dx;
   };
   if (storage.layout === null && size < SMALL) return inLoop(dy, y);
-  const { current } = elementwiseView(backend, y);
-  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
   const [dx] = backend.either(
-    verdict,
+    finiteness(backend, y),
     [dy, y],
     () => [reluGradientOfFinite(backend, dy, y)],
-    (up, result) => [inLoop(up as TensorInfo, result as TensorInfo)],
-  ) as [TensorInfo];
+    (up, result) => [inLoop(up, result)],
+  );
   return dx;
 }
 

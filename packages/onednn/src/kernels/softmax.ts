@@ -8,7 +8,7 @@ import type { Runtime } from '../runtime.js';
 import { allFinite } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import type { TypedValues, Values } from './loops.js';
-import { optional, SMALL_COSTLY, viewOf } from './tools.js';
+import { fastPrimitive, optional, SMALL_COSTLY, viewOf } from './tools.js';
 
 function softmaxRows(x: Values, y: TypedValues, rows: number, columns: number): void {
   for (let start = 0; start < rows * columns; start += columns) {
@@ -39,13 +39,8 @@ function primitive(runtime: Runtime, rows: number, columns: number, isLog: boole
   return optional(runtime, `softmax ${rows} ${columns} ${isLog}`, () => {
     const layout = runtime.rowMajor([rows, columns]);
     const descriptor = runtime.dnnl.softmaxForward(layout, 1, isLog);
-    if (!descriptor) return null;
-    if (descriptor.implementation.startsWith('ref')) {
-      descriptor.destroy();
-      return null;
-    }
     const args = [[Arg.src, layout] as const, [Arg.dst, layout] as const];
-    return runtime.primitive(descriptor, args, `${isLog ? 'log_' : ''}softmax [${rows},${columns}]`);
+    return fastPrimitive(runtime, descriptor, args, `${isLog ? 'log_' : ''}softmax [${rows},${columns}]`);
   });
 }
 
@@ -71,12 +66,12 @@ function softmaxKernel(name: string, isLog: boolean): Kernel {
       if (!compiled) return inLoop(logits);
       // A row with NaN is NaN, one with infinities depends: the loop knows.
       const verdict = allFinite(runtime, storage.address, runtime.rowMajor([rows, columns]));
-      const compute = () => {
+      const compute = (): [TensorInfo] => {
         const y = backend.allocate(shape);
         compiled.run(storage.address, backend.storage(y).address);
         return [y];
       };
-      return backend.either(verdict, [logits], compute, (x) => [inLoop(x as TensorInfo)])[0] as TensorInfo;
+      return backend.either(verdict, [logits], compute, (x) => [inLoop(x)])[0];
     },
   );
 }

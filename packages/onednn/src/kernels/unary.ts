@@ -7,7 +7,7 @@
 import { type DataType, type NamedAttrMap, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg } from '../ffi/constants.js';
-import { allFinite, elementsInPlace, elementwiseView, eltwisePrimitive, eltwiseTrust } from './elementwise.js';
+import { elementsInPlace, elementwiseView, eltwisePrimitive, eltwiseTrust, finiteness } from './elementwise.js';
 import { isFloat, type Kernel, kernel } from './kernel.js';
 import { binaryLoop, type UnaryLoop, type UnaryOperation, unaryLoop } from './loops.js';
 import { SMALL, SMALL_COSTLY, viewOf } from './tools.js';
@@ -175,17 +175,15 @@ function primitive(
   const { plain, current } = elementwiseView(backend, x);
   const compiled = eltwisePrimitive(runtime, alg, scales[0], scales[1], current, name.toLowerCase());
   if (!compiled) return null;
-  const compute = () => {
+  const compute = (): [TensorInfo] => {
     const y = isInPlace ? x : backend.allocate(x.shape, 'float32', { plain, current });
     compiled.run(storage.address, backend.unresolved(y).address);
     return [y];
   };
-  if (trust === 'exact') return compute()[0] as TensorInfo;
-  const verdict = storage.finite ?? allFinite(runtime, storage.address, current);
+  if (trust === 'exact') return compute()[0];
+  const verdict = finiteness(backend, x);
   const loop = loops.get(name) as UnaryLoop;
-  const [y] = backend.either(verdict, [x], compute, (input) => [
-    inLoop(backend, input as TensorInfo, size, loop, p, q, 'float32'),
-  ]) as [TensorInfo];
+  const [y] = backend.either(verdict, [x], compute, (input) => [inLoop(backend, input, size, loop, p, q, 'float32')]);
   if (keepsFinite) backend.unresolved(y).finite = verdict;
   return y;
 }

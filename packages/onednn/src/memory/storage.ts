@@ -250,19 +250,6 @@ export class TensorStorage {
     };
   }
 
-  /** Writes the elements where `target`'s lie, in its layout. */
-  moveTo(target: TensorStorage): void {
-    this.resolve();
-    const { layout } = target;
-    if (layout === null) {
-      (target.view() as NumericArray).set(this.view() as NumericArray);
-      return;
-    }
-    const from = this.layout?.plain === layout.plain ? this.layout.current : layout.plain;
-    if (from === layout.plain) this.makePlain();
-    this.owner.reorder(this.address, from, target.address, layout.current);
-  }
-
   /** Copies the elements, as f32 in row-major order, to `target`, without memory of its own. */
   copyTo(target: Float32Array): void {
     this.resolve();

@@ -70,7 +70,9 @@ async function outcome(make: () => Trained, isChanged = true) {
       replayed = backend.runtime.programs.size;
       if (isChanged) change();
     }
-    losses.push(await model.trainOnBatch(x, y).catch((error: Error) => error.message));
+    const said = await model.trainOnBatch(x, y).catch((error: Error) => error.message);
+    // Metrics come behind the loss.
+    losses.push(...[said].flat());
   }
   const weights = all.map((weight) => Array.from(weight.read().dataSync()));
   setRunEagerly(model, true);
@@ -93,6 +95,7 @@ async function assertSeen(make: () => Trained, { isRecorded = true, matters = tr
   assert.equal(actual.replayed, isRecorded ? 1 : 0, 'recorded before the change');
   await tf.setBackend('cpu');
   const expected = await outcome(make);
+  assert.equal(actual.losses.length, expected.losses.length, `${actual.losses}, not ${expected.losses}`);
   for (const [i, loss] of expected.losses.entries()) assertClose(actual.losses[i], loss, `loss ${i}`);
   for (const [which, values] of expected.weights.entries()) {
     for (const [i, value] of values.entries()) assertClose(actual.weights[which]?.[i], value, `weight ${which}[${i}]`);
@@ -216,6 +219,16 @@ describe('what is changed in a model while a recording is in use', () => {
           tf.mean(tf.abs(tf.sub(labels, predictions)), -1);
       };
       return { model, change };
+    },
+    'the penalties of the model': () => {
+      const model = stack(dense(5, first), dense(2));
+      const change = () => set(members(model).model, 'calculateLosses', () => [tf.scalar(3)]);
+      return { model, change };
+    },
+    'the metrics': () => {
+      const model = stack(dense(5, first), dense(2));
+      const metric = (labels: tf.Tensor, predictions: tf.Tensor) => tf.mean(tf.sub(labels, predictions), -1);
+      return { model, change: () => set(members(model).model, 'metricsTensors', [[metric, 0]]) };
     },
     'the weights': () => {
       const model = stack(dense(5, first), dense(2));

@@ -32,11 +32,7 @@ type Values = Float32Array | Int32Array | Uint8Array;
 /** Members of LayersModel that are used here; most are protected there. */
 interface Model extends TrainableModel {
   optimizer_: Pick<Optimizer, 'minimize' | 'computeGradients' | 'applyGradients'>;
-  /** Of the model and what is inside it, read in every step. */
-  readonly inputs: object;
-  readonly outputs: object;
   readonly lossFunctions: object;
-  readonly metricsTensors: object;
   readonly collectedTrainableWeights: readonly { read(): Tensor }[];
   makeTrainFunction(): TrainFunction;
   compile(args: object): void;
@@ -219,7 +215,7 @@ class FitProgram {
     if (own.program.state === 'not recordable') {
       // Another shape of batch would not help, and what was set aside for it serves others.
       this.#forget();
-      this.#hopeless = new LayerSettings(this.#parts());
+      this.#hopeless = new LayerSettings([this.model]);
     }
     return this.#results.map((value) => scalar(value));
   }
@@ -260,12 +256,6 @@ class FitProgram {
       program: this.backend.program(() => this.#objection()),
     };
     return this.#traced;
-  }
-
-  /** What of the model decides what a step computes. */
-  #parts(): object[] {
-    const { layers, inputs, outputs, lossFunctions, metricsTensors } = this.model;
-    return [layers, inputs, outputs, lossFunctions, metricsTensors];
   }
 
   /** A user's code may have come in since the model was compiled, a call hook for example. */
@@ -312,7 +302,8 @@ class FitProgram {
       dispose(grads);
       return value;
     };
-    for (const part of this.#parts()) usedByStep(part);
+    // The model itself is not called: its losses and metrics, and what is inside it, are read in every step.
+    usedByStep(model);
     tidy(() => {
       const batch = inputs.map((input) => {
         if (!input) return null;

@@ -4,7 +4,7 @@
  */
 import { describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { ARITHMETIC } from '../../testing/backend.js';
+import { ARITHMETIC, sample } from '../../testing/backend.js';
 
 /** An input: a shape of f32, or one of integers below a limit; limit 2 is bool. */
 export type Input = readonly number[] | { readonly shape: readonly number[]; readonly below: number };
@@ -13,6 +13,19 @@ export type Step = (...inputs: tf.Tensor[]) => tf.Tensor | tf.Tensor[];
 export type Transform = (value: number) => number;
 
 export const shapeOf = (input: Input): number[] => [...('shape' in input ? input.shape : input)];
+
+export function dtypeOf(input: Input): 'float32' | 'int32' | 'bool' {
+  return 'below' in input ? (input.below === 2 ? 'bool' : 'int32') : 'float32';
+}
+
+/** Values of an input from a seed; `transform` is of f32 alone. */
+export function valuesOf(input: Input, seed: number, transform: Transform): Float32Array | Int32Array | Uint8Array {
+  const { values } = sample(shapeOf(input), seed);
+  if (!('below' in input)) return Float32Array.from(values, transform);
+  const { below } = input;
+  const integers = Array.from(values, (value) => Math.min(below - 1, Math.floor(((value + 1) / 2) * below)));
+  return below === 2 ? Uint8Array.from(integers) : Int32Array.from(integers);
+}
 
 /** What is done with each case. */
 export interface Visitor {
