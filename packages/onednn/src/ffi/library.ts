@@ -7,6 +7,7 @@
  */
 import { existsSync } from 'node:fs';
 import koffi, { type LibraryHandle } from 'koffi';
+import { pinOpenMp } from './openmp.js';
 
 /** The environment variable that names the library file, before every other place. */
 export const LIBRARY_VARIABLE = 'LOCKSTEP_DNNL_LIBRARY';
@@ -70,6 +71,6 @@ function pin(path: string): void {
   if (process.platform === 'win32') return;
   const libc = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
   const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
-  if (process.platform === 'linux') dlopen('libgomp.so.1', RTLD_NOW | RTLD_NODELETE);
+  if (process.platform === 'linux') pinOpenMp(process.env);
   dlopen(path, RTLD_NOW | (process.platform === 'linux' ? RTLD_NODELETE : 0x80));
 }
