@@ -20,6 +20,8 @@ type Values = tf.backend_util.BackendValues;
 class DistantBackend extends CopyingBackend {
   /** Data that kernels have made. */
   readonly #distant = new WeakSet<object>();
+  /** Kernels read where they compute, by {@link bufferSync}. */
+  #isKernel = false;
 
   override makeTensorInfo(shape: number[], dtype: tf.DataType, values?: Values | string[]): tf.TensorInfo {
     const info = super.makeTensorInfo(shape, dtype, values);
@@ -27,8 +29,17 @@ class DistantBackend extends CopyingBackend {
     return info;
   }
 
+  override bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D> {
+    this.#isKernel = true;
+    try {
+      return super.bufferSync(tensor);
+    } finally {
+      this.#isKernel = false;
+    }
+  }
+
   override readSync(dataId: object): Values {
-    if (this.#distant.has(dataId))
+    if (!this.#isKernel && this.#distant.has(dataId))
       throw new Error('The values are on a distant device; use data() instead of dataSync().');
     return super.readSync(dataId);
   }
