@@ -66,7 +66,7 @@ export class FlatVariables {
     for (const [i, variable] of this.variables.entries()) {
       if (variable.dataId === this.#data[i]) continue;
       throw new Error(
-        `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\nhelp: ${remedy}`,
+        `Variable '${variable.name}' was assigned, so the trainer's weights no longer reach it.\nhelp: ${remedy}`,
       );
     }
   }
