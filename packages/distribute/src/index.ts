@@ -20,6 +20,7 @@ export type { Strategy, StrategyLog } from './strategy/strategy.js';
 export type { MetricAverageCallback, Metrics } from './trainer/average-metrics.js';
 export { type BackwardOptions, backward, type GradientCallback } from './trainer/backward.js';
 export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptions } from './trainer/flat-reducer.js';
+export { FlatVariables, layOut } from './trainer/flat-variables.js';
 export type { Loss, StepInput } from './trainer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './trainer/loss-scale.js';
 export type {
@@ -40,7 +41,6 @@ export type {
   Reducer,
   ReducerUpdate,
 } from './trainer/reducer.js';
-export { observe } from './trainer/tensor-values.js';
 export type {
   LearningRate,
   StepPhases,

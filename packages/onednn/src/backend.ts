@@ -13,7 +13,9 @@ import {
   keep,
   type Tensor,
   type TensorInfo,
+  tensor,
   util,
+  type Variable,
 } from '@tensorflow/tfjs-core';
 import type { MemoryDescriptor } from './ffi/dnnl.js';
 import type { Verdict } from './memory/step-listener.js';
@@ -38,6 +40,18 @@ export interface OneDnnBackendOptions extends RuntimeOptions {
   readonly precision?: PrecisionOption;
 }
 
+/** How code that knows no backend reaches the memory of this one: the HostAccess of `@lockstep/distribute`, by shape. */
+export interface OneDnnHostAccess {
+  /** A tensor that was made of a typed array is that array. */
+  readonly aliases: true;
+  read(tensor: Tensor, target: Float32Array, landed?: () => void): void;
+  settled(): void;
+  write(variable: Variable, values: Float32Array): void;
+  program(): StepProgram;
+  observe(tensors: readonly Tensor[], observer: (...values: never[]) => void): void;
+  setPrecision(precision: PrecisionOption): void;
+}
+
 /** See the file's head. `runtime` is the thread's oneDNN. */
 export class OneDnnBackend extends MathBackendCPU {
   readonly runtime: Runtime;
@@ -47,6 +61,25 @@ export class OneDnnBackend extends MathBackendCPU {
   /** Data that they have allocated: the first so many. The list is never cut, because making it anew takes time. */
   readonly #made: DataId[] = [];
   #madeCount = 0;
+  /** What the device module hands over; found here where no such module ran. */
+  readonly hostAccess: OneDnnHostAccess = {
+    aliases: true,
+    read: (gradient, target, landed) => {
+      if (!this.readInto(gradient.dataId, target)) target.set(gradient.dataSync() as Float32Array);
+      if (landed) this.observe([], landed);
+    },
+    settled() {},
+    write(variable, values) {
+      const copy = tensor(values.slice(), variable.shape, 'float32');
+      variable.assign(copy);
+      dispose(copy);
+    },
+    program: () => this.program(),
+    observe: (tensors, observer) => this.observe(tensors, observer),
+    setPrecision: (precision) => {
+      this.precision = precision;
+    },
+  };
 
   /** @throws OneDnnNotFoundError when the library is not installed. */
   constructor(options: OneDnnBackendOptions = {}) {

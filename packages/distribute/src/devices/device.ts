@@ -5,6 +5,7 @@
  * knows no backend but TensorFlow.js' own `cpu`. A CPU machine offers as many logical CPU devices as asked for, each owning
  * a share of the cores.
  */
+import type { HostAccess } from './host-access.js';
 import { divideCores, physicalCores } from './topology.js';
 
 export type DeviceType = 'CPU' | 'GPU';
@@ -14,6 +15,12 @@ export interface DeviceDescription {
   /** 'cpu:0', 'gpu:1', …: type in lower case, and index. */
   name: string;
   type: DeviceType;
+  /** Among the provider's devices, as it counts them; of a CPU device, the number in its name. */
+  index: number;
+  /** What people call it: 'NVIDIA H200', …. */
+  label?: string;
+  /** Bytes of its own memory. */
+  memoryBytes?: number;
   /** Name of the {@link DeviceProvider}. */
   provider: string;
   /** Logical CPUs that the replica's thread is bound to. Empty: not bound. */
@@ -26,14 +33,31 @@ export interface DeviceDescription {
 
 /** Arguments of a backend module's default export. */
 export interface BackendSetup {
+  readonly type: DeviceType;
+  /** As the provider counts its devices: {@link DeviceOffer.index}. */
+  readonly index: number;
   readonly threads: number;
   readonly cores: readonly number[];
   /** 'cpu:0', for messages. */
   readonly device: string;
 }
 
-/** A backend module's default export: makes the calling thread's TensorFlow.js engine use this device. */
-export type BackendSetupFunction = (setup: BackendSetup) => Promise<void> | void;
+/**
+ * A backend module's default export: makes the calling thread's TensorFlow.js engine use this device. What it returns says how its
+ * memory is reached; nothing: as the backend itself hands it over, or with what TensorFlow.js offers.
+ */
+export type BackendSetupFunction = (setup: BackendSetup) => Promise<HostAccess> | Promise<void> | HostAccess | void;
+
+/** A device that is there. */
+export interface DeviceOffer {
+  readonly type: DeviceType;
+  /** 0, 1, …: which of the provider's devices of this type. There may be gaps. */
+  readonly index: number;
+  /** What people call it: 'NVIDIA H200', …. */
+  readonly label?: string;
+  /** Bytes of its own memory. */
+  readonly memoryBytes?: number;
+}
 
 /** Offers devices of one kind of backend. */
 export interface DeviceProvider {
@@ -42,8 +66,8 @@ export interface DeviceProvider {
   readonly priority: number;
   /** URL of a module whose default export is a {@link BackendSetupFunction}; loaded in each replica's thread. */
   readonly backendModule: string;
-  /** Devices present. For CPU the count only says whether there is one: logical CPU devices are made as asked for. */
-  devices(): { type: string; count: number }[];
+  /** Devices present. For CPU one offer says that there is one: logical CPU devices are made as asked for. */
+  devices(): readonly DeviceOffer[];
 }
 
 export interface ListDevicesOptions {
@@ -58,7 +82,7 @@ const cpuProvider: DeviceProvider = {
   name: 'cpu',
   priority: 0,
   backendModule: new URL('./cpu-backend.js', import.meta.url).href,
-  devices: () => [{ type: 'CPU', count: 1 }],
+  devices: () => [{ type: 'CPU', index: 0 }],
 };
 
 // The one registry of this package: backends register when they are imported, as TensorFlow.js' backends do.
@@ -103,6 +127,7 @@ function listCpus({ numCpus = -1, threadsPerReplica }: ListDevicesOptions): Devi
   return divideCores(cores, count).map((share, index) => ({
     name: `cpu:${index}`,
     type: 'CPU',
+    index,
     provider: provider.name,
     cores: share.cpus,
     threads: threadsPerReplica ?? share.cores,
@@ -110,30 +135,43 @@ function listCpus({ numCpus = -1, threadsPerReplica }: ListDevicesOptions): Devi
   }));
 }
 
+/** Named 0, 1, … in the order of their offers, as TensorFlow names the GPUs that are visible. */
 function listGpus(threadsPerReplica = 1): DeviceDescription[] {
-  const devices: DeviceDescription[] = [];
-  for (const provider of providersOf('GPU').slice(0, 1)) {
-    for (const { type, count } of provider.devices()) {
-      if (type !== 'GPU') continue;
-      for (let i = 0; i < count; i++) {
-        devices.push({
-          name: `gpu:${devices.length}`,
-          type: 'GPU',
-          provider: provider.name,
-          cores: [],
-          threads: threadsPerReplica,
-          backendModule: provider.backendModule,
-        });
-      }
-    }
-  }
-  return devices;
+  const [provider] = providersOf('GPU');
+  if (!provider) return [];
+  return offersOf(provider, 'GPU').map(({ index, label, memoryBytes }, i) => ({
+    name: `gpu:${i}`,
+    type: 'GPU',
+    index,
+    ...(label !== undefined && { label }),
+    ...(memoryBytes !== undefined && { memoryBytes }),
+    provider: provider.name,
+    cores: [],
+    threads: threadsPerReplica,
+    backendModule: provider.backendModule,
+  }));
 }
 
 function providersOf(type: DeviceType): DeviceProvider[] {
   return [...providers.values()]
-    .filter((provider) => provider.devices().some((offer) => offer.type === type && offer.count > 0))
+    .filter((provider) => offersOf(provider, type).length > 0)
     .sort((a, b) => b.priority - a.priority);
+}
+
+/** @throws RangeError if an index is none, or offered twice. */
+function offersOf(provider: DeviceProvider, type: DeviceType): DeviceOffer[] {
+  const offers = provider.devices().filter((offer) => offer.type === type);
+  const seen = new Set<number>();
+  for (const { index } of offers) {
+    if (Number.isInteger(index) && index >= 0 && !seen.has(index)) seen.add(index);
+    else {
+      throw new RangeError(
+        `The device provider '${provider.name}' offers a ${type} with index ${index}, ${seen.has(index) ? 'twice' : 'which is none'}.\n` +
+          'help: each device that it offers needs an index of its own, 0 or more.',
+      );
+    }
+  }
+  return offers;
 }
 
 /**
@@ -165,7 +203,9 @@ export function resolveDevices(names: readonly string[], threadsPerReplica?: num
   const cpus = numCpus > 0 ? listCpus({ numCpus, ...(threadsPerReplica !== undefined && { threadsPerReplica }) }) : [];
   let nextCpu = 0;
   return canonical.map((name) => {
-    if (name.startsWith('cpu:')) return { ...(cpus[nextCpu++] as DeviceDescription), name };
+    if (name.startsWith('cpu:')) {
+      return { ...(cpus[nextCpu++] as DeviceDescription), name, index: Number(name.slice('cpu:'.length)) };
+    }
     const gpu = gpus.find((device) => device.name === name);
     if (gpu) return gpu;
     const present = gpus.length > 0 ? gpus.map((device) => device.name).join(', ') : 'none';

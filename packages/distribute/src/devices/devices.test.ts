@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { allowedCpus } from './affinity.js';
 import {
   canonicalDeviceName,
+  type DeviceOffer,
   type DeviceProvider,
   listDevices,
   registerDeviceProvider,
@@ -149,7 +150,7 @@ describe('device names', () => {
 });
 
 describe('providers', () => {
-  const fake = (name: string, priority: number, devices: { type: string; count: number }[]): DeviceProvider => ({
+  const fake = (name: string, priority: number, devices: DeviceOffer[]): DeviceProvider => ({
     name,
     priority,
     backendModule: `file:///${name}.js`,
@@ -169,11 +170,12 @@ describe('providers', () => {
   });
 
   test('the highest priority wins for its type; GPUs come first', () => {
-    registerDeviceProvider(fake('low', 1, [{ type: 'CPU', count: 1 }]));
+    registerDeviceProvider(fake('low', 1, [{ type: 'CPU', index: 0 }]));
     registerDeviceProvider(
       fake('high', 2, [
-        { type: 'CPU', count: 1 },
-        { type: 'GPU', count: 2 },
+        { type: 'CPU', index: 0 },
+        { type: 'GPU', index: 3, label: 'a fast one', memoryBytes: 2 ** 30 },
+        { type: 'GPU', index: 1 },
       ]),
     );
     try {
@@ -186,11 +188,40 @@ describe('providers', () => {
         resolveDevices(['gpu:1', 'cpu:5']).map((device) => device.name),
         ['gpu:1', 'cpu:5'],
       );
+      // Names count what is there; the index is the provider's, by which its backend finds the device.
+      assert.deepEqual(
+        resolveDevices(['gpu:0', 'gpu:1', 'cpu:5']).map(({ index, label, memoryBytes }) => ({
+          index,
+          label,
+          memoryBytes,
+        })),
+        [
+          { index: 3, label: 'a fast one', memoryBytes: 2 ** 30 },
+          { index: 1, label: undefined, memoryBytes: undefined },
+          { index: 5, label: undefined, memoryBytes: undefined },
+        ],
+      );
     } finally {
       unregisterDeviceProvider('high');
       unregisterDeviceProvider('low');
     }
     assert.equal(listDevices({ numCpus: 1 })[0]?.provider, 'cpu');
+  });
+
+  test('an index that is none, or offered twice, is refused with the provider', () => {
+    for (const [indices, message] of [
+      [[0, 0], /'odd' offers a GPU with index 0, twice\.\nhelp:/],
+      [[-1], /'odd' offers a GPU with index -1, which is none\.\nhelp:/],
+      [[undefined as never], /'odd' offers a GPU with index undefined, which is none\.\nhelp:/],
+    ] as const) {
+      const offers = indices.map((index): DeviceOffer => ({ type: 'GPU', index }));
+      registerDeviceProvider(fake('odd', 1, offers));
+      try {
+        assert.throws(() => listDevices(), { name: 'RangeError', message });
+      } finally {
+        unregisterDeviceProvider('odd');
+      }
+    }
   });
 
   test('a GPU that is not there is named, with what is', () => {

@@ -5,6 +5,7 @@ export {
   type BackendSetupFunction,
   canonicalDeviceName,
   type DeviceDescription,
+  type DeviceOffer,
   type DeviceProvider,
   type DeviceType,
   type ListDevicesOptions,
@@ -13,4 +14,12 @@ export {
   resolveDevices,
   unregisterDeviceProvider,
 } from './device.js';
+export {
+  type ActivationType,
+  type HostAccess,
+  hostAccess,
+  observe,
+  plainAccess,
+  type StepProgram,
+} from './host-access.js';
 export { type PhysicalCore, physicalCores } from './topology.js';

@@ -10,6 +10,7 @@ import type { CrossDeviceOps } from '../cross-device-ops/cross-device-ops.js';
 import { checkReduceOp, type ReduceOp } from '../cross-device-ops/reduce-op.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
+import { copyValues } from '../devices/host-access.js';
 import { defaultLog } from '../log.js';
 import { finish, mix } from '../mirror/fingerprint.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
@@ -17,7 +18,6 @@ import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.
 import { FlatTrainer } from '../trainer/flat-trainer.js';
 import type { OptimizerOptions } from '../trainer/optimizer-options.js';
 import type { FlatLayout, Reducer } from '../trainer/reducer.js';
-import { copyValues } from '../trainer/tensor-values.js';
 import type { Trainer, TrainerOptions } from '../trainer/trainer.js';
 import { checkTensors } from './check-tensors.js';
 import { Mirroring } from './mirroring.js';

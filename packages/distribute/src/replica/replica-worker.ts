@@ -9,6 +9,7 @@ import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicato
 import { createCrossDeviceOpsFromConfig } from '../cross-device-ops/create.js';
 import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
+import { adoptHostAccess } from '../devices/host-access.js';
 import { checkMessage } from './check-message.js';
 import { Context } from './context.js';
 import { ControlBlock } from './control-block.js';
@@ -37,7 +38,8 @@ async function run(): Promise<unknown> {
   const { replica, device } = data;
   if (data.bindThreads) bindThread(device.cores);
   const setup = await importDefault<BackendSetupFunction>(device.backendModule, 'backend module');
-  await setup({ threads: device.threads, cores: device.cores, device: device.name });
+  const { type, index, threads, cores, name } = device;
+  adoptHostAccess(await setup({ type, index, threads, cores, device: name }), device.backendModule);
   const replicaFunction = await loadReplica(data.module);
 
   const context = new Context(

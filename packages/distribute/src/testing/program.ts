@@ -1,10 +1,14 @@
-/** For tests: what mpirun starts to run <name>-replica.ts. Arguments: name, strategy, replicas per worker, options and task as JSON. */
-
+/**
+ * For tests: what mpirun starts to run <name>-replica.ts. Arguments: name, strategy, replicas per worker, options and task as JSON, and
+ * the URL of a module that has a device provider, if it is not to be `cpu`.
+ */
+import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
 import { reportResult } from '../mpi/testing/result.js';
 import { ParameterServerStrategy } from '../parameter-server/parameter-server-strategy.js';
 import { MultiWorkerMirroredStrategy } from '../workers/multi-worker-mirrored-strategy.js';
 
-const [, , module, name, replicas = '1', options = '{}', task = '{}'] = process.argv;
+const [, , module, name, replicas = '1', options = '{}', task = '{}', provider] = process.argv;
+if (provider) registerDeviceProvider(((await import(provider)) as { deviceProvider: DeviceProvider }).deviceProvider);
 const devices = Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`);
 const Class = name === 'parameter-server' ? ParameterServerStrategy : MultiWorkerMirroredStrategy;
 try {

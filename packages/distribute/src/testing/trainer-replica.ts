@@ -98,7 +98,7 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
       { values: Float32Array.of(x, y, z), shape: [3] },
       { values: Float32Array.of(last), shape: [] },
     ];
-    const result = recorded
+    const result = await (recorded
       ? trainer.step(ofInputs, rate, inputs)
       : trainer.step(() => {
           if (
@@ -112,7 +112,7 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
           const part = tf.sum(tf.mul(vector, factors)) as tf.Scalar;
           const all = missing ? part : tf.add(part, tf.mul(scalar, last));
           return (isSpoiled ? tf.add(all, Number.NaN) : all) as tf.Scalar;
-        }, rate);
+        }, rate));
     factors.dispose();
     losses.push(String(result.loss));
     if (order) {

@@ -56,7 +56,8 @@ export function hashBits(...arrays: Float32Array[]): string {
 export default async function train(context: ReplicaContext, task: WeightsTask): Promise<string[]> {
   const { inputReplicaId: own } = context;
   const { isEqual = false } = task;
-  return task.optimizers.map((optimizer) => {
+  const hashes: string[] = [];
+  for (const optimizer of task.optimizers) {
     // Every replica begins with other values: replica 0's have to win.
     const variables = SHAPES.map((shape, i) => tf.variable(tensorAt(shape, false, i, own), true, `w${i}`));
     const trainer = context.trainer(variables, {
@@ -67,7 +68,7 @@ export default async function train(context: ReplicaContext, task: WeightsTask):
     for (let step = 0; step < task.steps; step++) {
       const part = isEqual ? 0 : own;
       const data = variables.map(({ shape }, i) => tensorAt(shape, isEqual, 100 + i, step, part));
-      trainer.step(() => {
+      await trainer.step(() => {
         // The last one is not reached by the loss.
         const terms = variables.slice(0, -1).map((variable, i) => {
           const factor = isEqual ? variable : tf.square(variable);
@@ -80,6 +81,7 @@ export default async function train(context: ReplicaContext, task: WeightsTask):
     trainer.pull();
     const found = `${hashBits(trainer.weights)} ${hashBits(...Object.values(trainer.slots))}`;
     tf.dispose(variables);
-    return found;
-  });
+    hashes.push(found);
+  }
+  return hashes;
 }

@@ -255,7 +255,9 @@ export class FlatReducer implements Reducer {
 
   /** Without effect, as {@link push} and {@link leave}: weights here are what counts. */
   pull(): void {}
-  push(): void {}
+  push(): void {
+    this.#counted(() => this.#communicator.barrier());
+  }
   leave(): null {
     return null;
   }

@@ -1,26 +1,27 @@
 /**
  * FlatTrainer: the one implementation of {@link Trainer}, under every strategy.
  *
- * All replicas of a process read ONE copy of the weights: each replica's variables are views of it. A gradient goes to its
- * place in the replica's flat buffer as soon as backward has it and is freed there and then; its reducer is told, and does what the
- * strategy does: sum packs that are full, send them on, apply them. Weights are bit-identical on all replicas in step because
- * there is one copy in a process and one order of summing between them.
+ * All replicas of a process read ONE copy of the weights: each replica's variables are views of it, or copies where the backend's
+ * tensors are copies. A gradient goes to its place in the replica's flat buffer as soon as backward has it and is freed there and
+ * then; when it has landed its reducer is told, and does what the strategy does: sum packs that are full, send them on, apply them.
+ * Weights are bit-identical on all replicas in step because there is one copy in a process and one order of summing between them.
  *
  * It trains with the optimizers of optimizers/. Any other one goes through `context.optimizer()`.
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
+import { type HostAccess, hostAccess } from '../devices/host-access.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
+import { plainKernels } from '../simd/plain-kernels.js';
 import { checkLearningRate, checkStep, checkTrainer } from './check-trainer.js';
-import { checkViews, fillWeights, layOut, viewWeights } from './flat-variables.js';
+import { FlatVariables, layOut } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
 import { LossScale, type LossScaleState } from './loss-scale.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatLayout, GroupStatus, Reducer } from './reducer.js';
 import { StepReports } from './step-reports.js';
-import { copyValues, observe } from './tensor-values.js';
 import type { LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
 
 /** What a trainer needs of its replica. */
@@ -47,15 +48,15 @@ export class FlatTrainer implements Trainer {
   readonly slots: Readonly<Record<string, Float32Array>>;
   readonly segments: readonly TrainerSegment[];
   readonly isInStep: boolean;
-  readonly #variables: readonly tf.Variable[];
+  readonly #access: HostAccess;
+  readonly #variables: FlatVariables;
   readonly #segmentOf: ReadonlyMap<tf.Variable, number>;
-  readonly #views: readonly object[];
   readonly #decayRate: number;
   readonly #decayed: readonly TrainerSegment[];
   /** This replica's gradients, variable by variable. */
   readonly #gradients: readonly Float32Array[];
-  /** Where a gradient lies before it is added to those of the calls before; empty if nothing is added up. */
-  readonly #scratch: Float32Array;
+  /** Where each gradient lies before it is added to those of the calls before; of no use if nothing is added up. */
+  readonly #scratch: readonly Float32Array[];
   readonly #reducer: Reducer;
   readonly #reports: StepReports;
   readonly #lossScale: LossScale;
@@ -69,6 +70,7 @@ export class FlatTrainer implements Trainer {
   readonly #made: Uint8Array;
   readonly #produced: Uint8Array;
   #hasToldMissing = false;
+  #isUnderWay = false;
 
   constructor(
     variables: readonly tf.Variable[],
@@ -90,8 +92,12 @@ export class FlatTrainer implements Trainer {
     }
     const gather = <T>(value: T) => gatherValues(communicator, value);
     checkSameVariables(variables, { communicator, replicas: communicator.size, gather });
-    this.#variables = [...variables];
-    this.#local = new LocalStepRunner(variables, (variable, gradient) => this.#take(variable, gradient));
+    this.#access = hostAccess();
+    this.#local = new LocalStepRunner(
+      [...variables],
+      (variable, gradient) => this.#take(variable, gradient),
+      this.#access,
+    );
     this.#segmentOf = new Map(variables.map((variable, i) => [variable, i]));
     this.segments = layOut(variables);
     this.#made = new Uint8Array(variables.length);
@@ -107,7 +113,11 @@ export class FlatTrainer implements Trainer {
     const own = gradients[local.rank] as Float32Array;
     this.#gradients = this.segments.map(({ offset, length }) => own.subarray(offset, offset + length));
     const longest = accumulateSteps > 1 ? Math.max(...this.segments.map(({ length }) => length)) : 0;
-    this.#scratch = memory.allocateEach(local.size, longest)[local.rank] as Float32Array;
+    const scratch = memory.allocateEach(local.size, longest)[local.rank] as Float32Array;
+    // Where a gradient need not have landed before the next one is read, each has a place of its own, known to this thread alone.
+    this.#scratch = this.segments.map(({ length }) =>
+      this.#access.aliases || longest === 0 ? scratch.subarray(0, length) : new Float32Array(length),
+    );
     this.#reducer = parts.makeReducer({
       segments: this.segments.map(({ name, offset, length }, i) => ({
         ...{ name, offset, length },
@@ -124,22 +134,51 @@ export class FlatTrainer implements Trainer {
       gather,
       ...(communicator.size > local.size && { copies: copiesOf(this.weights, local) }),
     });
-    // Replica 0's values become everybody's, and every variable a view of the flat weights.
-    if (local.rank === 0) fillWeights(variables, this.segments, this.weights);
+    this.#variables = new FlatVariables([...variables], this.segments, this.weights);
+    // Replica 0's values become everybody's.
+    if (local.rank === 0) this.#variables.fill();
     this.#reducer.share();
-    this.#views = viewWeights(variables, this.segments, this.weights);
+    this.#variables.bind();
   }
 
-  step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): StepResult {
+  async step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult> {
+    if (this.#isUnderWay) {
+      throw new Error(
+        'trainer.step() was called while a step of this trainer is under way.\nhelp: await trainer.step(…) before the next one.',
+      );
+    }
+    this.#isUnderWay = true;
+    try {
+      // It is waited for also where the step is over by now: who forgets to await is told so on every device.
+      return await this.#step(loss, learningRate, inputs);
+    } finally {
+      this.#isUnderWay = false;
+    }
+  }
+
+  async #step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult> {
     checkStep(loss, learningRate, inputs);
-    checkViews(this.#variables, this.#views, REMEDY);
+    this.#variables.check(REMEDY);
     const began = performance.now();
     this.parts.beginStep();
-    if (this.#added === 0) this.#reducer.begin();
+    if (this.#added === 0) {
+      this.#reducer.begin();
+      // Others may have changed the weights since.
+      if (!this.isInStep) this.#variables.update();
+    }
     const rate = this.#rateOf(learningRate);
     this.#made.fill(0);
     const lossScale = this.#lossScale.value;
-    const local = this.#local.run(loss, lossScale, inputs);
+    const local = this.#local;
+    try {
+      local.run(loss, lossScale, inputs);
+    } catch (error) {
+      // What is under way must not land in another step.
+      await Promise.resolve(this.#access.settled()).catch(() => {});
+      throw error;
+    }
+    const reading = this.#access.settled();
+    if (reading) await reading;
     this.#completeGradients();
     const backwardDone = performance.now();
     const phasesUntil = (end: number, updateMs: number) => ({
@@ -178,6 +217,7 @@ export class FlatTrainer implements Trainer {
       // All replicas know the loss by now, before anything has changed: a step without one changes nothing.
       apply: Number.isFinite(lossSum),
     });
+    if (updated && this.isInStep) this.#variables.update();
     this.#produced.fill(0);
     const isMadeUpFor = this.#lossScale.settle(finite);
     return {
@@ -232,10 +272,12 @@ export class FlatTrainer implements Trainer {
 
   pull(): void {
     this.#reducer.pull();
+    if (!this.isInStep) this.#variables.update();
   }
 
   push(): void {
     this.#reducer.push();
+    this.#variables.update();
   }
 
   leave(stop: boolean): GroupStatus | null {
@@ -249,13 +291,11 @@ export class FlatTrainer implements Trainer {
     return rate;
   }
 
-  /** In replays of a recorded step the gradient is copied again, to the same place, and the observer runs again. */
+  /** In replays of a recorded step the gradient is copied again, to the same place, and lands again. */
   #take(variable: tf.Variable, gradient: tf.Tensor): void {
     const index = this.#segmentOf.get(variable) as number;
-    const target = this.#gradients[index] as Float32Array;
-    if (this.#accumulate === 1) copyValues(gradient, target);
-    else copyValues(gradient, this.#scratch.subarray(0, target.length));
-    observe([], () => {
+    const target = this.#accumulate === 1 ? this.#gradients[index] : this.#scratch[index];
+    this.#access.read(gradient, target as Float32Array, () => {
       if (this.#accumulate > 1) this.#add(index);
       this.#made[index] = 1;
       if (this.#added + 1 === this.#accumulate) this.#reducer.markReady(index);
@@ -264,9 +304,11 @@ export class FlatTrainer implements Trainer {
 
   #add(index: number): void {
     const target = this.#gradients[index] as Float32Array;
-    const gradient = this.#scratch.subarray(0, target.length);
+    const gradient = this.#scratch[index] as Float32Array;
+    const { kernels: own } = this.parts.memory;
+    const kernels = own.accepts([gradient]) ? own : plainKernels;
     if (this.#added === 0) target.set(gradient);
-    else this.parts.memory.kernels.sum(target, [target, gradient]);
+    else kernels.sum(target, [target, gradient]);
   }
 
   /** A variable that the loss does not reach has a zero gradient; weight decay and momentum still act on it. */

@@ -1,8 +1,10 @@
 /**
- * Variables over one flat buffer: where each lies, and how it becomes a view of its place. Every trainer stands on this; which
- * replica's values count, and how they reach the others, is the trainer's own.
+ * Variables over one flat array, which holds what counts: where each lies, and how new values reach them. Where the backend's tensors
+ * are the arrays that they are made of, every variable becomes a view of its place; elsewhere it is given a copy whenever the array
+ * has changed. Whose values count, and how they reach other replicas, is the business of whoever owns the array.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { hostAccess } from '../devices/host-access.js';
 import type { TrainerSegment } from './trainer.js';
 
 /** Each variable's place, one after another in their order. */
@@ -15,38 +17,62 @@ export function layOut(variables: readonly tf.Variable[]): TrainerSegment[] {
   });
 }
 
-/** Copies the variables' values to their places in `weights`. */
-export function fillWeights(
-  variables: readonly tf.Variable[],
-  segments: readonly TrainerSegment[],
-  weights: Float32Array,
-): void {
-  for (const [i, { offset }] of segments.entries()) {
-    weights.set((variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+/** See the file's head. Once they are bound, nobody else is to assign the variables. */
+export class FlatVariables {
+  readonly #access = hostAccess();
+  /** The identities of the variables' data, as they were left here. */
+  readonly #data: object[] = [];
+
+  /** @param values Holds, or will hold, what counts. */
+  constructor(
+    private readonly variables: readonly tf.Variable[],
+    private readonly segments: readonly TrainerSegment[],
+    private readonly values: Float32Array,
+  ) {}
+
+  /** Copies the variables' values to their places. */
+  fill(): void {
+    for (const [i, { offset }] of this.segments.entries()) {
+      this.values.set((this.variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+    }
   }
-}
 
-/** Makes every variable a view of its place. @returns the views' identities, for {@link checkViews}. */
-export function viewWeights(
-  variables: readonly tf.Variable[],
-  segments: readonly TrainerSegment[],
-  weights: Float32Array,
-): object[] {
-  return segments.map(({ offset, length, shape }, i) => {
-    const variable = variables[i] as tf.Variable;
-    const view = tf.tensor(weights.subarray(offset, offset + length), [...shape], 'float32');
-    variable.assign(view);
-    view.dispose();
-    return variable.dataId;
-  });
-}
+  /** The variables get the values of their places, for good. */
+  bind(): void {
+    if (!this.#access.aliases) {
+      this.update();
+      return;
+    }
+    for (const [i, { shape }] of this.segments.entries()) {
+      const variable = this.variables[i] as tf.Variable;
+      const view = tf.tensor(this.#place(i), [...shape], 'float32');
+      variable.assign(view);
+      view.dispose();
+      this.#data[i] = variable.dataId;
+    }
+  }
 
-/** @throws Error naming the first variable that is a view no longer. @param remedy what to do instead of assigning. */
-export function checkViews(variables: readonly tf.Variable[], views: readonly object[], remedy: string): void {
-  for (const [i, variable] of variables.entries()) {
-    if (variable.dataId === views[i]) continue;
-    throw new Error(
-      `Variable '${variable.name}' was assigned, so it is no longer a view of the trainer's weights.\nhelp: ${remedy}`,
-    );
+  /** The array has changed. Nothing to do where variables are views of it. */
+  update(): void {
+    if (this.#access.aliases) return;
+    for (const [i, variable] of this.variables.entries()) {
+      this.#access.write(variable, this.#place(i));
+      this.#data[i] = variable.dataId;
+    }
+  }
+
+  /** @throws Error naming the first variable that somebody else has assigned. @param remedy what to do instead of assigning. */
+  check(remedy: string): void {
+    for (const [i, variable] of this.variables.entries()) {
+      if (variable.dataId === this.#data[i]) continue;
+      throw new Error(
+        `Variable '${variable.name}' was assigned, so the trainer's weights no longer reach it.\nhelp: ${remedy}`,
+      );
+    }
+  }
+
+  #place(i: number): Float32Array {
+    const { offset, length } = this.segments[i] as TrainerSegment;
+    return this.values.subarray(offset, offset + length);
   }
 }

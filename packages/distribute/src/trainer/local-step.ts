@@ -6,8 +6,8 @@
  * step costs no tape and no garbage. The batch is copied to tensors that stay, so that a recording finds it.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { type HostAccess, observe, type StepProgram } from '../devices/host-access.js';
 import { backward, type GradientCallback } from './backward.js';
-import { observe } from './tensor-values.js';
 
 /** A part of a batch. */
 export interface StepInput {
@@ -25,29 +25,11 @@ export interface StepInput {
  */
 export type Loss = (...inputs: tf.Tensor[]) => tf.Scalar;
 
-/** What a backend offers that can record a step. */
-interface RecordingBackend {
-  program?(): Program;
-}
-
-/** A step that is run at first and replayed later. */
-interface Program {
-  run(step: () => void): void;
-  dispose(): void;
-}
-
 /** A loss with the tensors that hold its batch. */
 interface Traced {
   readonly tensors: readonly tf.Tensor[];
   readonly values: readonly (Float32Array | Int32Array)[];
-  readonly program: Program;
-}
-
-/** Wall times, in milliseconds since some moment. */
-export interface LocalStep {
-  readonly loss: number;
-  readonly begin: number;
-  readonly forwardDone: number;
+  readonly program: StepProgram;
 }
 
 /** Batches of different shapes (the last of an epoch) and loss scales that are kept at a time, for each loss. */
@@ -59,17 +41,37 @@ const MAX_LOSSES = 8;
 export class LocalStepRunner {
   readonly #traced = new Map<Loss, Map<string, Traced>>();
   #loss = Number.NaN;
+  #begin = 0;
   #forwardDone = 0;
 
-  /** @param onGradient as for {@link backward}; it also runs in replays, and must read the gradient by `copyValues`. */
+  /** @param onGradient as for {@link backward}; it also runs in replays, and must read the gradient by {@link HostAccess.read}. */
   constructor(
     private readonly variables: readonly tf.Variable[],
     private readonly onGradient: GradientCallback,
+    private readonly access: HostAccess,
   ) {}
 
-  /** Runs `loss` and backward. All gradients have been handed out when it returns. */
-  run(loss: Loss, lossScale: number, inputs?: readonly StepInput[]): LocalStep {
-    const begin = performance.now();
+  /** Of the last step, once what was read has settled. */
+  get loss(): number {
+    return this.#loss;
+  }
+
+  /** When the last step began, in milliseconds since some moment. */
+  get begin(): number {
+    return this.#begin;
+  }
+
+  /** When its forward pass was done. */
+  get forwardDone(): number {
+    return this.#forwardDone;
+  }
+
+  /**
+   * Runs `loss` and backward. On return all gradients have been handed out; on what {@link HostAccess.settled} gives then, the loss is
+   * known and `onGradient` has seen its reads land.
+   */
+  run(loss: Loss, lossScale: number, inputs?: readonly StepInput[]): void {
+    this.#begin = performance.now();
     this.#checkTrainable();
     const traced = inputs ? this.#trace(loss, lossScale, inputs) : null;
     if (traced) traced.program.run(() => this.#differentiate(() => loss(...traced.tensors), lossScale));
@@ -79,7 +81,6 @@ export class LocalStepRunner {
         this.#differentiate(() => loss(...tensors), lossScale);
       });
     } else this.#differentiate(loss, lossScale);
-    return { loss: this.#loss, begin, forwardDone: this.#forwardDone };
   }
 
   /** TensorFlow.js would leave such a variable out; here momentum and weight decay would go on moving it. */
@@ -109,8 +110,8 @@ export class LocalStepRunner {
   }
 
   #trace(loss: Loss, lossScale: number, inputs: readonly StepInput[]): Traced | null {
-    const backend = tf.backend() as RecordingBackend;
-    if (!backend.program) return null;
+    const { access } = this;
+    if (!access.program || !access.aliases) return null;
     const key = `${lossScale} ${inputs.map(({ shape, values }) => `${values.constructor.name} ${shape}`).join('; ')}`;
     let known = this.#traced.get(loss);
     if (!known) {
@@ -131,7 +132,7 @@ export class LocalStepRunner {
       }
       const values = inputs.map((input) => input.values.slice());
       const tensors = inputs.map(({ shape }, i) => tf.keep(tf.tensor(values[i] as Float32Array, [...shape])));
-      traced = { tensors, values, program: backend.program() };
+      traced = { tensors, values, program: access.program() };
       known.set(key, traced);
     }
     for (const [i, { values }] of inputs.entries()) (traced.values[i] as Float32Array).set(values as Float32Array);

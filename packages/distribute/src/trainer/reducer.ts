@@ -83,7 +83,7 @@ export interface Reducer {
   abandon(): void;
   /** After {@link meet}: on return weights and slots are new on every replica, unless they lie elsewhere. Collective. */
   finish(update: ReducerUpdate): FinishResult;
-  /** As the trainer's pull, push and leave. */
+  /** As the trainer's pull, push and leave; on return from push this process' replicas see what one of them has written. */
   pull(): void;
   push(): void;
   leave(stop: boolean): GroupStatus | null;

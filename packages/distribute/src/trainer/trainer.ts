@@ -81,7 +81,10 @@ export interface StepResult {
 
 /** See the file's head. */
 export interface Trainer {
-  /** All weights, in variable order. Shared by the replicas of this process; write to it only between steps, on one replica of each process. */
+  /**
+   * All weights, in variable order, and what counts: variables are views of it, or copies where the backend's tensors are copies. Shared
+   * by the replicas of this process; write to it only between steps, on one replica of each process, and call {@link push} then.
+   */
   readonly weights: Float32Array;
   /** Optimizer state by name, each laid out as the weights: 'momentum', or nothing for SGD. */
   readonly slots: Readonly<Record<string, Float32Array>>;
@@ -89,15 +92,16 @@ export interface Trainer {
   /** False where workers train on without each other (parameter servers). */
   readonly isInStep: boolean;
   /**
-   * One step: `loss` and its gradients here, their mean over the replicas in step, the update. Collective.
+   * One step: `loss` and its gradients here, their mean over the replicas in step, the update. Collective. Await it before the next:
+   * a device whose memory is not this process' is read without holding it up.
    *
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
    * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
-   * @throws TypeError, RangeError for what no step can be made of; Error, the same on all replicas, if they produced gradients of
-   * different variables, or have different learning rates, inputs or weights, naming who has what: no weight has changed then;
+   * Rejects with TypeError, RangeError for what no step can be made of; Error while a step is under way; Error, the same on all
+   * replicas, if they produced gradients of different variables, or have different learning rates, inputs or weights, naming who has what: no weight has changed then;
    * WorkerLostError if another process is lost.
    */
-  step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): StepResult;
+  step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult>;
   /**
    * Numbers that belong into a checkpoint beside the arrays: `updates` made so far, which Adam's correction and schedules depend on, and
    * of a dynamic loss scale `lossScale` and `goodSteps`. The same on all replicas in step.
@@ -118,7 +122,10 @@ export interface Trainer {
   checkMirrored(): void;
   /** Chief: weights and slots become what counts, where that lies elsewhere (parameter servers). Collective within a process. */
   pull(): void;
-  /** Chief: weights and slots here become what counts; the other way round than {@link pull}. Collective within a process. */
+  /**
+   * Weights that one replica of this process has written become everybody's in it. Chief: weights and slots here become what counts, the
+   * other way round than {@link pull}. Collective within a process.
+   */
   push(): void;
   /**
    * Before the last save: the chief waits for those that are not in step. Collective within a process.

@@ -174,7 +174,9 @@ export class CollectiveReducer implements Reducer {
 
   /** Without effect, as {@link push} and {@link leave}: weights here are what counts. */
   pull(): void {}
-  push(): void {}
+  push(): void {
+    this.options.communicator.local.barrier();
+  }
   leave(): null {
     return null;
   }

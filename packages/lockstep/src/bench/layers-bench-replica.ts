@@ -1,5 +1,5 @@
 /** What `lockstep bench layers` runs in the device's thread: `model.fit` of the plain tf.layers network, batch by batch. */
-import type { ReplicaContext } from '@lockstep/distribute';
+import { hostAccess, type ReplicaContext } from '@lockstep/distribute';
 import { OneDnnBackend } from '@lockstep/onednn';
 import * as tf from '@tensorflow/tfjs-core';
 import { layersResNet } from './layers-model.js';
@@ -24,7 +24,7 @@ export interface LayersBenchResult {
 export default async function replica(_: ReplicaContext, args: LayersBenchArguments): Promise<LayersBenchResult> {
   const { resnetSize, batchSize, steps, warmup, dtype } = args;
   const backend = tf.backend();
-  if (backend instanceof OneDnnBackend) backend.precision = dtype;
+  hostAccess().setPrecision?.(dtype);
   const network = layersResNet(resnetSize);
   const count = steps + warmup;
   const images = tf.randomUniform([batchSize * count, 32, 32, 3], -1, 1, 'float32', 1);

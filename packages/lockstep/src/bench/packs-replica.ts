@@ -26,7 +26,7 @@ export interface PacksSamples {
   readonly reduceMs: readonly number[];
 }
 
-export default function replica(context: ReplicaContext, args: PacksBenchArguments): PacksSamples[] {
+export default async function replica(context: ReplicaContext, args: PacksBenchArguments): Promise<PacksSamples[]> {
   const { plan, batchSize, steps, warmup } = args;
   const stream = context.replicaIdInSyncGroup;
   const { images, labels, size } = new SyntheticInput({ plan, batchSize, seed: 1, stream }).next();
@@ -47,7 +47,7 @@ export default function replica(context: ReplicaContext, args: PacksBenchArgumen
       // Who goes first changes from round to round.
       const contender = contenders[(round + i) % contenders.length] as (typeof contenders)[number];
       const began = performance.now();
-      const { phases } = contender.step();
+      const { phases } = await contender.step();
       if (round < warmup) continue;
       contender.stepMs.push(performance.now() - began);
       contender.reduceMs.push(phases.reduce + phases.update);

@@ -2,7 +2,7 @@
  * What a replica of `lockstep bench resnet` runs: training steps of the official ResNet on made-up images that go through the
  * real input pipeline, timed one by one; then the step's convolutions alone.
  */
-import { type ReplicaContext, soloContext } from '@lockstep/distribute';
+import { hostAccess, type ReplicaContext, soloContext } from '@lockstep/distribute';
 import { cifar10DataSet } from '@lockstep/official/data/cifar10-data';
 import type { InputSource } from '@lockstep/official/data/data-set';
 import { openPipeline } from '@lockstep/official/data/input-pipeline';
@@ -50,32 +50,34 @@ export interface BenchResult {
 
 export default async function replica(context: ReplicaContext, args: BenchArguments): Promise<BenchResult> {
   const backend = tf.backend();
-  if (backend instanceof OneDnnBackend) backend.precision = args.dtype;
+  hostAccess().setPrecision?.(args.dtype);
   const together = await Training.open(context, args);
   const own = args.compares ? await Training.open(soloContext(context), args) : null;
   const barrier = () => context.communicator.barrier();
   const allocations = () =>
     backend instanceof OneDnnBackend ? backend.runtime.pool.statistics().largeAllocations : null;
 
-  together.run(args.warmup);
-  own?.run(args.warmup);
+  await together.run(args.warmup);
+  await own?.run(args.warmup);
   together.clear();
   const before = { resident: process.memoryUsage.rss(), allocations: allocations() };
-  const rounds = Array.from({ length: args.rounds ?? 1 }, () => {
+  const isFirst = context.inputPipelineId === 0 && context.replicaIdInSyncGroup === 0;
+  const rounds: BenchResult['rounds'][number][] = [];
+  for (let round = 0; round < (args.rounds ?? 1); round++) {
     barrier();
-    const times = { together: together.run(args.steps), apart: [] as number[], alone: [] as number[] };
-    if (!own) return times;
+    const times = { together: await together.run(args.steps), apart: [] as number[], alone: [] as number[] };
+    rounds.push(times);
+    if (!own) continue;
     barrier();
-    times.apart = own.run(args.steps);
+    times.apart = await own.run(args.steps);
     barrier();
-    const isFirst = context.inputPipelineId === 0 && context.replicaIdInSyncGroup === 0;
-    if (isFirst) times.alone = own.run(args.steps);
+    if (isFirst) times.alone = await own.run(args.steps);
     barrier();
-    return times;
-  });
+  }
   const after = { resident: process.memoryUsage.rss(), allocations: allocations() };
   const timed = { stepMs: [...together.stepMs], phaseMs: structuredClone(together.phaseMs) };
-  const bound = backend instanceof OneDnnBackend ? convolutionBound(backend.runtime, () => together.run(1)) : null;
+  const bound =
+    backend instanceof OneDnnBackend ? await convolutionBound(backend.runtime, () => together.run(1)) : null;
   await together.close();
   await own?.close();
   return {
@@ -92,7 +94,7 @@ export default async function replica(context: ReplicaContext, args: BenchArgume
 class Training {
   readonly stepMs: number[] = [];
   readonly phaseMs: Record<Phase, number[]> = { input: [], forward: [], backward: [], reduce: [], update: [] };
-  readonly #step: () => void;
+  readonly #step: () => Promise<void>;
   readonly #input: InputSource;
 
   static async open(context: ReplicaContext, args: BenchArguments): Promise<Training> {
@@ -109,12 +111,12 @@ class Training {
     const { imageShape } = args.plan;
     const loss = (images: tf.Tensor, labels: tf.Tensor) =>
       tf.mean(sparseSoftmaxCrossEntropy(model.call(images as tf.Tensor4D, true), labels as tf.Tensor1D)) as tf.Scalar;
-    this.#step = () => {
+    this.#step = async () => {
       const begin = performance.now();
       const batch = input.next();
       if (!batch) throw new Error('The input ended before the benchmark.');
       const inputMs = performance.now() - begin;
-      const { phases } = trainer.step(loss, 0.01, [
+      const { phases } = await trainer.step(loss, 0.01, [
         { values: batch.images, shape: [batch.size, ...imageShape] },
         { values: batch.labels, shape: [batch.size] },
       ]);
@@ -126,8 +128,8 @@ class Training {
   }
 
   /** @returns the steps' times. */
-  run(steps: number): number[] {
-    for (let i = 0; i < steps; i++) this.#step();
+  async run(steps: number): Promise<number[]> {
+    for (let i = 0; i < steps; i++) await this.#step();
     return steps > 0 ? this.stepMs.slice(-steps) : [];
   }
 

@@ -6,6 +6,7 @@
  * Not a tf.LayersModel: the training step wants batch norm, ReLU and residual additions in one piece (fused-ops.ts). Moving
  * statistics live in one flat array, one per replica, because they are averaged over replicas and saved together.
  */
+import { hostAccess } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import { Philox } from '../utils/random/philox.js';
 import { addRelu, batchNormInference, batchNormTraining } from './fused-ops.js';
@@ -102,8 +103,8 @@ interface BatchNorm {
   readonly decay: number;
   readonly mean: Float32Array;
   readonly variance: Float32Array;
-  readonly meanTensor: tf.Tensor1D;
-  readonly varianceTensor: tf.Tensor1D;
+  /** Views of the arrays; null where tensors are copies. */
+  readonly views: readonly [mean: tf.Tensor1D, variance: tf.Tensor1D] | null;
 }
 
 interface Conv {
@@ -132,7 +133,7 @@ export interface ModelOptions {
 export class Model {
   /** Trainable, in the order in which upstream's graph creates them. */
   readonly variables: readonly tf.Variable[];
-  /** All moving means and variances; tensors of the model are views of it. */
+  /** All moving means and variances; evaluation reads them. */
   readonly statistics: Float32Array;
   readonly statisticSegments: readonly StatisticSegment[];
   readonly #initialConv: Conv;
@@ -140,7 +141,7 @@ export class Model {
   readonly #blocks: readonly Block[];
   readonly #finalNorm: BatchNorm | null;
   readonly #dense: { readonly kernel: tf.Variable; readonly bias: tf.Variable };
-  readonly #tensors: tf.Tensor[] = [];
+  readonly #tensors: readonly tf.Tensor[];
 
   constructor(
     readonly plan: ResNetPlan,
@@ -298,7 +299,12 @@ function normalize(x: tf.Tensor4D, norm: BatchNorm, relu: boolean, training: boo
   const options = { epsilon: BATCH_NORM_EPSILON, relu };
   const gamma = norm.gamma as unknown as tf.Tensor1D;
   const beta = norm.beta as unknown as tf.Tensor1D;
-  if (!training) return batchNormInference(x, gamma, beta, norm.meanTensor, norm.varianceTensor, options);
+  if (!training) {
+    return tf.tidy(() => {
+      const [mean, variance] = norm.views ?? [tf.tensor1d(norm.mean), tf.tensor1d(norm.variance)];
+      return batchNormInference(x, gamma, beta, mean, variance, options);
+    });
+  }
   const count = x.size / (x.shape[3] as number);
   return batchNormTraining(x, gamma, beta, options, (mean, variance) => {
     // TensorFlow's fused batch norm puts the unbiased variance (Bessel's correction) into the moving average.
@@ -319,6 +325,7 @@ class Builder {
   readonly #random: Philox;
   readonly #counts = new Map<string, number>();
   readonly #variables: tf.Variable[] = [];
+  readonly #tensors: tf.Tensor[] = [];
   readonly #norms: { name: string; channels: number; adopt(mean: Float32Array, variance: Float32Array): void }[] = [];
 
   constructor(
@@ -339,6 +346,8 @@ class Builder {
     const name = this.#layer('batch_normalization');
     const gamma = this.#variable(`${name}/gamma`, [channels], 1);
     const beta = this.#variable(`${name}/beta`, [channels], 0);
+    const { aliases } = hostAccess();
+    const tensors = this.#tensors;
     const norm = { gamma, beta, decay: this.decay } as { -readonly [K in keyof BatchNorm]: BatchNorm[K] };
     this.#norms.push({
       name,
@@ -346,9 +355,9 @@ class Builder {
       adopt(mean, variance) {
         norm.mean = mean;
         norm.variance = variance.fill(1);
-        // Views: training writes to the arrays, evaluation reads the tensors.
-        norm.meanTensor = tf.keep(tf.tensor1d(mean));
-        norm.varianceTensor = tf.keep(tf.tensor1d(variance));
+        // Training writes to the arrays, evaluation reads the tensors.
+        norm.views = aliases ? [tf.keep(tf.tensor1d(mean)), tf.keep(tf.tensor1d(variance))] : null;
+        tensors.push(...(norm.views ?? []));
       },
     });
     return norm;
@@ -375,7 +384,7 @@ class Builder {
     for (const { name, channels, adopt } of this.#norms) {
       adopt(take(`${name}/moving_mean`, channels), take(`${name}/moving_variance`, channels));
     }
-    return { variables: this.#variables, statistics, segments, tensors: [] as tf.Tensor[] };
+    return { variables: this.#variables, statistics, segments, tensors: this.#tensors };
   }
 
   #layer(kind: string): string {

@@ -2,7 +2,8 @@
  * What a replica's thread loads to compute on oneDNN: the device module of the provider 'onednn'. Its default export makes
  * 'onednn' the backend of the thread's TensorFlow.js engine, with the threads that the device owns.
  */
-import { setBackend } from '@tensorflow/tfjs-core';
+import { backend, setBackend } from '@tensorflow/tfjs-core';
+import type { OneDnnBackend, OneDnnHostAccess } from '../backend.js';
 import { loadLibrary } from '../ffi/library.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
 import { configure, register } from '../register.js';
@@ -17,12 +18,16 @@ export interface DeviceSetup {
   readonly device: string;
 }
 
-/** @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing. */
-export default async function setup({ threads, device }: DeviceSetup): Promise<void> {
+/**
+ * @returns how the backend's memory is reached
+ * @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing.
+ */
+export default async function setup({ threads, device }: DeviceSetup): Promise<OneDnnHostAccess> {
   // TensorFlow.js keeps the reason to itself when a backend cannot be made, so what can be wrong is looked at first.
   loadLibrary();
   checkSwitches(process.env);
   register();
   configure({ threads });
   if (!(await setBackend(BACKEND_NAME))) throw new Error(`The backend 'onednn' could not be made on ${device}.`);
+  return (backend() as OneDnnBackend).hostAccess;
 }

@@ -18,15 +18,19 @@ const FILL = { f32: 0x3c23d70a, bf16: 0x3c233c23, f16: 0x211f211f, s32: 0x3c23d7
 
 /**
  * Runs `step` once to learn its convolutions, then each of them `repetitions` times; the median counts.
- * @param step one training step in this thread, on the backend of this runtime.
+ * @param step one training step in this thread, on the backend of this runtime; a promise is waited for.
  */
-export function convolutionBound(runtime: Runtime, step: () => void, repetitions = 5): ConvolutionBound {
+export async function convolutionBound(
+  runtime: Runtime,
+  step: () => unknown,
+  repetitions = 5,
+): Promise<ConvolutionBound> {
   const uses = new Map<Primitive, number>();
   runtime.observer = (primitive) => {
     if (primitive.label.startsWith('convolution')) uses.set(primitive, (uses.get(primitive) ?? 0) + 1);
   };
   try {
-    step();
+    await step();
   } finally {
     runtime.observer = null;
   }

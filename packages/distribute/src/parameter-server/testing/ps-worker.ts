@@ -60,7 +60,7 @@ export default async function train(context: ReplicaContext, task: PsTask): Prom
     });
     const x = tf.tensor2d(rows.map((row) => row.x));
     const y = tf.tensor2d(rows.map((row) => [row.y]));
-    const { loss } = trainer.step(
+    const { loss } = await trainer.step(
       () => tf.mean(tf.squaredDifference(tf.add(tf.matMul(x, w as tf.Tensor2D), b), y)) as tf.Scalar,
       learningRate,
     );

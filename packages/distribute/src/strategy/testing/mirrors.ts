@@ -10,9 +10,9 @@ import { soloContext } from '../../replica/solo-context.js';
 type Scene = (context: ReplicaContext, args: Record<string, unknown>) => unknown;
 
 /** The error's message, or 'taken'. Whatever throws has thrown on all replicas, so that the next collective finds them together. */
-function attempt(action: () => unknown): string {
+async function attempt(action: () => unknown): Promise<string> {
   try {
-    action();
+    await action();
     return 'taken';
   } catch (error) {
     return (error as Error).message;
@@ -97,7 +97,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** Two heads of one shape, each used by the replicas of one parity; then all by all, weighted with zero. */
-  heads: (context, { how }) => {
+  heads: async (context, { how }) => {
     const heads = ['head0', 'head1'].map((name) => tf.variable(tf.tensor1d([0, 0]), true, name)) as [
       tf.Variable,
       tf.Variable,
@@ -107,14 +107,14 @@ const SCENES: Record<string, Scene> = {
     const both = () => tf.add(ownOnly(), tf.mul(0, tf.sum(heads[1 - own] as tf.Variable))) as tf.Scalar;
     const swapped = own === 0 ? heads : [heads[1], heads[0]];
     if (how === 'trainer order')
-      return { message: attempt(() => context.trainer(swapped, { optimizer: { kind: 'sgd' } })) };
+      return { message: await attempt(() => context.trainer(swapped, { optimizer: { kind: 'sgd' } })) };
     if (how === 'trainer') {
       const trainer = context.trainer(heads, { optimizer: { kind: 'sgd' } });
-      return { message: attempt(() => trainer.step(ownOnly, 1)), weights: numbersOf(heads) };
+      return { message: await attempt(() => trainer.step(ownOnly, 1)), weights: numbersOf(heads) };
     }
     const optimizer = context.optimizer(tf.train.sgd(1));
     const variables = how === 'own list' ? [heads[own] as tf.Variable] : how === 'order' ? swapped : heads;
-    const message = attempt(() => {
+    const message = await attempt(() => {
       if (how === 'variableGrads') optimizer.applyGradients(tf.variableGrads(ownOnly).grads);
       else optimizer.minimize(how === 'both' ? both : ownOnly, false, variables);
     });
@@ -122,7 +122,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** One replica decides by itself: a learning rate, a momentum, another kind of optimizer, a loss scale. */
-  settings: (context, { what }) => {
+  settings: async (context, { what }) => {
     const w = tf.variable(tf.zeros([300]), true, 'w');
     const isOdd = context.replicaIdInSyncGroup === 1;
     const loss = () => tf.sum(w) as tf.Scalar;
@@ -138,11 +138,11 @@ const SCENES: Record<string, Scene> = {
       if (what === 'nan') (momentum as unknown as { learningRate: unknown }).learningRate = Number.NaN;
       step = () => optimizer.minimize(loss, false, [w]);
     }
-    return { message: attempt(step), weights: [...new Set(w.dataSync())] };
+    return { message: await attempt(step), weights: [...new Set(w.dataSync())] };
   },
 
   /** Other inputs on one replica: of another width, kind or number; fewer examples are no other inputs. */
-  inputs: (context) => {
+  inputs: async (context) => {
     const w = tf.variable(tf.ones([1]), true, 'w');
     const isOdd = context.replicaIdInSyncGroup === 1;
     const losses: Record<string, (...inputs: tf.Tensor[]) => tf.Scalar> = {};
@@ -153,12 +153,12 @@ const SCENES: Record<string, Scene> = {
       return attempt(() => trainer.step(losses[name] as () => tf.Scalar, 0.5, Array(count).fill({ values, shape })));
     };
     return {
-      fewer: step('fewer', isOdd ? [1, 2] : [4, 2], new Float32Array(isOdd ? 2 : 8).fill(isOdd ? 3 : 1)),
+      fewer: await step('fewer', isOdd ? [1, 2] : [4, 2], new Float32Array(isOdd ? 2 : 8).fill(isOdd ? 3 : 1)),
       // The mean of the replicas' means, however many examples each has.
       weight: numbersOf([w])[0],
-      width: step('width', isOdd ? [2, 4] : [4, 2], new Float32Array(8)),
-      kind: step('kind', [4, 2], isOdd ? new Int32Array(8) : new Float32Array(8)),
-      number: step('number', [4, 2], new Float32Array(8), isOdd ? 2 : 1),
+      width: await step('width', isOdd ? [2, 4] : [4, 2], new Float32Array(8)),
+      kind: await step('kind', [4, 2], isOdd ? new Int32Array(8) : new Float32Array(8)),
+      number: await step('number', [4, 2], new Float32Array(8), isOdd ? 2 : 1),
     };
   },
 
@@ -216,7 +216,7 @@ const SCENES: Record<string, Scene> = {
     if (when === 'everywhere' || (when !== 'before' && isChief)) load();
     if (when === 'mirrored') context.mirror(model);
     let message = 'taken';
-    if (when === 'save') message = attempt(() => context.averageStatistics(model));
+    if (when === 'save') message = await attempt(() => context.averageStatistics(model));
     else await fitOnce(model).catch((error: Error) => (message = error.message));
     const before = numbersOf(model.getWeights());
     if (message === 'taken') context.averageStatistics(model);
@@ -224,7 +224,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** A slot of the optimizer is changed on one replica: the weights part in the next update, and nobody has assigned any. */
-  slot: (context) => {
+  slot: async (context) => {
     const w = tf.variable(tf.ones([3]), true, 'w');
     const optimizer = context.optimizer(tf.train.momentum(0.1, 0.9));
     const step = () => optimizer.minimize(() => tf.sum(tf.square(w)) as tf.Scalar, false, [w]);
@@ -234,34 +234,34 @@ const SCENES: Record<string, Scene> = {
     let steps = 1;
     let message = 'taken';
     while (message === 'taken' && steps < 50) {
-      message = attempt(step);
+      message = await attempt(step);
       steps++;
     }
     return { message, steps };
   },
 
   /** A trainer's weights are changed in one process (of several; on threads there is one copy). */
-  trainerWeights: (context) => {
+  trainerWeights: async (context) => {
     const w = tf.variable(tf.ones([40]), true, 'first');
     const v = tf.variable(tf.ones([40]), true, 'second');
     const trainer = context.trainer([w, v], { optimizer: { kind: 'sgd' } });
     const step = () => trainer.step(() => tf.add(tf.sum(w), tf.sum(v)) as tf.Scalar, 0.5);
-    const first = attempt(step);
+    const first = await attempt(step);
     context.communicator.barrier();
     if (context.replicaIdInSyncGroup === 0) trainer.weights[57] = 9;
     context.communicator.barrier();
-    const save = attempt(() => context.checkMirrored());
+    const save = await attempt(() => context.checkMirrored());
     let steps = 1;
     let later = 'taken';
     while (later === 'taken' && steps < 30) {
-      later = attempt(step);
+      later = await attempt(step);
       steps++;
     }
     return { first, save, later, steps };
   },
 
   /** A frozen layer beside a trainer's variables, and statistics, begin as replica 0's. */
-  beside: (context) => {
+  beside: async (context) => {
     const replica = context.replicaIdInSyncGroup;
     const [frozen, counter, w] = [
       tf.variable(tf.fill([2], replica), false, 'frozen'),
@@ -269,7 +269,7 @@ const SCENES: Record<string, Scene> = {
       tf.variable(tf.fill([2], replica), true, 'w'),
     ];
     const trainer = context.trainer([w], { optimizer: { kind: 'sgd' } });
-    trainer.step(() => tf.sum(tf.mul(w, tf.add(frozen, 1))) as tf.Scalar, 0.5);
+    await trainer.step(() => tf.sum(tf.mul(w, tf.add(frozen, 1))) as tf.Scalar, 0.5);
     return numbersOf([frozen, counter, w]);
   },
 
@@ -283,15 +283,15 @@ const SCENES: Record<string, Scene> = {
     return { own: own && [...own.dataSync()], w: [...w.dataSync()] };
   },
 
-  metrics: (context) => {
+  metrics: async (context) => {
     const replica = context.replicaIdInSyncGroup;
     const logs = {
       val_loss: replica,
       loss: tf.scalar(2 * replica) as tf.Scalar | number,
       acc: replica === 0 ? Number.NaN : 1,
     };
-    const other = attempt(() => context.averageMetrics(replica === 1 ? { acc: 1 } : { loss: 1 }));
-    const wrong = attempt(() => context.averageMetrics({ loss: 'low' as never }));
+    const other = await attempt(() => context.averageMetrics(replica === 1 ? { acc: 1 } : { loss: 1 }));
+    const wrong = await attempt(() => context.averageMetrics({ loss: 'low' as never }));
     return { logs: context.averageMetrics(logs), other, wrong };
   },
 
@@ -305,12 +305,14 @@ const SCENES: Record<string, Scene> = {
   },
 
   wrongOptimizers: (context) =>
-    ['adam', undefined, null, {}, tf.scalar(1)].map(
-      (wrong) => attempt(() => context.optimizer(wrong as never)).split('\n')[0],
+    Promise.all(
+      ['adam', undefined, null, {}, tf.scalar(1)].map(
+        async (wrong) => (await attempt(() => context.optimizer(wrong as never))).split('\n')[0],
+      ),
     ),
 
   /** What no step takes: each is refused where it is handed over, nobody waits, and the weights stay as they were. */
-  refusedSteps: (context) => {
+  refusedSteps: async (context) => {
     const w = tf.variable(tf.ones([2, 1]));
     const trainer = context.trainer([w], { optimizer: { kind: 'sgd' } });
     const loss = (x: tf.Tensor) => tf.mean(tf.matMul(x as tf.Tensor2D, w as tf.Tensor2D)) as tf.Scalar;
@@ -339,15 +341,12 @@ const SCENES: Record<string, Scene> = {
       [() => 3, 0.1, undefined],
       [() => tf.sum(tf.cast(w, 'int32')), 0.1, undefined],
     ];
-    const messages = tries.map(([...args]) => {
-      try {
-        trainer.step(...(args as Parameters<typeof trainer.step>));
-        return 'taken';
-      } catch (error) {
-        return (error as Error).message.split('\n')[0];
-      }
-    });
-    trainer.step(loss, 0, [{ values: full, shape: [4, 2] }]);
+    const messages: unknown[] = [];
+    for (const args of tries) {
+      const message = await attempt(() => trainer.step(...(args as Parameters<typeof trainer.step>)));
+      messages.push(message.split('\n')[0]);
+    }
+    await trainer.step(loss, 0, [{ values: full, shape: [4, 2] }]);
     return { messages, weights: [...w.dataSync()] };
   },
 };

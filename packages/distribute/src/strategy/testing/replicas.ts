@@ -119,20 +119,20 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** Each replica by itself, the first one longer: nobody waits for it, and nothing is summed. */
-  solo: (context) => {
+  solo: async (context) => {
     const own = soloContext(context);
     const factor = context.replicaIdInSyncGroup + 1;
     const weight = tf.variable(tf.scalar(1));
     const trainer = own.trainer([weight], { optimizer: { kind: 'sgd' } });
     const steps = factor === 1 ? 3 : 1;
-    for (let i = 0; i < steps; i++) trainer.step(() => tf.mul(weight, factor) as tf.Scalar, 0.25);
+    for (let i = 0; i < steps; i++) await trainer.step(() => tf.mul(weight, factor) as tf.Scalar, 0.25);
     own.communicator.barrier();
     const [sum] = own.allReduce('SUM', [tf.scalar(factor)]) as [tf.Tensor];
     return [own.numReplicasInSync, weight.dataSync()[0], sum.dataSync()[0]];
   },
 
   /** Steps with a gradient that only the last replica has, and that overflows f32 when it is multiplied by 4096 or more. */
-  lossScale: (context, args) => {
+  lossScale: async (context, args) => {
     const isLast = context.replicaIdInSyncGroup === context.numReplicasInSync - 1;
     const weight = tf.variable(tf.tensor1d([1, 1]));
     const trainer = context.trainer([weight], {
@@ -141,11 +141,14 @@ const SCENES: Record<string, Scene> = {
       skipNonFinite: args.skipNonFinite === true,
     });
     const gradient = tf.tensor1d(isLast ? [1e35, 0] : [0, 0]);
-    return Array.from({ length: args.steps as number }, () => {
+    const results: object[] = [];
+    for (let step = 0; step < (args.steps as number); step++) {
       const loss = () => tf.sum(tf.mul(weight, gradient)) as tf.Scalar;
-      const { skipped, finite, lossScale } = trainer.step(loss, 1e-35);
-      return { skipped, finite, lossScale, weights: Array.from(trainer.weights), slot: trainer.slots.momentum?.[0] };
-    });
+      const { skipped, finite, lossScale } = await trainer.step(loss, 1e-35);
+      const slot = trainer.slots.momentum?.[0];
+      results.push({ skipped, finite, lossScale, weights: Array.from(trainer.weights), slot });
+    }
+    return results;
   },
 
   /** One step that takes so long, in which nobody listens; then, whether to stop. */
@@ -156,20 +159,22 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** Steps whose loss is not finite on the last replica, and one that is. */
-  lossNotFinite: (context) => {
+  lossNotFinite: async (context) => {
     const isLast = context.replicaIdInSyncGroup === context.numReplicasInSync - 1;
     const weight = tf.variable(tf.tensor1d([1, 1]));
     const trainer = context.trainer([weight], { optimizer: { kind: 'momentum', momentum: 0.5 } });
-    return [Number.NaN, Number.POSITIVE_INFINITY, 2].map((factor) => {
+    const results: object[] = [];
+    for (const factor of [Number.NaN, Number.POSITIVE_INFINITY, 2]) {
       const gradient = tf.tensor1d([isLast ? factor : 2, 2]);
       const loss = () => tf.sum(tf.mul(weight, gradient)) as tf.Scalar;
-      const { finite, skipped } = trainer.step(loss, 0.25);
-      return { finite, skipped, weights: Array.from(trainer.weights), slot: trainer.slots.momentum?.[0] };
-    });
+      const { finite, skipped } = await trainer.step(loss, 0.25);
+      results.push({ finite, skipped, weights: Array.from(trainer.weights), slot: trainer.slots.momentum?.[0] });
+    }
+    return results;
   },
 
   /** The trainer's weights after some steps, and whether the last steps leaked tensors. */
-  train: (context, args) => {
+  train: async (context, args) => {
     const {
       steps,
       learningRate = 0.1,
@@ -187,7 +192,7 @@ const SCENES: Record<string, Scene> = {
     const tensors: number[] = [];
     for (let step = 0; step < steps; step++) {
       const { x, labels } = batch(step, context.replicaIdInSyncGroup);
-      losses.push(trainer.step(() => model.loss(x, labels), learningRate).loss);
+      losses.push((await trainer.step(() => model.loss(x, labels), learningRate)).loss);
       tf.dispose([x, labels]);
       tensors.push(tf.memory().numTensors);
     }
@@ -210,7 +215,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** Many small steps, watching memory. */
-  endure: (context, args) => {
+  endure: async (context, args) => {
     const model = tinyModel(7);
     const trainer = context.trainer(model.trainable, { optimizer: { kind: 'momentum', momentum: 0.9 } });
     setFlagsFromString('--expose-gc');
@@ -224,7 +229,7 @@ const SCENES: Record<string, Scene> = {
     const heapMb: number[] = [];
     for (let step = 0; step < (args.steps as number); step++) {
       const { x, labels } = batch(step, context.replicaIdInSyncGroup);
-      trainer.step(() => model.loss(x, labels), 0.01);
+      await trainer.step(() => model.loss(x, labels), 0.01);
       tf.dispose([x, labels]);
       tensors.push(tf.memory().numTensors);
       if (step + 1 === 200 || step + 1 === args.steps) heapMb.push(megabytes());
@@ -296,7 +301,7 @@ const SCENES: Record<string, Scene> = {
     let steps = 0;
     while (!context.shouldStop()) {
       const { x, labels } = batch(steps, context.replicaIdInSyncGroup);
-      trainer.step(() => model.loss(x, labels), 0.01);
+      await trainer.step(() => model.loss(x, labels), 0.01);
       tf.dispose([x, labels]);
       if (++steps === 3) context.report('running');
       if (steps > 100_000) throw new Error('never told to stop');
@@ -306,7 +311,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** In the middle of training, replica `args.culprit` does something it must not. */
-  fault: (context, args) => {
+  fault: async (context, args) => {
     const isCulprit = context.replicaIdInSyncGroup === args.culprit;
     const model = tinyModel(1);
     const spare = tf.variable(tf.scalar(1));
@@ -314,7 +319,7 @@ const SCENES: Record<string, Scene> = {
     const limit = isCulprit && args.fault === 'fewer-steps' ? 3 : 6;
     for (let step = 0; step < limit; step++) {
       const { x, labels } = batch(step, context.replicaIdInSyncGroup);
-      trainer.step(() => {
+      await trainer.step(() => {
         const isHere = isCulprit && step === 3;
         if (isInBackward(args.fault)) {
           // Recorded first, so backward comes to it last: the packs of all other variables are full by then.
@@ -364,12 +369,12 @@ const SCENES: Record<string, Scene> = {
     context.optimizer(optimizer);
   },
 
-  assigned: (context) => {
+  assigned: async (context) => {
     const model = tinyModel(1);
     const trainer = context.trainer(model.trainable, { optimizer: { kind: 'sgd' } });
     (model.trainable[0] as tf.Variable).assign(tf.zeros([FEATURES, 5]));
     const { x, labels } = batch(0, 0);
-    trainer.step(() => model.loss(x, labels), 0.1);
+    await trainer.step(() => model.loss(x, labels), 0.1);
   },
 
   output: () => {

@@ -110,7 +110,7 @@ export default async function train(context: ReplicaContext, task: TestTask): Pr
     const rows = rowsOf(step, replica, replicas, batchPerReplica).map((row) => example(row, features));
     const x = tf.tensor2d(rows.map((row) => row.x));
     const y = tf.tensor2d(rows.map((row) => [row.y]));
-    const { loss, skipped } = trainer.step(
+    const { loss, skipped } = await trainer.step(
       () => tf.mean(tf.squaredDifference(tf.add(tf.matMul(x, w as tf.Tensor2D), b), y)) as tf.Scalar,
       LEARNING_RATE,
     );

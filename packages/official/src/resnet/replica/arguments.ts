@@ -1,4 +1,5 @@
 /** What crosses threads between the main thread of a run and its replicas: arguments, reports, results. Plain data. */
+import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
 import type { EvaluationResult, StepReport } from '../../utils/logs/run-observer.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
@@ -40,7 +41,7 @@ export interface ReplicaArguments {
   readonly saveSeconds: number | null;
   readonly saveSteps: number | null;
   readonly keepCheckpointMax: number;
-  readonly dtype: 'f32' | 'bf16' | 'bf16_emulated';
+  readonly dtype: ActivationType;
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;
 }

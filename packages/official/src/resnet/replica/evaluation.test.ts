@@ -53,12 +53,12 @@ describe('evaluation', () => {
   });
 
   it('adds up over batches of any size, and gives means and the L2 term', async () => {
-    await on(FAST, () => {
+    await on(FAST, async () => {
       const input = source([
         { images: [5, 0, 0, 0, 5, 0], labels: [0, 0] },
         { images: [0, 0, 5], labels: [2] },
       ]);
-      const totals = evaluateBatches(input, 2, SHAPE, network, () => false);
+      const totals = await evaluateBatches(input, 2, SHAPE, network, () => false);
       const { accuracy, accuracyTop5, loss } = figuresOf(totals as Float64Array, 0.25);
       assert.deepEqual([accuracy, accuracyTop5, input.released], [2 / 3, 1, 2]);
       // −log softmax of the right class: twice log(1 + 2e⁻⁵), once 5 more.
@@ -68,19 +68,16 @@ describe('evaluation', () => {
   });
 
   it('asks in every round but the first whether to stop, also without a batch of its own', async () => {
-    await on(FAST, () => {
+    await on(FAST, async () => {
       const batch = { images: [5, 0, 0], labels: [0] };
       let asked = 0;
       const never = () => {
         asked++;
         return false;
       };
-      assert.equal(evaluateBatches(source([batch]), 3, SHAPE, network, never)?.at(-1), 1);
+      assert.equal((await evaluateBatches(source([batch]), 3, SHAPE, network, never))?.at(-1), 1);
       assert.equal(asked, 2);
-      assert.equal(
-        evaluateBatches(source([batch, batch]), 2, SHAPE, network, () => true),
-        null,
-      );
+      assert.equal(await evaluateBatches(source([batch, batch]), 2, SHAPE, network, () => true), null);
     });
   });
 
@@ -116,13 +113,13 @@ describe('moving statistics', () => {
   });
 
   it('are the mean of the batches’, whatever was there before', async () => {
-    await on(FAST, () => {
+    await on(FAST, async () => {
       const statistics = Float32Array.of(1000);
       const batches = [
         { images: [1, 0, 0], labels: [0] },
         { images: [4, 0, 0], labels: [0] },
       ];
-      measureOn(source(batches), statistics, 0.5, SHAPE, (images, training) => {
+      await measureOn(source(batches), statistics, 0.5, SHAPE, (images, training) => {
         assert.equal(training, true);
         statistics[0] = 0.5 * (statistics[0] as number) + 0.5 * (images.dataSync()[0] as number);
         return network(images);

@@ -3,7 +3,7 @@
  * sums. The figures are those of one device, bit by bit, however the set is spread. Moving statistics are made ready for it
  * here as well. It opens no input and knows no run.
  */
-import type { ReplicaContext } from '@lockstep/distribute';
+import { hostAccess, observe, type ReplicaContext } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Batch, InputSource } from '../../data/data-set.js';
 import type { ExampleRange } from '../../data/schedule.js';
@@ -42,38 +42,35 @@ export function evaluationPiece([height, width]: readonly number[]): number {
  * @param shouldStop asked before each round but the first, equally often on every replica
  * @returns null if it was told to stop
  */
-export function evaluateBatches(
+export async function evaluateBatches(
   input: InputSource,
   rounds: number,
   imageShape: readonly number[],
   network: Network,
   shouldStop: () => boolean,
-): Totals | null {
+): Promise<Totals | null> {
   const totals = noTotals();
   for (let round = 0; round < rounds; round++) {
     if (round > 0 && shouldStop()) return null;
     const batch = round < input.steps ? input.next() : null;
     if (batch === null) continue;
     addBatch(totals, batch, imageShape, network);
+    // Before the batch is given up: a device may be read later.
+    await hostAccess().settled();
     input.release();
   }
   return totals;
 }
 
 function addBatch(totals: Totals, batch: Batch, imageShape: readonly number[], network: Network): void {
-  const { top1, top5, loss } = tf.tidy(() => {
+  tf.tidy(() => {
     const logits = network(imagesOf(batch, imageShape), false);
-    const labels = tf.tensor1d(batch.labels, 'int32');
-    const losses = sparseSoftmaxCrossEntropy(logits, labels).dataSync() as Float32Array;
-    const values = logits.dataSync() as Float32Array;
-    return {
-      top1: countCorrect(values, batch.labels, 1),
-      top5: countCorrect(values, batch.labels, 5),
-      loss: losses.reduce((sum, value) => sum + Math.round(value / LOSS_UNIT), 0),
-    };
-  });
-  [top1, top5, loss, batch.size].forEach((value, i) => {
-    totals[i] = (totals[i] as number) + value;
+    const losses = sparseSoftmaxCrossEntropy(logits, tf.tensor1d(batch.labels, 'int32'));
+    observe([logits, losses], (scores: Float32Array, each: Float32Array) => {
+      const loss = each.reduce((sum, value) => sum + Math.round(value / LOSS_UNIT), 0);
+      const found = [countCorrect(scores, batch.labels, 1), countCorrect(scores, batch.labels, 5), loss, batch.size];
+      for (const [i, value] of found.entries()) totals[i] = (totals[i] as number) + value;
+    });
   });
 }
 
@@ -122,18 +119,19 @@ export function statisticsRanges(count: number, batchSize: number, replica: numb
 }
 
 /** Measures moving statistics anew on all batches of an input. */
-export function measureOn(
+export async function measureOn(
   input: InputSource,
   statistics: Float32Array,
   decay: number,
   imageShape: readonly number[],
   network: Network,
-): void {
-  measureStatistics(statistics, decay, input.steps, () => {
+): Promise<void> {
+  await measureStatistics(statistics, decay, input.steps, async () => {
     const batch = input.next() as Batch;
     tf.tidy(() => {
       network(imagesOf(batch, imageShape), true);
     });
+    await hostAccess().settled();
     input.release();
   });
 }

@@ -5,7 +5,7 @@ import { measureStatistics } from './measure-statistics.js';
 
 describe('measureStatistics', () => {
   for (const decay of [0, 0.9, 0.997]) {
-    it(`finds the mean of the batches, with a decay of ${decay}`, () => {
+    it(`finds the mean of the batches, with a decay of ${decay}`, async () => {
       const batches = [
         [1, 40, -3],
         [2, 10, 0],
@@ -13,7 +13,7 @@ describe('measureStatistics', () => {
       ] as const;
       // What was there before belongs to other weights.
       const statistics = Float32Array.of(1000, -1000, 77);
-      measureStatistics(statistics, decay, batches.length, (i) => {
+      await measureStatistics(statistics, decay, batches.length, (i) => {
         for (const [channel, value] of (batches[i] as readonly number[]).entries()) {
           statistics[channel] = decay * (statistics[channel] as number) + (1 - decay) * value;
         }

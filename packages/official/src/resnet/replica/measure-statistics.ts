@@ -10,19 +10,19 @@
  * @param statistics Where a training pass leaves moving averages; holds the means afterwards.
  * @param decay Their decay, less than 1: average = decay · average + (1 − decay) · batch.
  * @param batches How many passes, at least 1.
- * @param pass A forward pass in training mode over batch `i`; weights must not change.
+ * @param pass A forward pass in training mode over batch `i`, done when its promise is; weights must not change.
  */
-export function measureStatistics(
+export async function measureStatistics(
   statistics: Float32Array,
   decay: number,
   batches: number,
-  pass: (i: number) => void,
-): void {
+  pass: (i: number) => unknown,
+): Promise<void> {
   const sums = new Float64Array(statistics.length);
   for (let batch = 0; batch < batches; batch++) {
     // From 0, one pass leaves (1 − decay) · batch.
     statistics.fill(0);
-    pass(batch);
+    await pass(batch);
     for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + (statistics[i] as number);
   }
   for (let i = 0; i < sums.length; i++) statistics[i] = (sums[i] as number) / (batches * (1 - decay));

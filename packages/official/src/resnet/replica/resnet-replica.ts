@@ -4,7 +4,7 @@
  * Ctrl-C. All replicas execute the same sequence of collectives. Where the run is, what a checkpoint holds and how figures come
  * about stand in files of their own beside this one.
  */
-import { observe, type ReplicaContext, type Trainer } from '@lockstep/distribute';
+import { hostAccess, observe, type ReplicaContext, type Trainer } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-layers';
 import type { Batch, DataSet, InputSource } from '../../data/data-set.js';
@@ -225,7 +225,7 @@ class Run {
         const batch = input.next();
         if (batch === null) return 'complete';
         const inputMs = performance.now() - begin;
-        const skipped = this.#step(batch, inputMs, begin, input.steps);
+        const skipped = await this.#step(batch, inputMs, begin, input.steps);
         input.release();
         // The end of a call saves anyway, and a skipped step leaves nothing new to save.
         if (!skipped && position.stepInCall < input.steps && !position.isPastLastStep) this.#saveIfDue();
@@ -239,10 +239,10 @@ class Run {
   }
 
   /** @returns whether the loss scale skipped the step: as in TensorFlow, the global step does not advance then. */
-  #step(batch: Batch, inputMs: number, begin: number, steps: number): boolean {
+  async #step(batch: Batch, inputMs: number, begin: number, steps: number): Promise<boolean> {
     const position = this.#position;
     const learningRate = this.#learningRate(position.globalStep);
-    const { loss, finite, skipped, lossScale, phases } = this.#trainer.step(this.#loss, learningRate, [
+    const { loss, finite, skipped, lossScale, phases } = await this.#trainer.step(this.#loss, learningRate, [
       { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },
       { values: batch.labels, shape: [batch.size] },
     ]);
@@ -330,7 +330,7 @@ class Run {
     const { input, rounds } = await this.#openEvaluation();
     try {
       const { imageShape } = this.args.plan;
-      const totals = evaluateBatches(input, rounds, imageShape, this.#network, () => context.shouldStop());
+      const totals = await evaluateBatches(input, rounds, imageShape, this.#network, () => context.shouldStop());
       if (totals === null) return null;
       if (context.numReplicasInSync > 1) context.communicator.allReduce(totals);
       return { ...figuresOf(totals, this.#weightDecayLoss()), globalStep: this.#position.globalStep };
@@ -371,7 +371,7 @@ class Run {
     const ranges = statisticsRanges(train.count, size, context.replicaIdInSyncGroup, context.numReplicasInSync);
     const input = await this.#open(train, { kind: 'ranges', ranges }, false);
     try {
-      measureOn(input, this.#model.statistics, args.batchNormDecay, args.plan.imageShape, this.#network);
+      await measureOn(input, this.#model.statistics, args.batchNormDecay, args.plan.imageShape, this.#network);
     } finally {
       await input.close();
     }
@@ -481,6 +481,7 @@ class Run {
       context.communicator.barrier();
     }
     this.#trainer.push();
+    this.#frozen.update();
     this.#addUpFrozen();
   }
 
@@ -505,12 +506,12 @@ class Run {
 }
 
 /**
- * bf16 is a property of the backend, which says so itself if its CPU has no such instructions.
+ * bf16 is a property of the backend, which says so itself if its device has no such instructions.
  * @throws Error for bf16 on a backend that computes in f32 only.
  */
 function applyPrecision(dtype: ReplicaArguments['dtype']): void {
-  const backend = tf.backend() as { precision?: string };
-  if ('precision' in backend) backend.precision = dtype;
+  const access = hostAccess();
+  if (access.setPrecision) access.setPrecision(dtype);
   else if (dtype !== 'f32') {
     throw new Error(
       `--dtype=${dtype}: the backend '${tf.getBackend()}' computes in 32 bits only.\nhelp: use --dtype=fp32, or the backend onednn.`,

@@ -28,7 +28,7 @@ function withGpus<T>(body: () => T): T {
     name: 'pretended',
     priority: 1,
     backendModule: 'file:///nowhere.js',
-    devices: () => [{ type: 'GPU', count: 8 }],
+    devices: () => Array.from({ length: 8 }, (_, index) => ({ type: 'GPU', index })),
   });
   try {
     return body();
