@@ -49,6 +49,7 @@ export interface OneDnnHostAccess {
   write(variable: Variable, values: Float32Array): void;
   program(): StepProgram;
   observe(tensors: readonly Tensor[], observer: (...values: never[]) => void): void;
+  detach(dataId: DataId, owners: number): boolean;
   setPrecision(precision: PrecisionOption): void;
 }
 
@@ -76,6 +77,7 @@ export class OneDnnBackend extends MathBackendCPU {
     },
     program: () => this.program(),
     observe: (tensors, observer) => this.observe(tensors, observer),
+    detach: (dataId, owners) => this.detach(dataId, owners),
     setPrecision: (precision) => {
       this.precision = precision;
     },

@@ -37,6 +37,13 @@ export interface HostAccess {
   program?(): StepProgram;
   /** Calls `observer` with the tensors' values, now or before {@link settled}, and in every replay; they are valid in the call only. */
   observe?(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void;
+  /**
+   * Before shared memory is written of which data is a view: whoever has that data beside `owners` tensors keeps the values of now. Where
+   * `aliases` is true and there is none, `context.optimizer()` gives every replica weights of its own.
+   * @param dataId of the view, which may be gone
+   * @returns whether somebody had; then the data is a view no longer.
+   */
+  detach?(dataId: object, owners: number): boolean;
   /** @throws Error for a type that the device does not compute in. */
   setPrecision?(type: ActivationType): void;
 }

@@ -7,11 +7,12 @@
  * cloned, saved and loaded at any time. So before each update, on every replica:
  * - what is no longer the view that was made (assigned, loaded, updated by another optimizer) is taken over as it is now;
  * - a tensor that has the data of a variable beside it, a clone for instance, gets memory of its own: TensorFlow.js promises that a
- *   tensor never changes. Only a backend that can see to that is taken (`detach`); on others the optimizer applies the mean by itself.
+ *   tensor never changes. Only a backend that can see to that is taken (HostAccess.detach); on others the optimizer applies the mean by itself.
  *
  * Whether a step goes this way is decided by all replicas alike, from the codes that they propose; memory is taken alike, too.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { copyValues, hostAccess } from '../devices/host-access.js';
 import { finish, hashNumbers, mix } from '../mirror/fingerprint.js';
 import { checkEqual } from '../mirror/mirrored-variables.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
@@ -20,7 +21,6 @@ import { type KnownOptimizer, knownOptimizer, type SlotList, type SlotVariable }
 import { flatOptimizer } from './optimizers/create.js';
 import type { Clip, FlatLayout, Reducer } from './reducer.js';
 import { REPORT } from './step-reports.js';
-import { copyValues } from './tensor-values.js';
 
 /** What this file needs of a replica. */
 export interface FlatUpdateParts {
@@ -52,11 +52,6 @@ export const Path = {
   /** It is, and something has to be taken over first. */
   changed: 3,
 } as const;
-
-/** A backend that keeps tensors as they are when memory under them is written to. */
-interface DetachingBackend {
-  detach?(dataId: object, owners: number): boolean;
-}
 
 /** A tensor's place in the flat memory, and the data id of the view that was made of it. */
 interface View {
@@ -108,7 +103,7 @@ export class FlatUpdate {
   /** What this replica can do in this step. @param names see {@link Plan.names} */
   propose(names: readonly string[], items: readonly UpdateItem[]): number {
     const known = knownOptimizer(this.optimizer);
-    if (known === null || items.length === 0 || !canDetach()) return Path.own;
+    if (known === null || items.length === 0 || !hostAccess().detach) return Path.own;
     const plan = this.#plan;
     const isLaidOut = plan !== null && fits(plan, known, names, items);
     if (isLaidOut && !this.#isChanged(plan, known)) return Path.ready;
@@ -257,9 +252,10 @@ export class FlatUpdate {
         })),
       ),
     ];
+    const access = hostAccess();
     const torn = owners.filter(({ variable, view }) => {
       const isView = variable.dataId === view.dataId;
-      const isDetached = detach(view.dataId, isView ? 1 : 0);
+      const isDetached = access.detach?.(view.dataId, isView ? 1 : 0) ?? false;
       return !isView || isDetached;
     });
     // Only then may a replica write what it takes over: others had tensors over that memory.
@@ -273,10 +269,6 @@ export class FlatUpdate {
     }
   }
 }
-
-const canDetach = () => typeof (tf.backend() as DetachingBackend).detach === 'function';
-const detach: Required<DetachingBackend>['detach'] = (dataId, owners) =>
-  (tf.backend() as DetachingBackend).detach?.(dataId, owners) ?? false;
 
 /** Whether variables, gradients and slots are such as lie in flat memory. */
 function suit({ slots }: KnownOptimizer, names: readonly string[], items: readonly UpdateItem[]): boolean {
