@@ -133,7 +133,10 @@ describe('misuse', () => {
     assert.match((await failure({ scene: 'twice' })).message, /This optimizer is distributed already\.\nhelp:/);
   });
   test("a variable assigned behind the trainer's back", TIMEOUT, async () => {
-    assert.match((await failure({ scene: 'assigned' })).message, /was assigned, so the trainer's weights no longer reach it\.\nhelp: write new values to trainer\.weights/);
+    assert.match(
+      (await failure({ scene: 'assigned' })).message,
+      /was assigned, so the trainer's weights no longer reach it\.\nhelp: write new values to trainer\.weights/,
+    );
   });
   test('a module without a default export, a module that is not there, a name that is no URL', TIMEOUT, async () => {
     const noDefault = new URL('./replica-error.js', import.meta.url);
