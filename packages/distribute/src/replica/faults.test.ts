@@ -138,6 +138,16 @@ describe('misuse', () => {
       /was assigned, so the trainer's weights no longer reach it\.\nhelp: write new values to trainer\.weights/,
     );
   });
+  test('a step that nobody waits for fails the run all the same', TIMEOUT, async () => {
+    assert.match(
+      (await failure({ scene: 'unawaited', rates: [Number.NaN] })).message,
+      /must be a finite number .* got NaN/,
+    );
+    assert.match(
+      (await failure({ scene: 'unawaited', rates: [1, 1] })).message,
+      /is under way\.\nhelp: await trainer\.step/,
+    );
+  });
   test('a module without a default export, a module that is not there, a name that is no URL', TIMEOUT, async () => {
     const noDefault = new URL('./replica-error.js', import.meta.url);
     await assert.rejects(

@@ -377,6 +377,14 @@ const SCENES: Record<string, Scene> = {
     await trainer.step(() => model.loss(x, labels), 0.1);
   },
 
+  /** Steps that nobody waits for, the last thing that a replica does. */
+  unawaited: (context, args) => {
+    const weight = tf.variable(tf.scalar(1));
+    const trainer = context.trainer([weight], { optimizer: { kind: 'sgd' } });
+    for (const rate of args.rates as number[]) trainer.step(() => tf.square(weight) as tf.Scalar, rate);
+    return 'done';
+  },
+
   output: () => {
     console.log('a line on standard output');
     console.error('a line on standard error');
