@@ -1,9 +1,9 @@
 // What would be published: every package's exports resolve to files with types, it says what the root says (licence, repository, links),
 // and its archive holds what a user needs and nothing of the build or the tests. publint and "are the types wrong" look at the same archive.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fieldProblems, packageFolders, readManifest, root } from './package-fields.mjs';
 
 /** Anything here that takes longer hangs. */
@@ -35,6 +35,25 @@ function checkManifest(folder, manifest) {
   }
   for (const file of Object.values(manifest.bin ?? {})) {
     if (!existsSync(join(folder, file))) problems.push(`${manifest.name}: bin ${file} is not there`);
+  }
+}
+
+/** What npm would change, or leave out, without asking when it publishes: a bin that begins with './', for one. */
+function checkNormal(folder, manifest) {
+  const copy = join(tars, manifest.name.replace('/', '-'));
+  mkdirSync(copy);
+  for (const name of ['package.json', ...Object.values(manifest.bin ?? {})]) {
+    mkdirSync(dirname(join(copy, name)), { recursive: true });
+    copyFileSync(join(folder, name), join(copy, name));
+  }
+  const { status, stderr } = call('npm', ['pkg', 'fix'], copy);
+  const fixed = readManifest(copy);
+  const changed = Object.keys({ ...manifest, ...fixed }).filter(
+    (key) => JSON.stringify(manifest[key]) !== JSON.stringify(fixed[key]),
+  );
+  if (status !== 0) problems.push(`${manifest.name}: npm pkg fix failed: ${stderr}`);
+  for (const key of changed) {
+    problems.push(`${manifest.name}: npm would publish ${JSON.stringify(fixed[key])} as "${key}". help: npm pkg fix`);
   }
 }
 
@@ -74,6 +93,7 @@ try {
     const folder = join(root, 'packages', name);
     const manifest = readManifest(folder);
     checkManifest(folder, manifest);
+    checkNormal(folder, manifest);
     const archive = checkArchive(name, folder, manifest);
     if (archive !== null) lint(manifest.name, archive);
   }
