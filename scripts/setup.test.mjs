@@ -47,20 +47,20 @@ const trixie = process.env.LOCKSTEP_TRIXIE ?? join(cache, 'lockstep', 'trixie');
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-setup-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-const USER_FOLDER = '/tmp/home/.local/lib/lockstep';
+const USER_FOLDER = '/tmp/user/.local/lib/lockstep';
 
 /**
  * Debian 13 without oneDNN and OpenMP, the repository at /mnt, as a user who is not root. Everything is gone with the process.
  * @param local whether both are in the user's folder, as `dpkg -x` unpacks them
  */
 function inside(command, local = false) {
-  const script = `mount -t tmpfs tmpfs "$1" && mkdir "$1/up" "$1/work" "$1/root" &&
-    mount -t overlay overlay -o lowerdir="$2",upperdir="$1/up",workdir="$1/work" "$1/root" &&
-    mkdir -p "$1/root/tmp/home" && for folder in "$1"/root/usr/lib/*-linux-gnu; do
-      place="$1/root$4/usr/lib/$(basename "$folder")" && mkdir -p "$place" && mv "$folder"/libdnnl* "$folder"/libgomp* "$place"
-    done && chmod -R a+rwX "$1/root/tmp/home" &&
-    mount --bind "$3" "$1/root/mnt" && mount -o remount,bind,ro "$1/root/mnt" && mount -t proc proc "$1/root/proc" && root="$1/root" && shift 4 &&
-    exec chroot --userspec=65534:65534 "$root" env HOME=/tmp/home sh -c 'cd /tmp/home && exec "$@"' sh "$@"`;
+  const script = `mount -t tmpfs tmpfs "$1" && mkdir "$1/up" "$1/work" "$1/top" &&
+    mount -t overlay overlay -o lowerdir="$2",upperdir="$1/up",workdir="$1/work" "$1/top" &&
+    mkdir -p "$1/top/tmp/user" && for folder in "$1"/top/usr/lib/*-linux-gnu; do
+      place="$1/top$4/usr/lib/$(basename "$folder")" && mkdir -p "$place" && mv "$folder"/libdnnl* "$folder"/libgomp* "$place"
+    done && chmod -R a+rwX "$1/top/tmp/user" &&
+    mount --bind "$3" "$1/top/mnt" && mount -o remount,bind,ro "$1/top/mnt" && mount -t proc proc "$1/top/proc" && root="$1/top" && shift 4 &&
+    exec chroot --userspec=65534:65534 "$root" env HOME=/tmp/user sh -c 'cd /tmp/user && exec "$@"' sh "$@"`;
   const { LOCKSTEP_DNNL_LIBRARY: _, LD_LIBRARY_PATH: __, NODE_TEST_CONTEXT: ___, ...env } = process.env;
   const args = [
     '--mount',
@@ -96,7 +96,7 @@ describe('Debian 13 without root and without the library', { skip: obstacle() },
     );
     assert.match(
       output,
-      /^Without root: .*\/tmp\/home\/\.local\/lib\/lockstep && apt-get download libdnnl3\.6 libgomp1 && .*dpkg -x/m,
+      /^Without root: .*\/tmp\/user\/\.local\/lib\/lockstep && apt-get download libdnnl3\.6 libgomp1 && .*dpkg -x/m,
     );
     assert.match(output, /^Without it: npm start -- --backend=cpu/m);
   });
