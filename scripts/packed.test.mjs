@@ -91,6 +91,17 @@ const again = await tf.loadLayersModel(folder + '/model.json');
 const same = tf.equal(model.predict(tf.ones([1, 5, 3])), again.predict(tf.ones([1, 5, 3]))).all().dataSync()[0];
 console.log('RESULT ' + JSON.stringify({ here: tf.getBackend(), replicas, same }));
 `;
+/** With batch norm, whose statistics are averaged before. */
+const SAVE_FROM_REPLICAS = `
+import * as tf from '@tensorflow/tfjs';
+import { save } from './block-1.js';
+export default async function train(context) {
+  const model = tf.sequential({ layers: [
+    tf.layers.dense({ units: 4, inputShape: [3] }), tf.layers.batchNormalization(), tf.layers.dense({ units: 1 })] });
+  context.mirror(model);
+  await save(context, model);
+}
+`;
 const EXPECTED = {
   here: 'onednn',
   replicas: [
@@ -106,10 +117,12 @@ function resultOf(output) {
   return JSON.parse(line[1]);
 }
 
+const typescriptBlocks = (markdown) => [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+
 /** The README's TypeScript blocks: the file that each one names in its first line, or sample.ts. */
 function samples(packageName) {
   const readme = readFileSync(join(app, 'node_modules', packageName, 'README.md'), 'utf8');
-  return [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => ({
+  return typescriptBlocks(readme).map((code) => ({
     file: /^\/\/ ([\w-]+\.ts)/.exec(code)?.[1] ?? 'sample.ts',
     code,
   }));
@@ -170,7 +183,7 @@ describe('packages, packed and installed', () => {
   });
 
   installed(
-    'strict TypeScript takes the sample of each README, as nodenext and as a bundler resolves; it runs',
+    'strict TypeScript takes the samples of READMEs and of docs/saving.md, as nodenext and as a bundler resolves; it runs',
     async () => {
       const names = ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
       const files = [];
@@ -183,6 +196,12 @@ describe('packages, packed and installed', () => {
         for (const { file, code } of blocks) write(join(folder, file), code);
         files.push(...blocks.map(({ file }) => join(folder, file)));
         last[name] = { cwd: join(app, folder), file: blocks.at(-1).file.replace(/\.ts$/, '.js') };
+      }
+      const page = join('readme', 'saving');
+      mkdirSync(join(app, page));
+      for (const [i, code] of typescriptBlocks(readFileSync(join(root, 'docs', 'saving.md'), 'utf8')).entries()) {
+        files.push(join(page, `block-${i}.ts`));
+        write(files.at(-1), code);
       }
       const options = ['--strict', '--target', 'es2022', '--types', 'node'];
       const tsc = (...more) => run(bin('tsc'), [...options, ...more, ...files], { limit: LIMIT_MS, cwd: app });
@@ -199,6 +218,16 @@ describe('packages, packed and installed', () => {
       assert.match(printed['@lockstep/distribute'], /\[ 'onednn', 'onednn' \]/);
       assert.match(printed['@lockstep/official'], /^0$/m);
       assert.match(printed.lockstep, /^cpu:0 .*onednn/m);
+
+      const cwd = join(app, page);
+      await node(['block-0.js'], { cwd });
+      assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
+      rmSync(join(cwd, 'my-model'), { recursive: true });
+      // Replicas: the page's own function.
+      write(join(page, 'train.js'), SAVE_FROM_REPLICAS);
+      write(join(page, 'main.js'), MAIN);
+      await node(['main.js'], { cwd });
+      assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
     },
   );
 
