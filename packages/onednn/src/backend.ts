@@ -321,10 +321,18 @@ export class OneDnnBackend extends MathBackendCPU {
     return new StepProgram(this as unknown as ProgramHost, objection);
   }
 
-  /** Values of a tensor. Pooled memory is copied, because the pool will use it again. */
+  /**
+   * Before shared memory is written to, of which data is a view: whoever has that data beside `owners` tensors keeps the values of now.
+   * @returns whether somebody had; then this data is a view no longer.
+   */
+  detach(dataId: DataId, owners: number): boolean {
+    return this.data.has(dataId) && this.unresolved(dataId).detach(owners);
+  }
+
+  /** Values of a tensor. Pooled memory is copied, because the pool will use it again; shared memory, because others write to it. */
   override readSync(dataId: DataId): backend_util.BackendValues {
     const storage = this.storage(dataId);
-    if (storage.dtype === 'complex64' || !storage.isPooled) return super.readSync(dataId);
+    if (storage.dtype === 'complex64' || !(storage.isPooled || storage.isShared)) return super.readSync(dataId);
     return (storage.peek() as Float32Array).slice();
   }
 

@@ -4,13 +4,13 @@
  * It knows oneDNN and memory, no TensorFlow.js. One runtime belongs to one thread (a replica), because OpenMP's thread
  * count, the scratchpad and the pool are per thread; the library's code cache is shared by all of them.
  */
-import koffi from 'koffi';
 import { pinToCores } from './ffi/affinity.js';
 import { bindDnnl } from './ffi/bind.js';
 import type { DataTypeName } from './ffi/constants.js';
 import { Arg } from './ffi/constants.js';
 import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
 import { loadLibrary } from './ffi/library.js';
+import { loadOpenMp, type OpenMp } from './ffi/openmp.js';
 import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
 import type { StepListener, Verdict } from './memory/step-listener.js';
 import type { StorageHost } from './memory/storage.js';
@@ -327,25 +327,4 @@ function isOn(option: keyof typeof SWITCHES, environment: NodeJS.ProcessEnv): bo
 /** @throws RangeError for a switch that means nothing. */
 export function checkSwitches(environment: NodeJS.ProcessEnv): void {
   for (const option of Object.keys(SWITCHES)) isOn(option as keyof typeof SWITCHES, environment);
-}
-
-interface OpenMp {
-  get(): number;
-  set(count: number): void;
-}
-
-function loadOpenMp(): OpenMp | null {
-  const names = process.platform === 'linux' ? ['libgomp.so.1', 'libiomp5.so'] : ['libomp.dylib'];
-  for (const name of names) {
-    try {
-      const library = koffi.load(name);
-      return {
-        get: library.func('int omp_get_max_threads()') as unknown as () => number,
-        set: library.func('void omp_set_num_threads(int)') as unknown as (count: number) => void,
-      };
-    } catch {
-      // The next name, or a oneDNN built without OpenMP: then threads cannot be set.
-    }
-  }
-  return null;
 }

@@ -15,6 +15,7 @@ import { finish, mix } from '../mirror/fingerprint.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
 import { FlatTrainer } from '../trainer/flat-trainer.js';
+import type { OptimizerOptions } from '../trainer/optimizer-options.js';
 import type { FlatLayout, Reducer } from '../trainer/reducer.js';
 import { copyValues } from '../trainer/tensor-values.js';
 import type { Trainer, TrainerOptions } from '../trainer/trainer.js';
@@ -87,6 +88,8 @@ export class Context implements ReplicaContext {
       communicator,
       mean: (tensors) => this.#reduce('MEAN', tensors),
       beginStep: () => parts.beginStep(),
+      local: parts.local,
+      makeReducer: (layout) => parts.makeReducer(layout, this.crossDeviceOps),
     });
   }
 
@@ -170,9 +173,9 @@ export class Context implements ReplicaContext {
     return this.#mirroring.metricAverageCallback();
   }
 
-  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
+  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer, options: OptimizerOptions = {}): Optimizer {
     if (this.parts.noOptimizer !== undefined) throw new Error(this.parts.noOptimizer);
-    return this.#mirroring.optimizer(optimizer);
+    return this.#mirroring.optimizer(optimizer, options);
   }
 
   trainer(variables: readonly tf.Variable[], options: TrainerOptions, crossDeviceOps = this.crossDeviceOps): Trainer {

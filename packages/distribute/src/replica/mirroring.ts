@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
+import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
 import { defaultLog } from '../log.js';
 import {
   averageVariables,
@@ -18,6 +19,8 @@ import { MirroredVariables } from '../mirror/mirrored-variables.js';
 import { averageMetrics, type MetricAverageCallback, type Metrics } from '../trainer/average-metrics.js';
 import { distributeOptimizer } from '../trainer/distributed-optimizer.js';
 import { watchForForgotten } from '../trainer/forgotten-optimizer.js';
+import type { OptimizerOptions } from '../trainer/optimizer-options.js';
+import type { FlatLayout, Reducer } from '../trainer/reducer.js';
 import type { Trainer } from '../trainer/trainer.js';
 
 export interface MirroringParts {
@@ -27,6 +30,9 @@ export interface MirroringParts {
   mean(tensors: readonly tf.Tensor[]): tf.Tensor[];
   /** Counts a step of an optimizer. */
   beginStep(): void;
+  /** The replicas of this process, and what they share, for the flat path of optimizers. */
+  readonly local: SharedMemoryCommunicator;
+  makeReducer(layout: FlatLayout): Reducer;
 }
 
 /** See the file's head. */
@@ -72,10 +78,11 @@ export class Mirroring {
     };
   }
 
-  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer {
-    const { communicator, mean, beginStep } = this.parts;
+  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer, options: OptimizerOptions): Optimizer {
+    const { communicator, mean, beginStep, local, makeReducer } = this.parts;
     const { gather, replicas } = this.#context;
-    return distributeOptimizer(optimizer, {
+    return distributeOptimizer(optimizer, options, {
+      flat: { memory: local.memory, local, replicas, makeReducer, gather },
       mirrored: this.#mirrored,
       mean,
       beginStep,

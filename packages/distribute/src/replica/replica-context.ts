@@ -14,6 +14,7 @@ import type { Shardable } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
+import type { OptimizerOptions } from '../trainer/optimizer-options.js';
 import type { Trainer, TrainerOptions } from '../trainer/trainer.js';
 
 /** See the file's head. */
@@ -71,12 +72,14 @@ export interface ReplicaContext {
    * Makes any TensorFlow.js optimizer distributed: gradients are packed, averaged over replicas, then applied.
    * Works with `model.compile`, `optimizer.minimize`, and `tf.variableGrads` with `applyGradients`. The same object is returned.
    * Variables are mirrored when they are first seen: those that exist now, and later ones in the step that names them. In each step
-   * replicas compare which variables have gradients and what the optimizer is set to. Collective.
+   * replicas compare which variables have gradients and what the optimizer is set to. SGD, momentum, Adam and RMSProp are applied in
+   * the replicas' shared memory, each replica its part, where the backend allows it; any other by itself, on every replica. Collective.
+   * @param options Clipping, accumulation over several calls, a schedule of the learning rate.
    * @throws TypeError for what is no optimizer; Error for one that is distributed already, and with parameter servers, where the
    * optimizer runs elsewhere. Its steps throw an Error, the same on all replicas and before any weight changes, if something
    * differs that must not.
    */
-  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer): Optimizer;
+  optimizer<Optimizer extends tf.Optimizer>(optimizer: Optimizer, options?: OptimizerOptions): Optimizer;
   /**
    * The fast path: weights, optimizer slots and gradients in flat shared memory. Collective.
    * Replica 0's values of `variables` become everybody's; from then on the variables are views of `trainer.weights`.

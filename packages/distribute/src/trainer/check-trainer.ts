@@ -134,9 +134,7 @@ function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions
   flatOptimizer(optimizer);
   new LossScale(lossScale);
   checkClip(clip);
-  if (!Number.isInteger(accumulateSteps) || accumulateSteps < 1) {
-    throw new RangeError(`accumulateSteps must be a positive integer, got ${describe(accumulateSteps)}.`);
-  }
+  checkAccumulateSteps(accumulateSteps);
   if (weightDecay === undefined) return;
   const { rate, applies } = (weightDecay ?? {}) as NonNullable<TrainerOptions['weightDecay']>;
   if (typeof rate !== 'number' || !Number.isFinite(rate) || rate < 0) {
@@ -156,7 +154,14 @@ function checkOptions(variables: readonly tf.Variable[], options: TrainerOptions
   }
 }
 
-function checkClip(clip: TrainerOptions['clip']): void {
+/** @throws RangeError unless it is a number of calls. */
+export function checkAccumulateSteps(accumulateSteps: unknown): void {
+  if (Number.isInteger(accumulateSteps) && (accumulateSteps as number) >= 1) return;
+  throw new RangeError(`accumulateSteps must be a positive integer, got ${describe(accumulateSteps)}.`);
+}
+
+/** @throws TypeError, RangeError for what limits nothing. */
+export function checkClip(clip: TrainerOptions['clip']): void {
   if (clip === undefined) return;
   const given = Object.entries(clip ?? {});
   const [first] = given;

@@ -2,7 +2,8 @@
  * Any TensorFlow.js optimizer, made distributed: between computing and applying gradients they are averaged over replicas.
  *
  * `applyGradients` is the one door through which `minimize`, `model.fit` and hand-written loops go, so replacing it leaves
- * learning rates, slots and saving the optimizer's own. Every replica applies the same bits and stays a mirror. That is seen to:
+ * learning rates, slots and saving the optimizer's own. An optimizer that the flat path knows is applied there (flat-update.ts), any
+ * other by itself, on every replica. Every replica applies the same bits and stays a mirror. That is seen to:
  * variables are mirrored when they are first seen, gradients are matched by variable, and with each step's exchange travels a
  * fingerprint of what must be the same on all replicas: which variables have gradients, the optimizer's settings, and weights that
  * were changed by anybody else. A difference is an error that says who has what, before any weight changes.
@@ -14,6 +15,10 @@ import { describe } from '../describe.js';
 import { describeMissing, finish, hashText, mix, whoHasWhat } from '../mirror/fingerprint.js';
 import { registryHash } from '../mirror/mirror.js';
 import { CHECK_STEPS, type MirroredVariables } from '../mirror/mirrored-variables.js';
+import { clipGradients } from './clip-gradients.js';
+import { FlatUpdate, type FlatUpdateParts, Path, type UpdateItem } from './flat-update.js';
+import { GradientSums } from './gradient-sums.js';
+import { checkOptimizerOptions, followSchedule, type OptimizerOptions } from './optimizer-options.js';
 
 /** What this file needs of a replica. */
 export interface GradientReducer {
@@ -28,23 +33,22 @@ export interface GradientReducer {
   gather<T>(value: T): T[];
   /** Counts the step. */
   beginStep(): void;
+  /** What the flat path needs. */
+  readonly flat: FlatUpdateParts;
   /** Says a line once for all replicas. */
   warn(line: string): void;
 }
 
 type Gradients = Parameters<tf.Optimizer['applyGradients']>[0];
 
-interface Item {
-  readonly name: string;
-  readonly variable: tf.Variable;
-  readonly tensor: tf.Tensor;
-}
+/** In the order in which they came; null for a variable that the loss does not reach. */
+type NamedGradients = ReadonlyMap<string, tf.Tensor | null>;
 
 /** Known to backends that record steps of `model.fit`. */
 const TRACEABLE = Symbol.for('lockstep.traceable');
 
 /** The fingerprint's numbers. */
-const [NEW, GRADIENTS, SETTINGS, WEIGHTS, LENGTH] = [0, 1, 2, 3, 4];
+const [NEW, GRADIENTS, SETTINGS, WEIGHTS, SLOTS, PATH, LENGTH] = [0, 1, 2, 3, 4, 5, 6];
 
 const distributed = new WeakSet<tf.Optimizer>();
 
@@ -60,14 +64,16 @@ export function isDistributed(optimizer: tf.Optimizer): boolean {
  */
 export function distributeOptimizer<Optimizer extends tf.Optimizer>(
   optimizer: Optimizer,
+  options: OptimizerOptions,
   reducer: GradientReducer,
 ): Optimizer {
   checkOptimizer(optimizer);
+  checkOptimizerOptions(optimizer, options);
   if (distributed.has(optimizer)) {
     throw new Error('This optimizer is distributed already.\nhelp: call context.optimizer() once per optimizer.');
   }
   distributed.add(optimizer);
-  const step = new DistributedStep(optimizer, reducer);
+  const step = new DistributedStep(optimizer, options, reducer);
   // A loop that calls tf.variableGrads() itself computes its first gradients with these values.
   reducer.mirrored.mirrorOthers();
   const compute = optimizer.computeGradients.bind(optimizer);
@@ -85,13 +91,21 @@ export function distributeOptimizer<Optimizer extends tf.Optimizer>(
 /** What happens in each step of one optimizer. */
 class DistributedStep {
   readonly #numbers = new Float64Array(LENGTH);
+  readonly #sums: GradientSums | null;
+  /** Null where the optimizer has an applyGradients of its own, which is to be called. */
+  readonly #flat: FlatUpdate | null;
   #steps = 0;
   #hasComputed = false;
 
   constructor(
     private readonly optimizer: tf.Optimizer,
+    private readonly options: OptimizerOptions,
     private readonly reducer: GradientReducer,
-  ) {}
+  ) {
+    const { accumulateSteps = 1, clip } = options;
+    this.#sums = accumulateSteps > 1 ? new GradientSums(accumulateSteps) : null;
+    this.#flat = Object.hasOwn(optimizer, 'applyGradients') ? null : new FlatUpdate(optimizer, reducer.flat, clip);
+  }
 
   /**
    * Before gradients are computed: whatever is named for the first time is mirrored.
@@ -118,41 +132,78 @@ class DistributedStep {
   }
 
   apply(gradients: Gradients, apply: (gradients: Gradients) => void): void {
+    this.reducer.beginStep();
+    if (!this.#sums) {
+      this.#update(byName(gradients), apply, Array.isArray(gradients));
+      return;
+    }
+    const means = this.#sums.add(byName(gradients));
+    if (means === null) return;
+    try {
+      this.#update(means, apply, Array.isArray(gradients));
+    } finally {
+      tf.dispose([...means.values()].filter((mean) => mean !== null));
+    }
+  }
+
+  #update(gradients: NamedGradients, apply: (gradients: Gradients) => void, isList: boolean): void {
     const { reducer } = this;
     const { mirrored } = reducer;
-    reducer.beginStep();
     this.#steps++;
-    const names = namesOf(gradients);
-    const items = itemsOf(gradients, names);
+    const names = [...gradients.keys()];
+    const items = itemsOf(gradients);
+    followSchedule(this.optimizer, this.options);
     checkSettings(this.optimizer);
+    const applyBy = (tensors: readonly tf.Tensor[]) =>
+      this.#applyBy(apply, isList, names, new Map(items.map(({ name }, i) => [name, tensors[i] as tf.Tensor])));
     if (mirrored.replicas === 1) {
-      apply(gradients);
+      applyBy(items.map(({ tensor }) => tensor));
       return;
     }
     const unseen = mirrored.untrained(items.map(({ variable }) => variable));
-    let numbers = this.#exchange(items, unseen.length);
+    let numbers = this.#exchange(names, items, unseen.length);
     let isOfFirst = false;
     if (anyNot(numbers, NEW, 0)) {
       isOfFirst = this.#mirrorLate(unseen, items);
-      numbers = this.#exchange(items, 0);
+      numbers = this.#exchange(names, items, 0);
     }
-    this.#compare(numbers, items);
+    this.#compare(numbers, names, items);
+    const paths = columnOf(numbers, PATH);
     // In the order of their numbers, which is the same everywhere.
     items.sort((a, b) => mirrored.numberOf(a.variable) - mirrored.numberOf(b.variable));
-    const tensors = items.map(({ tensor }) => tensor);
-    const reduced = isOfFirst ? reducer.first(tensors) : reducer.mean(tensors);
-    const tensorOf = new Map(items.map(({ name }, i) => [name, reduced[i] as tf.Tensor]));
-    try {
-      const list = names.map((name) => ({ name, tensor: tensorOf.get(name) ?? null }));
-      if (Array.isArray(gradients)) apply(list as never);
-      else apply(Object.fromEntries(list.map(({ name, tensor }) => [name, tensor])) as never);
-    } finally {
-      tf.dispose(reduced);
+    if (!isOfFirst && areOneWay(paths)) this.#flat?.apply(names, items, paths);
+    else {
+      const tensors = items.map(({ tensor }) => tensor);
+      const reduced = isOfFirst ? reducer.first(tensors) : reducer.mean(tensors);
+      try {
+        this.#flat?.settle();
+        applyBy(reduced);
+      } finally {
+        tf.dispose(reduced);
+      }
     }
     mirrored.updated(items.map(({ variable }) => variable));
   }
 
-  #exchange(items: readonly Item[], unseen: number): Float64Array {
+  /** By the optimizer itself. */
+  #applyBy(
+    apply: (gradients: Gradients) => void,
+    isList: boolean,
+    names: readonly string[],
+    tensorOf: ReadonlyMap<string, tf.Tensor>,
+  ): void {
+    const { clip } = this.options;
+    const clipped = clip ? clipGradients([...tensorOf.values()], clip) : null;
+    const finals = clipped ? new Map([...tensorOf.keys()].map((name, i) => [name, clipped[i] as tf.Tensor])) : tensorOf;
+    try {
+      const list = names.map((name) => ({ name, tensor: finals.get(name) ?? null }));
+      apply((isList ? list : Object.fromEntries(list.map(({ name, tensor }) => [name, tensor]))) as never);
+    } finally {
+      if (clipped) tf.dispose(clipped);
+    }
+  }
+
+  #exchange(names: readonly string[], items: readonly UpdateItem[], unseen: number): Float64Array {
     const { mirrored } = this.reducer;
     const numbers = this.#numbers;
     numbers[NEW] = unseen;
@@ -161,7 +212,10 @@ class DistributedStep {
     for (const { variable } of items) gradients = (gradients + finish(mix(0, mirrored.numberOf(variable)), 1)) | 0;
     numbers[GRADIENTS] = gradients;
     numbers[SETTINGS] = hashText(settingsOf(this.optimizer));
-    numbers[WEIGHTS] = mirrored.hash(this.#steps % CHECK_STEPS === 0);
+    numbers[WEIGHTS] = mirrored.hash(this.#steps % CHECK_STEPS === 0 && !this.#flat?.isShared);
+    const path = this.#flat?.propose(names, items) ?? Path.own;
+    numbers[PATH] = path;
+    numbers[SLOTS] = this.#flat?.slotsHash(names, items, path) ?? 0;
     return this.reducer.exchange(numbers);
   }
 
@@ -171,7 +225,7 @@ class DistributedStep {
    * gradients belong to the weights that all have now.
    * @returns whether replica 0's gradients are this step's.
    */
-  #mirrorLate(unseen: readonly tf.Variable[], items: readonly Item[]): boolean {
+  #mirrorLate(unseen: readonly tf.Variable[], items: readonly UpdateItem[]): boolean {
     const { reducer } = this;
     this.#checkNames(items);
     const different = reducer.mirrored.train(unseen);
@@ -184,7 +238,7 @@ class DistributedStep {
     return true;
   }
 
-  #compare(numbers: Float64Array, items: readonly Item[]): void {
+  #compare(numbers: Float64Array, names: readonly string[], items: readonly UpdateItem[]): void {
     const { reducer } = this;
     const when = `in step ${this.#steps}`;
     if (differs(numbers, SETTINGS)) {
@@ -203,10 +257,11 @@ class DistributedStep {
     }
     // Another value on all alike, a clipped one for instance, has the same fingerprint.
     if (differs(numbers, WEIGHTS)) reducer.mirrored.check(`before the update ${when}`);
+    if (differs(numbers, SLOTS)) this.#flat?.checkSlots(names, items, `before the update ${when}`);
   }
 
   /** By numbers where there are some; by names where these mean the same on all replicas. */
-  #checkNames(items: readonly Item[]): void {
+  #checkNames(items: readonly UpdateItem[]): void {
     const { mirrored, gather } = this.reducer;
     const own = items.map(({ name, variable }) => ({ name, number: mirrored.numberOf(variable) }));
     const all = gather({ registry: registryHash(), own });
@@ -241,23 +296,39 @@ function anyNot(numbers: Float64Array, column: number, value: number): boolean {
   return false;
 }
 
-function namesOf(gradients: Gradients): string[] {
-  return Array.isArray(gradients) ? gradients.map(({ name }) => name) : Object.keys(gradients);
+function columnOf(numbers: Float64Array, column: number): number[] {
+  return Array.from({ length: numbers.length / LENGTH }, (_, i) => numbers[i * LENGTH + column] as number);
+}
+
+/** Whether all replicas can take the flat path, and in the same way. */
+function areOneWay(paths: readonly number[]): boolean {
+  return (
+    paths.every((path) => path === Path.layOut) || paths.every((path) => path === Path.ready || path === Path.changed)
+  );
+}
+
+/** @throws Error for two gradients of one name: the optimizer would apply either. */
+function byName(gradients: Gradients): NamedGradients {
+  if (!Array.isArray(gradients))
+    return new Map(Object.entries(gradients).map(([name, tensor]) => [name, tensor ?? null]));
+  const named = new Map<string, tf.Tensor | null>();
+  for (const { name, tensor } of gradients) {
+    if (named.get(name) && tensor) {
+      throw new Error(`applyGradients() was given two gradients for '${name}'.\nhelp: add them up first.`);
+    }
+    named.set(name, tensor ?? named.get(name) ?? null);
+  }
+  return named;
 }
 
 /** Gradients that are there, with their variables. A variable that the loss does not depend on has none, on any replica. */
-function itemsOf(gradients: Gradients, names: readonly string[]): Item[] {
+function itemsOf(gradients: NamedGradients): UpdateItem[] {
   const { registeredVariables } = tf.engine();
-  const seen = new Set<string>();
-  return names.flatMap((name, i) => {
-    const tensor: tf.Tensor | null = (Array.isArray(gradients) ? gradients[i]?.tensor : gradients[name]) ?? null;
+  return [...gradients].flatMap(([name, tensor]) => {
     if (tensor === null) return [];
     const variable = registeredVariables[name];
     if (!variable)
       throw new Error(`applyGradients() was given a gradient for '${name}', and there is no such variable.`);
-    if (seen.has(name))
-      throw new Error(`applyGradients() was given two gradients for '${name}'.\nhelp: add them up first.`);
-    seen.add(name);
     if (tensor.dtype !== 'float32' || !tf.util.arraysEqual(tensor.shape, variable.shape)) {
       throw new TypeError(
         `The gradient for '${name}' must be a float32 tensor of shape [${variable.shape}], got ${describe(tensor)}.`,

@@ -1,5 +1,6 @@
 /** `lockstep bench …`: finds the benchmark that was asked for. */
 import { nearestName } from '@lockstep/official/utils/flags/nearest';
+import { Neighbours } from '../bench/neighbours.js';
 import type { Command } from '../cli.js';
 
 const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
@@ -19,6 +20,10 @@ const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise
   kernels: {
     summary: "every kernel of the backend beside TensorFlow.js' own, small and large",
     load: () => import('../bench/kernels.js'),
+  },
+  busy: {
+    summary: 'small training steps beside busy programs, with OpenMP as it is and with its waiting bounded',
+    load: () => import('../bench/busy.js'),
   },
   peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
 };
@@ -46,5 +51,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     );
     return 2;
   }
-  return (await benchmark.load()).main(rest);
+  const neighbours = new Neighbours();
+  const status = await (await benchmark.load()).main(rest);
+  // It makes neighbours of its own, and says itself who else was there.
+  const note = name === 'busy' || rest.some((word) => /^--?help/.test(word)) ? null : neighbours.note;
+  if (note !== null) process.stderr.write(`lockstep bench: ${note}\n`);
+  return status;
 }

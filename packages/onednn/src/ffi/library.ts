@@ -7,14 +7,14 @@
  */
 import { readdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import koffi, { type LibraryHandle } from 'koffi';
+import { pinOpenMp } from './openmp.js';
 import { installCommand } from './system-package.js';
 
 /** The environment variable that names the library's file, or a folder that has it, before every other place. */
 export const LIBRARY_VARIABLE = 'LOCKSTEP_DNNL_LIBRARY';
 
-const OPENMP = 'libgomp.so.1';
 const RTLD_NOW = 0x2;
 const RTLD_NODELETE = 0x1000;
 
@@ -125,10 +125,6 @@ function pin(path: string): void {
   if (process.platform === 'win32') return;
   const libc = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
   const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
-  const flags = RTLD_NOW | (process.platform === 'linux' ? RTLD_NODELETE : 0x80);
-  // From the library's own folder where the system has none: the loader gives it to the library by its name.
-  if (process.platform === 'linux' && !dlopen(OPENMP, flags) && basename(path) !== path) {
-    dlopen(join(dirname(path), OPENMP), flags);
-  }
-  dlopen(path, flags);
+  if (process.platform === 'linux') pinOpenMp(process.env, path);
+  dlopen(path, RTLD_NOW | (process.platform === 'linux' ? RTLD_NODELETE : 0x80));
 }

@@ -17,7 +17,15 @@ export interface SystemInfo {
 
 const APT_LIMIT_MS = 5000;
 
-export function systemInfo(): SystemInfo {
+let known: SystemInfo | null = null;
+
+/** Asked once per thread: who lists devices without the library asks often. */
+function systemInfo(): SystemInfo {
+  known ??= askSystem();
+  return known;
+}
+
+function askSystem(): SystemInfo {
   let osRelease = '';
   try {
     osRelease = readFileSync('/etc/os-release', 'utf8');

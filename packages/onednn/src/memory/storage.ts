@@ -80,11 +80,15 @@ export class TensorStorage {
     return storage;
   }
 
-  /** Plain values, for code that keeps what it gets. The memory leaves the pool. */
+  /**
+   * Plain values, for code that keeps what it gets. The memory leaves the pool. Of memory that other threads write to, the values as
+   * they are now: a kernel of TensorFlow.js may make a tensor of a part of what it gets.
+   */
   get values(): backend_util.BackendValues {
     this.resolve();
     this.owner.recorder?.read();
     const values = this.view();
+    if (this.isShared) return (values as NumericArray).slice();
     this.#handedOut = true;
     return values;
   }
@@ -266,6 +270,24 @@ export class TensorStorage {
   /** True if the memory came from the pool, so that a reader must not keep a view of it. */
   get isPooled(): boolean {
     return this.#buffer !== null;
+  }
+
+  /** True if it is a view of memory that other threads see, such as the weights that replicas share. */
+  get isShared(): boolean {
+    const { buffer } = (this.#values ?? {}) as { buffer?: ArrayBufferLike };
+    return this.#buffer === null && buffer instanceof SharedArrayBuffer;
+  }
+
+  /**
+   * For shared memory that is about to be written: if anybody but `owners` tensors has this data, it gets memory of its own, with the
+   * values as they are now.
+   * @returns whether it did; the owners have no view then, either.
+   */
+  detach(owners: number): boolean {
+    this.resolve();
+    if (!this.isShared || (this.refCount <= owners && this.#readers === 0)) return false;
+    this.values = (this.#values as NumericArray).slice();
+    return true;
   }
 
   /**
