@@ -1,9 +1,10 @@
 // Everything that must be there before Lockstep runs: native libraries, npm packages, a build. Plain Node without
 // dependencies, because it runs before anything is installed. It says what it does; what is done already is skipped.
 //
-//   node scripts/setup.mjs [--tests]      --tests: also what tests need of the system
+//   node scripts/setup.mjs [--tests] [--backend=cpu]      --tests: also what tests need of the system; --backend=cpu: no oneDNN
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -24,9 +25,15 @@ function fail(line) {
   process.exit(1);
 }
 
-/** Debian's and Ubuntu's package that brings a library, by the file that proves it is there. */
+/** Debian's and Ubuntu's package that brings a library, oldest release first, by the file that proves it is there. */
 const LIBRARIES = [
-  { files: ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'], packages: ['libdnnl2', 'libdnnl3.6'], what: 'oneDNN' },
+  {
+    files: /^libdnnl\.so\.[23](\.\d+)*$/,
+    packages: ['libdnnl2', 'libdnnl3.6'],
+    // Its name has the version in it: another one in each release.
+    family: { prefix: 'libdnnl', name: /^libdnnl\d[\d.]*$/ },
+    what: 'oneDNN',
+  },
 ];
 /**
  * What some suites need, by the commands and libraries that prove it is there. None of it is needed to train on one machine: where it
@@ -35,18 +42,18 @@ const LIBRARIES = [
 const FOR_TESTS = [
   {
     what: 'Open MPI',
-    files: ['libmpi.so.40'],
+    files: /^libmpi\.so\.40$/,
     commands: ['mpirun'],
     packages: ['openmpi-bin libopenmpi3', 'openmpi-bin libopenmpi40'],
   },
   {
     what: 'Slurm',
-    files: ['libpmix.so'],
+    files: /^libpmix\.so$/,
     commands: ['slurmctld', 'slurmd', 'srun', 'munged'],
     packages: ['slurm-wlm munge libpmix-dev'],
   },
-  { what: 'strace', files: [], commands: ['strace'], packages: ['strace'] },
-  { what: 'network namespaces', files: [], commands: ['ip', 'tc'], packages: ['iproute2'] },
+  { what: 'strace', commands: ['strace'], packages: ['strace'] },
+  { what: 'network namespaces', commands: ['ip', 'tc'], packages: ['iproute2'] },
 ];
 const FOLDERS = [
   ...(process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean),
@@ -58,43 +65,88 @@ const FOLDERS = [
   '/usr/local/lib',
 ];
 
-function hasLibrary(files) {
-  if (process.env.LOCKSTEP_DNNL_LIBRARY && files[0].startsWith('libdnnl')) return true;
-  return FOLDERS.some((folder) => files.some((file) => existsSync(join(folder, file))));
+/** Where a user without root unpacks oneDNN's package; packages/onednn/src/ffi/library.ts looks there too. */
+const USER_FOLDER = join(process.env.HOME || homedir(), '.local', 'lib', 'lockstep');
+
+function hasLibrary({ files, what }) {
+  if (what === 'oneDNN' && process.env.LOCKSTEP_DNNL_LIBRARY) return true;
+  const local = ['', 'usr/lib/x86_64-linux-gnu', 'usr/lib/aarch64-linux-gnu'].map((place) => join(USER_FOLDER, place));
+  const folders = [...FOLDERS, ...(what === 'oneDNN' ? local : [])];
+  return folders.some((folder) => existsSync(folder) && readdirSync(folder).some((name) => files.test(name)));
 }
 
 const COMMAND_FOLDERS = (process.env.PATH ?? '').split(':').filter(Boolean);
 
-const isThere = ({ files, commands = [] }) =>
-  (files.length === 0 || hasLibrary(files)) &&
-  commands.every((command) => COMMAND_FOLDERS.some((folder) => existsSync(join(folder, command))));
+const isThere = (one) =>
+  (one.files === undefined || hasLibrary(one)) &&
+  (one.commands ?? []).every((command) => COMMAND_FOLDERS.some((folder) => existsSync(join(folder, command))));
+
+/** What apt-cache prints, '' where there is none. */
+const aptCache = (...args) => spawnSync('apt-cache', args, { encoding: 'utf8', timeout: 10_000 }).stdout ?? '';
+
+/**
+ * The packages' names on this system: what apt's lists have or, where there are no lists yet, what /etc/os-release says.
+ * The rule for oneDNN is that of packages/onednn/src/ffi/system-package.ts.
+ */
+export function packagesHere({ packages, family }, osRelease = readOsRelease(), cache = aptCache) {
+  if (family) {
+    const listed = cache('pkgnames', family.prefix)
+      .split('\n')
+      .filter((name) => family.name.test(name));
+    if (listed.length > 0) return listed.sort().at(-1);
+  }
+  const isListed = (name) => cache('pkgnames', name).split('\n').includes(name);
+  const field = (name) => new RegExp(`^${name}="?([^"\n]*)`, 'm').exec(osRelease)?.[1] ?? '';
+  const isOld = field('ID') === 'debian' ? Number.parseFloat(field('VERSION_ID')) <= 12 : field('ID') !== '';
+  return packages.find((list) => list.split(' ').every(isListed)) ?? (isOld ? packages[0] : packages.at(-1));
+}
+
+function readOsRelease() {
+  return existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+}
+
+/** `--backend=cpu`, as it was typed after `npm start --`: the library is not needed then. */
+const isForCpu = process.argv.some(
+  (word, i) => /^--?backend=cpu$/.test(word) || (/^--?backend$/.test(word) && process.argv[i + 1] === 'cpu'),
+);
+const WITHOUT = "Without it: npm start -- --backend=cpu (TensorFlow.js' own kernels, very slow).";
+
+function withoutRoot(names) {
+  const list = [...names.split(' '), 'libgomp1'].join(' ');
+  return (
+    `Without root: mkdir -p ${USER_FOLDER} && cd ${USER_FOLDER} && apt-get download ${list} && ` +
+    'for deb in *.deb; do dpkg -x "$deb" .; done'
+  );
+}
 
 function installLibraries() {
   const missing = LIBRARIES.filter((one) => !isThere(one));
   if (missing.length === 0) return;
   const names = missing.map(({ what }) => what).join(' and ');
-  const hint = `apt-get install ${missing.map(({ packages }) => packages[0]).join(' ')}`;
+  if (isForCpu) return say(`${names} is not here, and --backend=cpu does not need it`);
+  const packages = missing.map((one) => packagesHere(one)).join(' ');
+  const hint = `apt-get install ${packages}`;
   const obstacle = whyNoApt();
   if (obstacle === 'system') {
     fail(
-      `setup: ${names} is missing. Install it with this system's package manager (on Debian: ${hint}), then run this again.`,
+      `setup: ${names} is missing. Install it with this system's package manager (on Debian: ${hint}), then run this again.\n${WITHOUT}`,
     );
   }
-  if (obstacle === 'root') fail(`setup: ${names} is missing, and installing it needs root. Run: sudo ${hint}`);
+  if (obstacle === 'root') {
+    fail(
+      `setup: ${names} is missing, and installing it needs root. Run: sudo ${hint}\n${withoutRoot(packages)}\n${WITHOUT}`,
+    );
+  }
   say(`installing ${names} (${hint})`);
   for (const one of missing) {
-    if (!install(one)) {
-      fail(
-        `setup: ${one.what} could not be installed. Run: ${hint}\nTraining without it: --backend=cpu (TensorFlow.js' own kernels, very slow).`,
-      );
-    }
+    if (!install(one)) fail(`setup: ${one.what} could not be installed. Run: ${hint}\n${WITHOUT}`);
   }
 }
 
 /** Installs what can be; says what cannot, and that suites will be skipped for it. */
 function installForTests() {
   for (const one of FOR_TESTS.filter((each) => !isThere(each))) {
-    const hint = `apt-get install ${one.packages[0]}`;
+    const hint = `apt-get install ${packagesHere(one)}`;
     const without = `the tests that need it are skipped. To run them: ${hint}`;
     const obstacle = whyNoApt();
     if (obstacle !== null) {
@@ -119,8 +171,9 @@ function install(one) {
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
     });
   const attempt = () =>
-    one.packages.some((list) => apt('install', '-y', '-qq', '--no-install-recommends', ...list.split(' '))) &&
-    isThere(one);
+    [...new Set([packagesHere(one), ...one.packages])].some((list) =>
+      apt('install', '-y', '-qq', '--no-install-recommends', ...list.split(' ')),
+    ) && isThere(one);
   // A fresh machine has no package lists yet.
   return attempt() || (apt('update', '-qq') && attempt());
 }
@@ -166,10 +219,15 @@ function build() {
   writeFileSync(stamp, '');
 }
 
-const [major, minor] = process.versions.node.split('.').map(Number);
-if (major < 20 || (major === 20 && minor < 11))
-  fail(`setup: Node ${process.versions.node} is too old; Lockstep needs 20.11 or newer.`);
-installLibraries();
-if (forTests) installForTests();
-installPackages();
-build();
+/** All of it. Ends the process with what to do where something cannot be had. */
+export function setUp() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major < 20 || (major === 20 && minor < 11))
+    fail(`setup: Node ${process.versions.node} is too old; Lockstep needs 20.11 or newer.`);
+  installLibraries();
+  if (forTests) installForTests();
+  installPackages();
+  build();
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) setUp();

@@ -27,6 +27,7 @@ import { registerFileSystem } from './tfjs/file-system.js';
 import { patchTraining } from './tfjs/fit-program.js';
 import { registerGradients } from './tfjs/gradients.js';
 import { patchLayers } from './tfjs/layers.js';
+import { withoutFallback } from './tfjs/no-fallback.js';
 import { patchOptimizers } from './tfjs/optimizers.js';
 import { registerForGood } from './tfjs/own-gradients.js';
 import { patchRecurrentLayers } from './tfjs/recurrent-layers.js';
@@ -69,7 +70,11 @@ export function register(): void {
   patchOptimizers();
   patchRecurrentLayers();
   patchDropout();
-  registerBackend(BACKEND_NAME, () => create(ours), PRIORITY);
+  registerBackend(
+    BACKEND_NAME,
+    withoutFallback(BACKEND_NAME, () => create(ours)),
+    PRIORITY,
+  );
 }
 
 function create(ours: ReadonlySet<string>): OneDnnBackend {

@@ -2,7 +2,8 @@
 import { type Dnnl, OneDnnError } from './dnnl.js';
 import { bindV2 } from './dnnl-v2.js';
 import { bindV3 } from './dnnl-v3.js';
-import type { LoadedLibrary } from './library.js';
+import { LIBRARY_VARIABLE, type LoadedLibrary } from './library.js';
+import { installCommand } from './system-package.js';
 
 /** @throws OneDnnError for a version that no binding knows. */
 export function bindDnnl(loaded: LoadedLibrary): Dnnl {
@@ -11,6 +12,6 @@ export function bindDnnl(loaded: LoadedLibrary): Dnnl {
   if (major === 3) return bindV3(loaded);
   throw new OneDnnError(
     `oneDNN ${major}.${minor}.${patch} (${loaded.path}) is not supported; this backend binds 2.6, 2.7 and 3.x.\n` +
-      'help: install libdnnl2 or libdnnl3.6, or name another file with LOCKSTEP_DNNL_LIBRARY.',
+      `help: ${installCommand()}, or name another file with ${LIBRARY_VARIABLE}.`,
   );
 }

@@ -5,11 +5,14 @@
  * library ends the process with a segmentation fault. `dlopen(RTLD_NODELETE)` before first use keeps code and thread
  * functions mapped until the kernel tears the process down, in worker threads too.
  */
-import { existsSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import koffi, { type LibraryHandle } from 'koffi';
 import { pinOpenMp } from './openmp.js';
+import { installCommand } from './system-package.js';
 
-/** The environment variable that names the library file, before every other place. */
+/** The environment variable that names the library's file, or a folder that has it, before every other place. */
 export const LIBRARY_VARIABLE = 'LOCKSTEP_DNNL_LIBRARY';
 
 const RTLD_NOW = 0x2;
@@ -18,22 +21,67 @@ const RTLD_NODELETE = 0x1000;
 /** oneDNN could not be found or loaded. The message lists what was tried and what to install. */
 export class OneDnnNotFoundError extends Error {
   override readonly name = 'OneDnnNotFoundError';
+
+  constructor(message: string) {
+    super(message);
+    // Where TensorFlow.js wanted its backend is of no use to whoever has to install a library. LOCKSTEP_STACK=1 shows it.
+    if (!process.env.LOCKSTEP_STACK) this.stack = `OneDnnNotFoundError: ${message}`;
+  }
+}
+
+/** Where a library lies in a folder, and in one that a package was unpacked to (`dpkg -x`). */
+const PLACES = ['', 'usr/lib/x86_64-linux-gnu', 'usr/lib/aarch64-linux-gnu', 'lib', 'lib64', 'usr/lib', 'usr/lib64'];
+/** Versions that are bound; `libdnnl.so` alone is of an unknown one. */
+const LINUX_FILE = /^libdnnl\.so\.[23](\.\d+)*$/;
+
+/** Where a user without root puts the library: searched after the system's folders. */
+export function userFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  return join(environment.HOME || homedir(), '.local', 'lib', 'lockstep');
 }
 
 /**
- * The places where oneDNN is looked for, in order: `LOCKSTEP_DNNL_LIBRARY` alone if it is set, otherwise the loader's own
- * path (`LD_LIBRARY_PATH`, ldconfig) by soname, oldest supported API first, then the usual folders.
+ * The places where oneDNN is looked for, in order: `LOCKSTEP_DNNL_LIBRARY` alone if it is set (a file, or a folder and what a package
+ * was unpacked to in it), otherwise the loader's own path (`LD_LIBRARY_PATH`, ldconfig) by soname, oldest supported API first, then
+ * the usual folders, then the user's own (`~/.local/lib/lockstep`).
  */
 export function librarySearchOrder(environment: NodeJS.ProcessEnv = process.env): string[] {
+  return [...searchOrder(environment)];
+}
+
+/** One by one: folders are read only where the loader does not know the library. */
+function* searchOrder(environment: NodeJS.ProcessEnv): Generator<string> {
   const named = environment[LIBRARY_VARIABLE];
-  if (named) return [named];
-  if (process.platform === 'darwin') {
-    return ['libdnnl.dylib', '/opt/homebrew/lib/libdnnl.dylib', '/usr/local/lib/libdnnl.dylib'];
+  if (named) {
+    if (isFolder(named)) yield* filesBelow(named);
+    else yield named;
+  } else if (process.platform === 'darwin') {
+    yield* ['libdnnl.dylib', '/opt/homebrew/lib/libdnnl.dylib', '/usr/local/lib/libdnnl.dylib'];
+  } else if (process.platform === 'win32') {
+    yield 'dnnl.dll';
+  } else {
+    yield* ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'];
+    for (const folder of ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/local/lib']) {
+      yield* filesIn(folder);
+    }
+    yield* filesBelow(userFolder(environment));
   }
-  if (process.platform === 'win32') return ['dnnl.dll'];
-  const folders = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/local/lib'];
-  const names = ['libdnnl.so.2', 'libdnnl.so.3', 'libdnnl.so.3.6'];
-  return [...names, ...folders.flatMap((folder) => names.map((name) => `${folder}/${name}`)).filter(existsSync)];
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function filesBelow(folder: string): string[] {
+  return PLACES.flatMap((place) => filesIn(join(folder, place)));
+}
+
+/** Files of a folder that may be oneDNN, oldest first. */
+function filesIn(folder: string): string[] {
+  if (!isFolder(folder)) return [];
+  return readdirSync(folder)
+    .filter((name) => LINUX_FILE.test(name))
+    .sort()
+    .map((name) => join(folder, name));
 }
 
 /** A loaded library, the name it was found by, and its version. */
@@ -48,8 +96,10 @@ export interface LoadedLibrary {
  * @throws OneDnnNotFoundError when no place has it, with what to install.
  */
 export function loadLibrary(environment: NodeJS.ProcessEnv = process.env): LoadedLibrary {
-  const tried: string[] = [];
-  for (const path of librarySearchOrder(environment)) {
+  /** Places by what went wrong there. */
+  const tried = new Map<string, string[]>();
+  const fail = (path: string, why: string) => tried.set(why, [...(tried.get(why) ?? []), path]);
+  for (const path of searchOrder(environment)) {
     try {
       pin(path);
       const library = koffi.load(path);
@@ -57,13 +107,17 @@ export function loadLibrary(environment: NodeJS.ProcessEnv = process.env): Loade
       const [major, minor, patch] = koffi.decode(pointer, 'int', 3) as Int32Array;
       return { library, path, version: { major, minor, patch } };
     } catch (error) {
-      tried.push(`${path} (${(error as Error).message.split('\n')[0]})`);
+      const [line] = (error as Error).message.split('\n') as [string];
+      fail(path, line.replace('Failed to load shared library: ', '').replace(`${path}: `, ''));
     }
   }
+  if (tried.size === 0) fail(`${environment[LIBRARY_VARIABLE]}`, 'a folder without libdnnl.so.2 or libdnnl.so.3');
+  const places = [...tried].map(([why, paths]) => `${paths.join(', ')} (${why})`);
   throw new OneDnnNotFoundError(
-    `oneDNN was not found. Tried: ${tried.join('; ')}.\n` +
-      'help: on Debian or Ubuntu run `apt-get install libdnnl2` (Debian 13: libdnnl3.6), or set ' +
-      `${LIBRARY_VARIABLE} to the path of libdnnl.so; without oneDNN, TensorFlow.js' slow backend is --backend=cpu.`,
+    `oneDNN was not found. Tried: ${places.join('; ')}.\n` +
+      `help: ${installCommand()}; without root, unpack it to ${userFolder(environment)} (docs/backend.md says how), or set ` +
+      `${LIBRARY_VARIABLE} to its file or folder. TensorFlow.js' slow kernels instead: --backend=cpu, or in a program ` +
+      "`await tf.setBackend('cpu')` before the first tensor.",
   );
 }
 
@@ -71,6 +125,6 @@ function pin(path: string): void {
   if (process.platform === 'win32') return;
   const libc = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
   const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
-  if (process.platform === 'linux') pinOpenMp(process.env);
+  if (process.platform === 'linux') pinOpenMp(process.env, path);
   dlopen(path, RTLD_NOW | (process.platform === 'linux' ? RTLD_NODELETE : 0x80));
 }

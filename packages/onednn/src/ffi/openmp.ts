@@ -5,7 +5,10 @@
  * thread that it waits for may need that very core. Spinning is bounded to about the time between two kernels of a step, so that threads
  * of an idle machine do not fall asleep within one, and a neighbour gets its core almost at once. `lockstep bench busy` shows both.
  */
+import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+
+const LINUX_NAME = 'libgomp.so.1';
 
 /** Read by libgomp when it is loaded, and never again. */
 const SPIN_VARIABLE = 'GOMP_SPINCOUNT';
@@ -22,23 +25,31 @@ export interface OpenMp {
   set(count: number): void;
 }
 
-/** Loads libgomp for good, with spinning bounded unless the environment says otherwise. Without effect if the process has it already. */
-export function pinOpenMp(environment: NodeJS.ProcessEnv): void {
+/**
+ * Loads libgomp for good, with spinning bounded unless the environment says otherwise. Without effect if the process has it already.
+ * @param user path of the library that needs it: it is taken from that folder where the system has none. The loader gives it to the
+ *   library by its name.
+ */
+export function pinOpenMp(environment: NodeJS.ProcessEnv, user = ''): void {
   const libc = koffi.load('libc.so.6');
   const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
+  const load = (): void => {
+    const flags = RTLD_NOW | RTLD_NODELETE;
+    if (!dlopen(LINUX_NAME, flags) && user.includes('/')) dlopen(join(dirname(user), LINUX_NAME), flags);
+  };
   if (USERS.some((name) => environment[name] !== undefined)) {
-    dlopen('libgomp.so.1', RTLD_NOW | RTLD_NODELETE);
+    load();
     return;
   }
   // process.env of a worker thread is a copy; the library reads the process's. Child processes decide anew.
   libc.func('int setenv(const char *name, const char *value, int overwrite)')(SPIN_VARIABLE, String(SPINS), 1);
-  dlopen('libgomp.so.1', RTLD_NOW | RTLD_NODELETE);
+  load();
   libc.func('int unsetenv(const char *name)')(SPIN_VARIABLE);
 }
 
 /** The calling thread's number of threads; null where oneDNN has no OpenMP that is known: then it cannot be set. */
 export function loadOpenMp(): OpenMp | null {
-  const names = process.platform === 'linux' ? ['libgomp.so.1', 'libiomp5.so'] : ['libomp.dylib'];
+  const names = process.platform === 'linux' ? [LINUX_NAME, 'libiomp5.so'] : ['libomp.dylib'];
   for (const name of names) {
     try {
       const library = koffi.load(name);

@@ -1,0 +1,332 @@
+// The four packages as a user gets them: packed, installed from their archives into an empty folder outside the workspace, and used. What the
+// workspace has by chance (a file that is not published, a dependency that nobody declared, types that only tsc -b finds) is not there.
+//
+// One folder is installed for all cases. Where the registry cannot be reached, the suite is skipped and says so.
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { readManifest, root } from './package-fields.mjs';
+import { run } from './run-test-file.mjs';
+
+const INSTALL_LIMIT_MS = 180_000;
+const LIMIT_MS = 120_000;
+/** What npm says when nobody answers. */
+const NO_NETWORK = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ENOTCACHED|ERR_SOCKET_TIMEOUT/;
+const TOOLS = ['typescript@5.9', '@types/node@20', 'esbuild@0.28.2', 'vitest@4'];
+/** Versions of Node beside the one that runs the tests: the oldest that is promised, and the newest there is. */
+const NODES = ['20.11.1', '22', 'latest'];
+
+const base = mkdtempSync(join(tmpdir(), 'lockstep-packed-'));
+const app = join(base, 'app');
+let archives = [];
+/** Why the packages could not be installed, if it is nobody's fault. */
+let offline = null;
+
+const range = readManifest(join(root, 'packages', 'onednn')).peerDependencies['@tensorflow/tfjs-core'];
+const [, lowest] = /^>=(\S+) /.exec(range);
+
+/** @returns null, or why not: the registry does not answer. @throws Error for any other reason. */
+async function install(folder, packages) {
+  mkdirSync(folder, { recursive: true });
+  const manifest = join(folder, 'package.json');
+  if (!existsSync(manifest)) writeFileSync(manifest, JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  const options = ['--no-audit', '--no-fund', '--prefer-offline', '--no-progress', '--loglevel=error'];
+  const { status, output } = await run('npm', ['install', ...options, ...packages], {
+    limit: INSTALL_LIMIT_MS,
+    cwd: folder,
+  });
+  if (status === 0) return null;
+  if (NO_NETWORK.test(output)) return `the package registry does not answer: ${output.trim().split('\n')[0]}`;
+  throw new Error(`npm install ${packages.join(' ')}: ${output}`);
+}
+
+const write = (name, text, folder = app) => writeFileSync(join(folder, name), text);
+
+/** Runs a program in the folder; @returns its output. */
+async function succeed(command, args, { cwd = app, env = {} } = {}) {
+  const { status, output } = await run(command, args, {
+    limit: LIMIT_MS,
+    cwd,
+    env: { NODE_TEST_CONTEXT: undefined, ...env },
+  });
+  assert.equal(status, 0, `${command} ${args.join(' ')}: ${output}`);
+  return output;
+}
+
+const node = (args, options) => succeed(process.execPath, args, options);
+const bin = (name) => join(app, 'node_modules', '.bin', name);
+
+/** A model of the kinds of layers that people use, on every replica. */
+const TRAIN = `
+import * as tf from '@tensorflow/tfjs';
+export default async function train(context) {
+  const x = tf.randomNormal([64, 12, 12, 1], 0, 1, 'float32', 7);
+  const y = tf.oneHot(tf.range(0, 64, 1, 'int32').mod(tf.scalar(10, 'int32')), 10).toFloat();
+  const data = context.shard({ x, y });
+  const model = tf.sequential({ layers: [
+    tf.layers.conv2d({ inputShape: [12, 12, 1], filters: 8, kernelSize: 3, activation: 'relu' }),
+    tf.layers.batchNormalization(), tf.layers.flatten(), tf.layers.dense({ units: 10, activation: 'softmax' })] });
+  context.mirror(model);
+  model.compile({ optimizer: context.optimizer(tf.train.momentum(0.05, 0.9)), loss: 'categoricalCrossentropy' });
+  const { history } = await model.fit(data.x, data.y, { epochs: 6, batchSize: 16, verbose: 0 });
+  return { backend: tf.getBackend(), learned: history.loss.at(-1) < history.loss[0] };
+}
+`;
+const MAIN = `
+import { deviceProvider } from '@lockstep/onednn';
+import { MirroredStrategy, registerDeviceProvider } from '@lockstep/distribute';
+import * as tf from '@tensorflow/tfjs';
+registerDeviceProvider(deviceProvider);
+await tf.ready();
+const replicas = await new MirroredStrategy({ devices: ['cpu:0', 'cpu:1'] }).run(new URL('./train.js', import.meta.url));
+const model = tf.sequential({ layers: [
+  tf.layers.lstm({ units: 4, inputShape: [5, 3] }), tf.layers.layerNormalization(), tf.layers.dense({ units: 1 })] });
+model.compile({ optimizer: 'adam', loss: 'meanSquaredError' });
+await model.fit(tf.ones([8, 5, 3]), tf.zeros([8, 1]), { epochs: 2, verbose: 0 });
+const folder = 'file://./saved-' + process.version;
+await model.save(folder, { includeOptimizer: true });
+const again = await tf.loadLayersModel(folder + '/model.json');
+const same = tf.equal(model.predict(tf.ones([1, 5, 3])), again.predict(tf.ones([1, 5, 3]))).all().dataSync()[0];
+console.log('RESULT ' + JSON.stringify({ here: tf.getBackend(), replicas, same }));
+`;
+/** With batch norm, whose statistics are averaged before. */
+const SAVE_FROM_REPLICAS = `
+import * as tf from '@tensorflow/tfjs';
+import { save } from './block-1.js';
+export default async function train(context) {
+  const model = tf.sequential({ layers: [
+    tf.layers.dense({ units: 4, inputShape: [3] }), tf.layers.batchNormalization(), tf.layers.dense({ units: 1 })] });
+  context.mirror(model);
+  await save(context, model);
+}
+`;
+const EXPECTED = {
+  here: 'onednn',
+  replicas: [
+    { backend: 'onednn', learned: true },
+    { backend: 'onednn', learned: true },
+  ],
+  same: 1,
+};
+
+function resultOf(output) {
+  const line = /^RESULT (.*)$/m.exec(output);
+  assert.ok(line, output);
+  return JSON.parse(line[1]);
+}
+
+const typescriptBlocks = (markdown) => [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+
+/** The README's TypeScript blocks: the file that each one names in its first line, or sample.ts. */
+function samples(packageName) {
+  const readme = readFileSync(join(app, 'node_modules', packageName, 'README.md'), 'utf8');
+  return typescriptBlocks(readme).map((code) => ({
+    file: /^\/\/ ([\w-]+\.ts)/.exec(code)?.[1] ?? 'sample.ts',
+    code,
+  }));
+}
+
+describe('packages, packed and installed', () => {
+  before(async () => {
+    // As docs/using-a-clone.md has it.
+    await succeed('npm', ['pack', '--workspaces', '--pack-destination', base], { cwd: root });
+    archives = readdirSync(base)
+      .filter((name) => name.endsWith('.tgz'))
+      .map((name) => join(base, name));
+    assert.equal(archives.length, 4);
+    offline = await install(app, [...archives, '@tensorflow/tfjs@4.22.0', ...TOOLS]);
+    write('train.js', TRAIN);
+    write('main.js', MAIN);
+  });
+  after(() => rmSync(base, { recursive: true, force: true }));
+
+  /** A test of the installed folder, skipped with the reason where it could not be installed. */
+  const installed = (name, body) =>
+    it(name, async (t) => {
+      if (offline !== null) t.skip(offline);
+      else await body(t);
+    });
+
+  installed('have one TensorFlow.js, their README and licence, and the other half of bench peers', () => {
+    const modules = join(app, 'node_modules');
+    for (const name of ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep']) {
+      for (const file of ['README.md', 'LICENSE']) assert.ok(existsSync(join(modules, name, file)), `${name}/${file}`);
+      assert.ok(
+        !existsSync(join(modules, name, 'node_modules', '@tensorflow')),
+        `${name} has a TensorFlow.js of its own`,
+      );
+    }
+    assert.ok(existsSync(join(modules, 'lockstep/peers/pytorch_resnet.py')));
+  });
+
+  installed('ES modules: replicas train on oneDNN; a recurrent model trains, is saved and loaded', async () => {
+    assert.deepEqual(resultOf(await node(['main.js'])), EXPECTED);
+  });
+
+  installed('CommonJS, through import()', async () => {
+    write(
+      'main.cjs',
+      `(async () => {
+        const { deviceProvider } = await import('@lockstep/onednn');
+        const { MirroredStrategy, registerDeviceProvider } = await import('@lockstep/distribute');
+        const tf = require('@tensorflow/tfjs');
+        await tf.ready();
+        registerDeviceProvider(deviceProvider);
+        const replicas = await new MirroredStrategy({ devices: ['cpu:0'] })
+          .run(require('node:url').pathToFileURL(require('node:path').join(__dirname, 'train.js')));
+        console.log('RESULT ' + JSON.stringify({ here: tf.getBackend(), replicas }));
+      })();`,
+    );
+    assert.deepEqual(resultOf(await node(['main.cjs'])), { here: 'onednn', replicas: EXPECTED.replicas.slice(0, 1) });
+  });
+
+  installed(
+    'strict TypeScript takes the samples of READMEs and of docs/saving.md, as nodenext and as a bundler resolves; it runs',
+    async () => {
+      const names = ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
+      const files = [];
+      const last = {};
+      for (const name of names) {
+        const folder = join('readme', name.replace(/.*\//, ''));
+        mkdirSync(join(app, folder), { recursive: true });
+        const blocks = samples(name);
+        assert.ok(blocks.length > 0, `${name} has no sample`);
+        for (const { file, code } of blocks) write(join(folder, file), code);
+        files.push(...blocks.map(({ file }) => join(folder, file)));
+        last[name] = { cwd: join(app, folder), file: blocks.at(-1).file.replace(/\.ts$/, '.js') };
+      }
+      const page = join('readme', 'saving');
+      mkdirSync(join(app, page));
+      for (const [i, code] of typescriptBlocks(readFileSync(join(root, 'docs', 'saving.md'), 'utf8')).entries()) {
+        files.push(join(page, `block-${i}.ts`));
+        write(files.at(-1), code);
+      }
+      const options = ['--strict', '--target', 'es2022', '--types', 'node'];
+      const tsc = (...more) => run(bin('tsc'), [...options, ...more, ...files], { limit: LIMIT_MS, cwd: app });
+      const bundler = await tsc('--module', 'esnext', '--moduleResolution', 'bundler', '--noEmit', '--skipLibCheck');
+      assert.equal(bundler.status, 0, bundler.output);
+      // Without --skipLibCheck, our own declarations are checked too. TensorFlow.js' are not right everywhere.
+      const { output } = await tsc('--module', 'nodenext');
+      const ours = output.split('\n').filter((line) => /^(readme\/|node_modules\/(@lockstep\/|lockstep\/))/.test(line));
+      assert.deepEqual(ours, []);
+
+      const printed = {};
+      for (const name of names) printed[name] = await node([last[name].file], { cwd: last[name].cwd });
+      assert.match(printed['@lockstep/onednn'], /^onednn$/m);
+      assert.match(printed['@lockstep/distribute'], /\[ 'onednn', 'onednn' \]/);
+      assert.match(printed['@lockstep/official'], /^0$/m);
+      assert.match(printed.lockstep, /^cpu:0 .*onednn/m);
+
+      const cwd = join(app, page);
+      await node(['block-0.js'], { cwd });
+      assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
+      rmSync(join(cwd, 'my-model'), { recursive: true });
+      // Replicas: the page's own function.
+      write(join(page, 'train.js'), SAVE_FROM_REPLICAS);
+      write(join(page, 'main.js'), MAIN);
+      await node(['main.js'], { cwd });
+      assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
+    },
+  );
+
+  installed('esbuild: with packages external it runs; all in one file it says what to do', async () => {
+    write(
+      'single.js',
+      `import { isMainThread } from 'node:worker_threads';
+       import { deviceProvider } from '@lockstep/onednn';
+       import { MirroredStrategy, registerDeviceProvider } from '@lockstep/distribute';
+       export { default } from './train.js';
+       if (isMainThread) {
+         registerDeviceProvider(deviceProvider);
+         const replicas = await new MirroredStrategy({ devices: ['cpu:0', 'cpu:1'] }).run(import.meta.url);
+         console.log('RESULT ' + JSON.stringify(replicas));
+       }`,
+    );
+    const bundle = (file, ...more) =>
+      succeed(bin('esbuild'), [
+        'single.js',
+        '--bundle',
+        '--platform=node',
+        '--format=esm',
+        '--log-level=error',
+        `--outfile=${file}`,
+        ...more,
+      ]);
+    await bundle('out/external.mjs', '--packages=external');
+    assert.deepEqual(resultOf(await node(['out/external.mjs'])), EXPECTED.replicas);
+    // TensorFlow.js itself needs a require() in a module.
+    await bundle(
+      'out/all.mjs',
+      `--banner:js=import{createRequire as r}from'node:module';const require=r(import.meta.url);`,
+    );
+    const { status, output } = await run(process.execPath, ['out/all.mjs'], { limit: LIMIT_MS, cwd: app });
+    assert.equal(status, 1, output);
+    assert.match(output, /help: leave packages out of the bundle: .*--packages=external/);
+    assert.match(output, /docs\/bundlers\.md/);
+  });
+
+  installed('Vitest', async () => {
+    write(
+      'train.test.js',
+      `import '@lockstep/onednn';
+       import { deviceProvider } from '@lockstep/onednn';
+       import { MirroredStrategy, registerDeviceProvider } from '@lockstep/distribute';
+       import * as tf from '@tensorflow/tfjs';
+       import { expect, test } from 'vitest';
+       test('here', async () => {
+         await tf.ready();
+         expect(tf.getBackend()).toBe('onednn');
+         expect(tf.tensor([1, 2]).mul(3).arraySync()).toEqual([3, 6]);
+       });
+       test('replicas', async () => {
+         registerDeviceProvider(deviceProvider);
+         const replicas = await new MirroredStrategy({ devices: ['cpu:0', 'cpu:1'] }).run(new URL('./train.js', import.meta.url));
+         expect(replicas).toEqual(${JSON.stringify(EXPECTED.replicas)});
+       }, 60000);`,
+    );
+    const output = await succeed(bin('vitest'), ['run', '--no-color', 'train.test.js'], {
+      env: { CI: '1', NO_COLOR: '1' },
+    });
+    assert.match(output, /Tests +2 passed/);
+  });
+
+  installed('the command: npx lockstep', async () => {
+    const { version } = readManifest(join(root, 'packages', 'lockstep'));
+    assert.equal((await succeed(bin('lockstep'), ['--version'])).trim(), `lockstep ${version}`);
+    assert.match(await succeed(bin('lockstep'), ['devices']), /^cpu:0 .*onednn/m);
+  });
+
+  installed(`TensorFlow.js ${lowest}, the lower end of the peer range`, async (t) => {
+    const old = join(base, 'lowest');
+    // A project that has it already, and adds the packages: what it has is in the range, so it stays the only copy.
+    const why =
+      (await install(old, [`@tensorflow/tfjs@${lowest}`])) ??
+      (await install(
+        old,
+        archives.filter((path) => /onednn|distribute/.test(path)),
+      ));
+    if (why !== null) return t.skip(why);
+    assert.equal(readManifest(join(old, 'node_modules/@tensorflow/tfjs-core')).version, lowest);
+    assert.ok(!existsSync(join(old, 'node_modules/@tensorflow/tfjs/node_modules')), 'there is a second TensorFlow.js');
+    write('train.js', TRAIN, old);
+    write('main.js', MAIN, old);
+    assert.deepEqual(resultOf(await node(['main.js'], { cwd: old })), EXPECTED);
+  });
+
+  for (const version of NODES) {
+    installed(`Node ${version}`, async (t) => {
+      // What the npm package 'node' installs by a script: the program of this platform.
+      const name = `node-${process.platform}-${process.arch}`;
+      const folder = join(base, `node-${version}`);
+      const why = await install(folder, [`${name}@${version}`]);
+      if (why !== null) return t.skip(why);
+      const program = join(folder, 'node_modules', name, 'bin', 'node');
+      const said = (await succeed(program, ['--version'])).trim();
+      if (version !== 'latest') assert.match(said, new RegExp(`^v${version.replaceAll('.', '\\.')}(\\.|$)`));
+      t.diagnostic(`Node ${said}`);
+      assert.deepEqual(resultOf(await succeed(program, ['main.js'])), EXPECTED);
+    });
+  }
+});
