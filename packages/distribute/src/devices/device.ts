@@ -44,6 +44,8 @@ export interface DeviceProvider {
   readonly backendModule: string;
   /** Devices present. For CPU the count only says whether there is one: logical CPU devices are made as asked for. */
   devices(): { type: string; count: number }[];
+  /** Why there is nothing to offer, with what to do, where something is missing; null: nothing is. Said in a warning. */
+  missing?(): string | null;
 }
 
 export interface ListDevicesOptions {
@@ -61,17 +63,33 @@ const cpuProvider: DeviceProvider = {
   devices: () => [{ type: 'CPU', count: 1 }],
 };
 
-// The one registry of this package: backends register when they are imported, as TensorFlow.js' backends do.
-const providers = new Map<string, DeviceProvider>([[cpuProvider.name, cpuProvider]]);
+/**
+ * The one registry of this process. It is found by its symbol, so that a backend that knows nothing of this package puts its
+ * provider there when it is imported, before or after this one, unless its name is there already: null is one that was taken out.
+ */
+const REGISTRY = Symbol.for('lockstep.deviceProviders');
+const shared = globalThis as { [REGISTRY]?: Map<string, DeviceProvider | null> };
+shared[REGISTRY] ??= new Map();
+const registry = shared[REGISTRY];
 
 /** Makes a provider's devices available. A provider of the same name is replaced. */
 export function registerDeviceProvider(provider: DeviceProvider): void {
-  providers.set(provider.name, provider);
+  registry.set(provider.name, provider);
 }
 
-/** Takes a provider out again; tests and programs that change their mind need it. TensorFlow.js' `cpu` stays. */
+/**
+ * Takes a provider out, one that its import registered too, and keeps an import that comes later from putting it back:
+ * `unregisterDeviceProvider('onednn')` is how a program says that it means TensorFlow.js' `cpu`, which always stays.
+ */
 export function unregisterDeviceProvider(name: string): void {
-  if (name !== cpuProvider.name) providers.delete(name);
+  registry.set(name, null);
+}
+
+/** Why replicas that the program did not ask to compute on TensorFlow.js' `cpu` do so: what providers miss. Null: it asked. */
+export function whyCpuAlone(): string[] | null {
+  const known = [...registry.values()];
+  if (known.includes(null) || registry.has(cpuProvider.name)) return null;
+  return known.flatMap((provider) => provider?.missing?.() ?? []);
 }
 
 /**
@@ -131,7 +149,8 @@ function listGpus(threadsPerReplica = 1): DeviceDescription[] {
 }
 
 function providersOf(type: DeviceType): DeviceProvider[] {
-  return [...providers.values()]
+  const others = [...registry.values()].filter((provider) => provider !== null);
+  return (registry.get(cpuProvider.name) ? others : [cpuProvider, ...others])
     .filter((provider) => provider.devices().some((offer) => offer.type === type && offer.count > 0))
     .sort((a, b) => b.priority - a.priority);
 }
