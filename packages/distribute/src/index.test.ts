@@ -50,6 +50,7 @@ it('exports what is chosen, and nothing else', () => {
     'createCrossDeviceOpsFromConfig',
     'createSharedMemoryGroup',
     'environmentNumber',
+    'fitProgress',
     'getStrategy',
     'idInCluster',
     'isChief',

@@ -5,6 +5,7 @@
  */
 import { basename, join, resolve } from 'node:path';
 import { physicalCores } from '@lockstep/distribute';
+import { fitText } from '@lockstep/distribute/progress';
 import { DIGITS_TRAIN, DIGITS_VALIDATION, prepareDigits } from '@lockstep/official/data/digits';
 import { main as cifar10 } from '@lockstep/official/resnet/cifar10-main';
 import { CIFAR10_RECIPE } from '@lockstep/official/resnet/lr-schedule';
@@ -35,19 +36,25 @@ export function main(argv: readonly string[]): Promise<number> {
         if (usesDigits) {
           prepareDigits(DIGITS);
           const number = (count: number) => count.toLocaleString('en-US');
-          process.stderr.write(
-            `A ResNet learns to read: ${number(DIGITS_TRAIN)} handwritten digits to train on, ${number(DIGITS_VALIDATION)} held out, in ${DIGITS}.\n`,
+          say(
+            `A ResNet learns to read: ${number(DIGITS_TRAIN)} handwritten digits to train on, ${number(DIGITS_VALIDATION)} held out, in ${DIGITS}.`,
           );
         }
-        process.stderr.write(`The same as: lockstep cifar10 ${command.join(' ')}\n`);
-        if (found) process.stderr.write(`${found.line}\n`);
-        else if (fits) process.stderr.write(`${describeFit(parsed)}\n`);
-        process.stderr.write('\n');
+        // A shell takes it as it stands there.
+        say(`The same as: lockstep cifar10 ${command.join(' ')}`, ' \\');
+        if (found) say(found.line);
+        else if (fits) say(describeFit(parsed));
+        say('');
         begin = performance.now();
       },
       onResult: (result) => summarize(result, usesDigits, found?.isOver ?? false, (performance.now() - begin) / 1000),
     });
   });
+}
+
+/** A line on standard error, broken between words where the terminal is narrower. @param mark at the end of each that goes on */
+function say(line: string, mark?: string): void {
+  process.stderr.write(`${fitText(line, process.stderr, mark)}\n`);
 }
 
 /** Which constants of the recipe are others than the official ones, and why. */
@@ -145,5 +152,5 @@ function summarize(
     '      the real thing: fetch CIFAR-10 and train on it',
     '',
   );
-  process.stdout.write(`${lines.join('\n')}\n`);
+  process.stdout.write(`${fitText(lines.join('\n'), process.stdout)}\n`);
 }
