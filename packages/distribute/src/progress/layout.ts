@@ -38,10 +38,13 @@ export function barLine(figures: readonly Figure[], done: number, columns: numbe
   return { bar: '█'.repeat(full) + '░'.repeat(cells - full), text: ` ${text}` };
 }
 
+/** A word with the blanks before it: columns of a table stay columns as long as they fit. 98.4 % is one. */
+const WORDS = / *[^ ]+(?: %[^ ]*)?/g;
+
 /**
  * Breaks lines that are longer than `columns` between words; what follows a break is indented by two more. A word that is longer than
- * a line stays whole: a path is worth more whole.
- * @param mark put at the end of each line that goes on: ` \` for a shell's.
+ * a line is broken behind a slash, as paths are, or stays whole.
+ * @param mark put at the end of each line that goes on, as ` \\` in a shell: such lines are not indented, nor words broken.
  */
 export function wrapText(text: string, columns: number, mark = ''): string {
   return text
@@ -53,17 +56,28 @@ export function wrapText(text: string, columns: number, mark = ''): string {
 function wrapLine(line: string, columns: number, mark: string): string {
   if (line.length <= columns) return line;
   const indent = /^ */.exec(line)?.[0] ?? '';
+  const further = mark === '' ? `${indent}  ` : indent;
   const lines: string[] = [];
-  let current = '';
-  // Words keep the blanks before them: columns of a table stay columns as long as they fit.
-  for (const word of line.slice(indent.length).match(/ *[^ ]+/g) ?? []) {
-    const room = columns - mark.length;
-    if (current.trim() !== '' && current.length + word.length > room) {
+  let current = indent;
+  const add = (piece: string) => {
+    if (current.trim() !== '' && current.length + piece.length + mark.length > columns) {
       lines.push(current + mark);
-      current = `${indent}  ${word.trimStart()}`;
-    } else {
-      current = current === '' ? indent + word : current + word;
+      current = further;
     }
+    current += current.trim() === '' ? piece.trimStart() : piece;
+  };
+  for (const word of line.slice(indent.length).match(WORDS) ?? []) {
+    const isTooLong = further.length + word.trimStart().length > columns;
+    if (!isTooLong || mark !== '') {
+      add(word);
+      continue;
+    }
+    // As much of it as there can be stands together.
+    if (current.trim() !== '') {
+      lines.push(current);
+      current = further;
+    }
+    for (const piece of word.match(/[^/]*\/+|[^/]+/g) ?? []) add(piece);
   }
   return [...lines, current].join('\n');
 }

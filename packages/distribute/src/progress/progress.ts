@@ -47,7 +47,7 @@ export function createProgress(options: ProgressOptions): Progress {
 
 /** A text as a stream takes it: on a terminal without a break in a word. @param mark as in {@link wrapText} */
 export function fitText(text: string, stream: ProgressStream, mark?: string): string {
-  return stream.isTTY && stream.columns ? wrapText(text, stream.columns - 1, mark) : text;
+  return stream.isTTY && stream.columns ? wrapText(text, stream.columns, mark) : text;
 }
 
 const REDRAW_MS = 100;
