@@ -52,6 +52,10 @@ export function main(argv: readonly string[]): Promise<number> {
   });
 }
 
+export function defineFlags(): FlagValues {
+  return defineCifarFlags(new FlagValues());
+}
+
 /** A line on standard error, broken between words where the terminal is narrower. @param mark at the end of each that goes on */
 function say(line: string, mark?: string): void {
   process.stderr.write(`${fitText(line, process.stderr, mark)}\n`);
@@ -75,7 +79,7 @@ export function startFlags(
   argv: readonly string[],
   cores: number,
 ): { flags: string[]; isHelp: boolean; usesDigits: boolean; fits: boolean } {
-  const typed = defineCifarFlags(new FlagValues());
+  const typed = defineFlags();
   typed.setDefaults({ train_epochs: TRAIN_EPOCHS, batch_size: BATCH_SIZE });
   let isHelp = false;
   try {
