@@ -10,10 +10,11 @@
  */
 import { writeFileSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
+import '@lockstep/onednn'; // makes it fast
 import { MirroredStrategy, type ReplicaContext } from '@lockstep/distribute'; // Lockstep: 1
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
-import { digits, type Options, options, useFastestDevices } from './digits.js';
+import { digits, type Options, options } from './digits.js';
 
 /** Images per step and replica. */
 const BATCH = 32;
@@ -87,8 +88,7 @@ const valuesOf = (model: tfl.LayersModel) => model.getWeights().map((weight) => 
 const rateOf = (optimizer: tf.SGDOptimizer) => optimizer.getConfig().learningRate as number;
 
 if (isMainThread) {
-  const backend = await useFastestDevices();
-  const { args, save, devices } = options();
+  const { args, save, devices, backend } = options();
   console.log(`${devices.length} replicas on ${backend}, ${args.images * 10} images`);
   const strategy = new MirroredStrategy({ devices });
   const results = await strategy.run<Awaited<ReturnType<typeof train>>>(import.meta.url, { ...args, save }); // Lockstep: 5

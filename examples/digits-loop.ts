@@ -10,9 +10,10 @@
  * With `context.trainer(variables, …)` instead of an optimizer the same loop updates flat shared buffers, which is faster.
  */
 import { isMainThread } from 'node:worker_threads';
+import '@lockstep/onednn'; // makes it fast
 import { MirroredStrategy, type ReplicaContext } from '@lockstep/distribute'; // Lockstep: 1 of 5
 import * as tf from '@tensorflow/tfjs-core';
-import { digits, type Options, options, useFastestDevices } from './digits.js';
+import { digits, type Options, options } from './digits.js';
 
 /** Images per step and replica. */
 const BATCH = 32;
@@ -56,8 +57,7 @@ export default function train(context: ReplicaContext, { epochs, images }: Optio
 type Result = ReturnType<typeof train>;
 
 if (isMainThread) {
-  const backend = await useFastestDevices();
-  const { args, devices } = options();
+  const { args, devices, backend } = options();
   console.log(`${devices.length} replicas on ${backend}, ${args.images * 10} images, ${BATCH * devices.length} a step`);
   const [result] = await new MirroredStrategy({ devices }).run<Result>(import.meta.url, args); // Lockstep: 5 of 5
   for (const [epoch, loss] of (result?.losses ?? []).entries())

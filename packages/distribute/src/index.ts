@@ -7,6 +7,7 @@ export * from './devices/index.js';
 export type { MirrorTarget } from './mirror/mirror.js';
 export * from './mpi/index.js';
 export * from './parameter-server/index.js';
+export { type FitProgressOptions, fitProgress } from './progress/fit-progress.js';
 export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
 export type { RunOptions } from './replica/run-replicas.js';

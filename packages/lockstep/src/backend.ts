@@ -2,7 +2,7 @@
  * Chooses what replicas compute on, as soon as a command's flags are parsed and before they are checked against devices: oneDNN,
  * unless --backend=cpu asks for TensorFlow.js' own. Never in silence: without the library the command ends with what to install.
  */
-import { registerDeviceProvider } from '@lockstep/distribute';
+import { unregisterDeviceProvider } from '@lockstep/distribute';
 import type { FlagValues } from '@lockstep/official/utils/flags/core';
 
 /**
@@ -10,10 +10,9 @@ import type { FlagValues } from '@lockstep/official/utils/flags/core';
  * @throws OneDnnNotFoundError when oneDNN is wanted and not installed.
  */
 export async function registerBackend(flags: FlagValues): Promise<void> {
-  if (flags.get('backend') === 'cpu') return;
-  const { deviceProvider, loadLibrary } = await import('@lockstep/onednn');
-  loadLibrary();
-  registerDeviceProvider(deviceProvider);
+  if (flags.get('backend') === 'cpu') unregisterDeviceProvider('onednn');
+  // Its import is what registers its devices.
+  else (await import('@lockstep/onednn')).loadLibrary();
 }
 
 /** Runs a command's body; an error becomes its message on standard error and status 1. */

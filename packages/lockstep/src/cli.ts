@@ -3,20 +3,24 @@
  * `lockstep --help` takes no longer than Node does.
  */
 import { readFileSync } from 'node:fs';
+import type { FlagValues } from '@lockstep/official/utils/flags/core';
 import { nearestName } from '@lockstep/official/utils/flags/nearest';
 
 /** What a command module exports. */
 export interface Command {
   /** @returns exit status */
   main(argv: readonly string[]): Promise<number>;
+  /** Its flags, undecided; absent where it has none of its own. */
+  defineFlags?(): FlagValues;
 }
 
-interface Entry {
+export interface Entry {
   readonly summary: string;
   readonly load: () => Promise<Command>;
 }
 
-const COMMANDS: Readonly<Record<string, Entry>> = {
+/** By name. */
+export const COMMANDS: Readonly<Record<string, Entry>> = {
   start: {
     summary: 'Train a small ResNet on 10,000 embedded handwritten digits, on all cores.',
     load: () => import('./commands/start.js'),
@@ -36,6 +40,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),
+  },
+  init: {
+    summary: 'Write a small project of your own that trains, distributes and saves: init DIR.',
+    load: () => import('./commands/init.js'),
+  },
+  completion: {
+    summary: 'Print what a shell needs to complete commands and flags: completion bash|zsh|fish.',
+    load: () => import('./commands/completion.js'),
   },
   bench: {
     summary: 'Measure: bench resnet, bench all_reduce, bench peers.',
@@ -61,6 +73,7 @@ ${Object.entries(COMMANDS)
 
 Examples:
   lockstep start
+  lockstep init my-project
   lockstep download-cifar10 --data_dir=cifar10
   lockstep cifar10 --data_dir=cifar10 --model_dir=model --resnet_size=20 --train_epochs=10
   lockstep cifar10 --use_synthetic_data --max_train_steps=20 --num_cpus=2 --distribution_strategy=mirrored

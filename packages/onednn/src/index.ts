@@ -1,11 +1,13 @@
 /// <reference types="@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.d.ts" preserve="true" />
 /**
  * @lockstep/onednn: a TensorFlow.js backend on oneDNN. `import '@lockstep/onednn'` makes it the backend of choice in this
- * thread; everything else here is for those who need control.
+ * thread, and offers its devices to the strategies of `@lockstep/distribute`; everything else here is for those who need control.
  */
+import { registerDevices } from './device/device-provider.js';
 import { register } from './register.js';
 
 register();
+registerDevices();
 
 export {
   OneDnnBackend,

@@ -85,17 +85,31 @@ const cpuProvider: DeviceProvider = {
   devices: () => [{ type: 'CPU', index: 0 }],
 };
 
-// The one registry of this package: backends register when they are imported, as TensorFlow.js' backends do.
-const providers = new Map<string, DeviceProvider>([[cpuProvider.name, cpuProvider]]);
+/**
+ * The one registry of this process. It is found by its symbol, so that a backend that knows nothing of this package puts its
+ * provider there when it is imported, before or after this one, unless its name is there already: null is one that was taken out.
+ */
+const REGISTRY = Symbol.for('lockstep.deviceProviders');
+const shared = globalThis as { [REGISTRY]?: Map<string, DeviceProvider | null> };
+shared[REGISTRY] ??= new Map();
+const registry = shared[REGISTRY];
 
 /** Makes a provider's devices available. A provider of the same name is replaced. */
 export function registerDeviceProvider(provider: DeviceProvider): void {
-  providers.set(provider.name, provider);
+  registry.set(provider.name, provider);
 }
 
-/** Takes a provider out again; tests and programs that change their mind need it. TensorFlow.js' `cpu` stays. */
+/**
+ * Takes a provider out, one that its import registered too, and keeps an import that comes later from putting it back:
+ * `unregisterDeviceProvider('onednn')` is how a program says that it means TensorFlow.js' `cpu`, which always stays.
+ */
 export function unregisterDeviceProvider(name: string): void {
-  if (name !== cpuProvider.name) providers.delete(name);
+  registry.set(name, null);
+}
+
+/** Whether the program has said that it means TensorFlow.js' `cpu`, by taking out a faster one. */
+export function isCpuMeant(): boolean {
+  return [...registry.values()].includes(null) || registry.has(cpuProvider.name);
 }
 
 /**
@@ -153,7 +167,8 @@ function listGpus(threadsPerReplica = 1): DeviceDescription[] {
 }
 
 function providersOf(type: DeviceType): DeviceProvider[] {
-  return [...providers.values()]
+  const others = [...registry.values()].filter((provider) => provider !== null);
+  return (registry.get(cpuProvider.name) ? others : [cpuProvider, ...others])
     .filter((provider) => offersOf(provider, type).length > 0)
     .sort((a, b) => b.priority - a.priority);
 }

@@ -224,6 +224,27 @@ describe('providers', () => {
     }
   });
 
+  test('one that another module put under the symbol counts, is replaced by name, and stays out once taken out', () => {
+    const key = Symbol.for('lockstep.deviceProviders');
+    const registry = (globalThis as { [key]?: Map<string, DeviceProvider | null> })[key];
+    assert.ok(registry, 'is there since this package was imported');
+    const provider = () => listDevices({ numCpus: 1 })[0]?.backendModule;
+    try {
+      registry.set('other', fake('other', 5, [{ type: 'CPU', index: 0 }]));
+      assert.equal(provider(), 'file:///other.js');
+      registerDeviceProvider({ ...fake('other', 5, [{ type: 'CPU', index: 0 }]), backendModule: 'file:///second.js' });
+      assert.equal(provider(), 'file:///second.js');
+    } finally {
+      unregisterDeviceProvider('other');
+    }
+    // What an import looks at before it registers.
+    assert.equal(registry.has('other'), true);
+    assert.match(provider() ?? '', /cpu-backend\.js$/);
+    unregisterDeviceProvider('cpu');
+    assert.match(provider() ?? '', /cpu-backend\.js$/, "TensorFlow.js' own stays");
+    for (const name of ['other', 'cpu']) registry.delete(name);
+  });
+
   test('a GPU that is not there is named, with what is', () => {
     assert.throws(() => resolveDevices(['gpu:0']), /Device gpu:0 is not available: .*: none\.\nhelp:/);
   });

@@ -15,6 +15,7 @@ import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDev
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { backendsOf } from '../strategy/backend-remark.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import { prepareRun } from '../strategy/prepare-run.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
@@ -77,6 +78,7 @@ export class ParameterServerStrategy implements Strategy {
           `task_id = ${task.index}, num_workers = ${numWorkers}, num_ps = ${numParameterServers}, ` +
           `local_devices = (${names.map(repr).join(', ')})`,
       );
+      this.#log(`Replicas compute on ${backendsOf(this.devices)}.`);
       if (numWorkers > 1 && launched?.launcher === 'mpirun' && process.env.OMPI_MCA_orte_enable_recovery !== '1') {
         this.#log(
           'mpirun ends the whole job when one worker is lost; with `mpirun --enable-recovery`, or `lockstep launch --ps`, ' +
@@ -128,7 +130,7 @@ export class ParameterServerStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the process if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    const { devices, url } = prepareRun(this.devices, module, args, options);
+    const { devices, url } = prepareRun(this.devices, module, args, options, this.isChief ? this.#log : null);
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, 1).toConfig() };
     if (this.isLocal) return (await runReplicas(spec, url, args, options)) as Result[];
     const group = this.#job.join();

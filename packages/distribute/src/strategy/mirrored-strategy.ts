@@ -10,6 +10,7 @@ import { type AllReduceAlgorithm, CrossDeviceOps } from '../cross-device-ops/cro
 import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDevices } from '../devices/device.js';
 import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { backendsOf } from './backend-remark.js';
 import { chooseCrossDeviceOps } from './cross-device-choice.js';
 import { prepareRun } from './prepare-run.js';
 import type { Strategy, StrategyLog } from './strategy.js';
@@ -30,11 +31,13 @@ export class MirroredStrategy implements Strategy {
   readonly role = 'worker';
   readonly devices: readonly DeviceDescription[];
   readonly crossDeviceOps: CrossDeviceOps;
+  readonly #log: (line: string) => void;
 
   /** @throws RangeError with upstream's texts for empty, duplicate and remote devices. */
   constructor(options: MirroredStrategyOptions = {}) {
     const names = options.devices ? checkDevices(options.devices) : defaultDevices();
     this.devices = resolveDevices(names);
+    this.#log = options.log ?? defaultLog;
     if (options.crossDeviceOps !== undefined && !(options.crossDeviceOps instanceof CrossDeviceOps)) {
       throw new TypeError(
         `crossDeviceOps must be cross-device ops, got ${String(options.crossDeviceOps)}.\n` +
@@ -46,8 +49,8 @@ export class MirroredStrategy implements Strategy {
       this.crossDeviceOps = options.crossDeviceOps;
     } else {
       this.crossDeviceOps = chooseCrossDeviceOps(this.devices, options.numPacks ?? 1);
-      (options.log ?? defaultLog)(
-        `MirroredStrategy on ${names.join(', ')}: gradients are reduced by ${this.crossDeviceOps}.`,
+      this.#log(
+        `MirroredStrategy on ${names.join(', ')} (${backendsOf(this.devices)}): gradients are reduced by ${this.crossDeviceOps}.`,
       );
     }
   }
@@ -65,7 +68,7 @@ export class MirroredStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    const { devices, url } = prepareRun(this.devices, module, args, options);
+    const { devices, url } = prepareRun(this.devices, module, args, options, this.#log);
     const spec = { devices, crossDeviceOps: this.crossDeviceOps.toConfig() };
     return (await runReplicas(spec, url, args, options)) as Result[];
   }

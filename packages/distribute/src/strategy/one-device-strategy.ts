@@ -4,6 +4,7 @@
  * It exists so that a program written for many devices runs on one without a second code path.
  */
 import { type DeviceDescription, resolveDevices } from '../devices/device.js';
+import { defaultLog } from '../log.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
 import { singleReplicaOps } from './cross-device-choice.js';
 import { prepareRun } from './prepare-run.js';
@@ -27,7 +28,7 @@ export class OneDeviceStrategy implements Strategy {
   }
 
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    const { devices, url } = prepareRun(this.devices, module, args, options);
+    const { devices, url } = prepareRun(this.devices, module, args, options, defaultLog);
     return (await runReplicas({ devices, crossDeviceOps: singleReplicaOps() }, url, args, options)) as Result[];
   }
 }

@@ -6,12 +6,14 @@ import { type DeviceDescription, resolveDevices } from '../devices/device.js';
 import { checkMessage } from '../replica/check-message.js';
 import { checkModule } from '../replica/replica-module.js';
 import type { RunOptions } from '../replica/run-replicas.js';
+import { remarkOnBackend } from './backend-remark.js';
 
 /** setTimeout counts milliseconds in 31 bits, and takes more for 1. */
 const LONGEST_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
 
 /**
  * @param devices the strategy's
+ * @param log where a warning goes; null in a process for which another one speaks.
  * @returns the devices of this run, and the module's URL.
  * @throws RangeError, TypeError naming the option or argument and what was given; Error in a replica that would start itself.
  */
@@ -20,6 +22,7 @@ export function prepareRun(
   module: URL | string,
   args: unknown,
   options: RunOptions,
+  log: ((line: string) => void) | null,
 ): { devices: DeviceDescription[]; url: string } {
   checkOptions(options);
   const own = resolveDevices(
@@ -28,6 +31,7 @@ export function prepareRun(
   );
   const url = checkModule(module);
   checkMessage(args, 'the arguments of strategy.run()');
+  if (log) remarkOnBackend(own, url, log);
   return { devices: own, url };
 }
 

@@ -117,7 +117,9 @@ describe('MirroredStrategy: devices', () => {
       strategy.devices.map((device) => device.name),
       ['cpu:0'],
     );
-    assert.deepEqual(lines, ['MirroredStrategy on cpu:0: gradients are reduced by ShardedAllReduce(num_packs=2).']);
+    assert.deepEqual(lines, [
+      'MirroredStrategy on cpu:0 (cpu): gradients are reduced by ShardedAllReduce(num_packs=2).',
+    ]);
     assert.equal(strategy.crossDeviceOpsDescription, 'ShardedAllReduce(num_packs=2)');
   });
 

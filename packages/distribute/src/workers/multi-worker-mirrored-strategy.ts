@@ -17,6 +17,7 @@ import { canonicalDeviceName, type DeviceDescription, defaultDevices, resolveDev
 import { defaultLog } from '../log.js';
 import type { MpiOptions } from '../mpi/mpi-group.js';
 import { type RunOptions, runReplicas } from '../replica/run-replicas.js';
+import { backendsOf } from '../strategy/backend-remark.js';
 import { chooseCrossDeviceOps } from '../strategy/cross-device-choice.js';
 import { prepareRun } from '../strategy/prepare-run.js';
 import type { Strategy, StrategyLog } from '../strategy/strategy.js';
@@ -55,6 +56,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
     readonly numPacks: number | null;
   };
   readonly #job: Job;
+  readonly #log: (line: string) => void;
 
   /** @throws NotLaunchedError with the command to type; RangeError for NCCL without NVIDIA GPUs. */
   constructor(options: MultiWorkerMirroredStrategyOptions = {}) {
@@ -92,7 +94,11 @@ export class MultiWorkerMirroredStrategy implements Strategy {
           'help: --all_reduce_alg=ring, or leave it out.',
       );
     }
-    if (this.isChief) (options.log ?? defaultLog)(this.#describe(names, numWorkers, task));
+    this.#log = options.log ?? defaultLog;
+    if (this.isChief) {
+      this.#log(this.#describe(names, numWorkers, task));
+      this.#log(`Replicas compute on ${backendsOf(this.devices)}.`);
+    }
   }
 
   /** Chief and workers of the cluster. */
@@ -120,7 +126,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
    * @throws ReplicaError naming the replica, and the worker if one was lost.
    */
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
-    const { devices, url } = prepareRun(this.devices, module, args, options);
+    const { devices, url } = prepareRun(this.devices, module, args, options, this.isChief ? this.#log : null);
     const { numPacks, communication, gradientDtype } = this.#options;
     const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks ?? 1).toConfig() };
     if (this.numWorkers === 1) return (await runReplicas(spec, url, args, options)) as Result[];

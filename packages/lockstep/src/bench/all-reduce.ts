@@ -48,7 +48,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench all_reduce',
     summary: 'Measures the sum of gradients over replicas, or over the ranks of an MPI job.',

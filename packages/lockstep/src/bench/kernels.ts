@@ -39,6 +39,14 @@ export interface KernelResult {
 }
 
 export function main(argv: readonly string[]): Promise<number> {
+  const flags = defineFlags();
+  return flagMain(argv, flags, async () => {
+    const value = <T>(name: string) => flags.get(name as never) as unknown as T;
+    return compare(value('only'), value('threads'), value('json'));
+  });
+}
+
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench kernels',
     summary: "Every kernel of the backend beside TensorFlow.js' own cpu kernel.",
@@ -47,10 +55,7 @@ export function main(argv: readonly string[]): Promise<number> {
   flags.DEFINE_string({ name: 'only', default: '', key, help: 'Kernels and families whose name contains this.' });
   flags.DEFINE_integer({ name: 'threads', default: 0, lowerBound: 0, key, help: 'OpenMP threads; 0 is every core.' });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-  return flagMain(argv, flags, async () => {
-    const value = <T>(name: string) => flags.get(name as never) as unknown as T;
-    return compare(value('only'), value('threads'), value('json'));
-  });
+  return flags;
 }
 
 async function compare(only: string, threads: number, json: boolean): Promise<number> {

@@ -34,7 +34,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench layers',
     summary: 'The same ResNet in plain tf.layers and in the official form, side by side.',

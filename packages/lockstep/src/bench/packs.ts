@@ -62,7 +62,7 @@ function packCount(text: string): number {
   });
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench packs',
     summary: 'Measures a training step for several numbers of packs, in turns.',

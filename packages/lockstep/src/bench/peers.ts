@@ -32,6 +32,11 @@ const ROWS: readonly Row[] = [
 ];
 
 export function main(argv: readonly string[]): Promise<number> {
+  const flags = defineFlags();
+  return flagMain(argv, flags, () => compare(flags));
+}
+
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench peers',
     summary: 'Our training step beside PyTorch. Needs python3-torch.',
@@ -49,9 +54,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
   flags.DEFINE_string({ name: 'only', default: '', key, help: 'Rows whose name contains this: imagenet, bf16, ….' });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
-  return flagMain(argv, flags, async () => {
-    return compare(flags);
-  });
+  return flags;
 }
 
 async function compare(flags: FlagValues): Promise<number> {

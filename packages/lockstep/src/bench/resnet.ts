@@ -66,7 +66,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep bench resnet',
     summary: 'Measures a training step of the ResNet.',

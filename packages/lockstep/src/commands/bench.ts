@@ -3,7 +3,8 @@ import { nearestName } from '@lockstep/official/utils/flags/nearest';
 import { Neighbours } from '../bench/neighbours.js';
 import type { Command } from '../cli.js';
 
-const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
+/** By name. */
+export const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   resnet: { summary: 'a training step of the official ResNet', load: () => import('../bench/resnet.js') },
   all_reduce: {
     summary: 'the sum of gradients over replicas or MPI ranks, beside MPI_Allreduce',

@@ -20,7 +20,7 @@ export function main(argv: readonly string[]): Promise<number> {
   });
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep devices',
     summary: 'Lists the logical devices of this machine and the cores that each owns.',

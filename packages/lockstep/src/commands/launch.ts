@@ -87,7 +87,7 @@ function optionsOf(flags: FlagValues, command: readonly string[]): LaunchOptions
   };
 }
 
-function defineFlags(): FlagValues {
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep launch',
     summary:

@@ -30,9 +30,7 @@ export interface DownloadIo {
   readonly pauseMs?: number;
 }
 
-/** @returns exit status: 0, 1 when it failed, 2 for bad flags */
-export async function main(argv: readonly string[], io: DownloadIo = {}): Promise<number> {
-  const err = io.err ?? ((text: string) => process.stderr.write(text));
+export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep download-cifar10',
     summary: 'Fetches CIFAR-10 (162 MB) and unpacks it. What was fetched before is not fetched again.',
@@ -68,6 +66,13 @@ export async function main(argv: readonly string[], io: DownloadIo = {}): Promis
     (md5) => /^([0-9a-f]{32})?$/i.test(String(md5)),
     'md5 should be 32 hexadecimal digits.',
   );
+  return flags;
+}
+
+/** @returns exit status: 0, 1 when it failed, 2 for bad flags */
+export async function main(argv: readonly string[], io: DownloadIo = {}): Promise<number> {
+  const err = io.err ?? ((text: string) => process.stderr.write(text));
+  const flags = defineFlags();
   try {
     const { help } = parseFlags(argv, flags);
     if (help) {

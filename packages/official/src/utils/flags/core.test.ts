@@ -23,11 +23,9 @@ import {
   getTfDtype,
   helpWrap,
   parseFlags,
-  progressStyle,
   requireCloudStorage,
   setDefaults,
   UsageError,
-  useColor,
 } from './core.js';
 import { editDistance, nearestName } from './nearest.js';
 
@@ -616,23 +614,6 @@ describe('getters', () => {
       getNumGpus({ num_gpus: -1 }, () => []),
       0,
     );
-  });
-
-  it('colours and progress follow flag, NO_COLOR, TERM and the terminal, in this order', () => {
-    const tty = { isTTY: true };
-    const pipe = {};
-    assert.equal(useColor('auto', tty, {}), true);
-    assert.equal(useColor('auto', pipe, {}), false);
-    assert.equal(useColor('auto', tty, { NO_COLOR: '1' }), false);
-    assert.equal(useColor('auto', tty, { NO_COLOR: '' }), true);
-    assert.equal(useColor('auto', tty, { TERM: 'dumb' }), false);
-    assert.equal(useColor('always', pipe, { NO_COLOR: '1' }), true);
-    assert.equal(useColor('never', tty, {}), false);
-    assert.equal(progressStyle('auto', tty, {}), 'bar');
-    assert.equal(progressStyle('auto', tty, { TERM: 'dumb' }), 'plain');
-    assert.equal(progressStyle('auto', pipe, {}), 'plain');
-    assert.equal(progressStyle('bar', pipe, {}), 'bar');
-    assert.equal(progressStyle('none', tty, {}), 'none');
   });
 
   it('the default instance begins empty', () => {

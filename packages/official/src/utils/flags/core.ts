@@ -18,6 +18,7 @@ import * as lockstep from './lockstep.js';
 import * as misc from './misc.js';
 import * as performance from './performance.js';
 
+export type { ColorMode, ProgressMode } from '@lockstep/distribute/progress';
 export type { BaseSwitches, DeviceLister } from './base.js';
 export { getNumGpus, HOOK_NAMES } from './base.js';
 export type { BenchmarkLoggerType, BenchmarkSwitches } from './benchmark.js';
@@ -28,8 +29,7 @@ export type { FlagDefinition, FlagKind, FlagValue } from './flag.js';
 export type { FlagsObject, FlagTypes, HelpRequest, ParseOptions, ParseResult } from './flag-values.js';
 export { FlagValues } from './flag-values.js';
 export type { ProgramDescription } from './help.js';
-export type { ColorMode, LockstepSwitches, ProgressMode } from './lockstep.js';
-export { progressStyle, useColor } from './lockstep.js';
+export type { LockstepSwitches } from './lockstep.js';
 export type { DataFormat, ImageSwitches } from './misc.js';
 export type { DtypeName, PerformanceSwitches, TfDtype } from './performance.js';
 export { DTYPE_MAP, getLossScale, getTfDtype } from './performance.js';

@@ -2,6 +2,7 @@
  * Flags that the Model Garden does not have: CPU devices, reproducible runs, the backend, checkpoints, and how the run
  * shows itself on the screen. All of them are key flags, because a reader of upstream's documentation cannot know them.
  */
+import type { ColorMode, ProgressMode } from '@lockstep/distribute/progress';
 import { LONGEST_SECONDS, MOST_THREADS } from './checks.js';
 import type { FlagValues } from './flag-values.js';
 
@@ -23,11 +24,6 @@ declare module './flag-values.js' {
     color: ColorMode;
   }
 }
-
-/** The texts that --progress accepts. */
-export type ProgressMode = 'auto' | 'bar' | 'plain' | 'none';
-/** The texts that --color accepts. */
-export type ColorMode = 'auto' | 'always' | 'never';
 
 /** Which of our flags to define; on unless switched off. */
 export interface LockstepSwitches {
@@ -165,33 +161,4 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
     .definitions()
     .map(({ name }) => name)
     .filter((name) => !before.has(name));
-}
-
-/** The parts of an output stream that the look of the output depends on. */
-export interface OutputStream {
-  readonly isTTY?: boolean;
-}
-
-/**
- * Whether to use colours. A flag other than `auto` wins over the environment; then a non-empty NO_COLOR
- * (no-color.org) and TERM=dumb mean none; then a terminal means colours.
- */
-export function useColor(
-  mode: ColorMode,
-  stream: OutputStream = process.stderr,
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): boolean {
-  if (mode !== 'auto') return mode === 'always';
-  if (env.NO_COLOR || env.TERM === 'dumb') return false;
-  return stream.isTTY === true;
-}
-
-/** How progress is shown in the end: `auto` is a bar on a terminal that can move its cursor, and plain lines elsewhere. */
-export function progressStyle(
-  mode: ProgressMode,
-  stream: OutputStream = process.stderr,
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): 'bar' | 'plain' | 'none' {
-  if (mode !== 'auto') return mode;
-  return stream.isTTY === true && env.TERM !== 'dumb' ? 'bar' : 'plain';
 }

@@ -1,9 +1,10 @@
-/** The bar on terminals of every width, as a terminal would show it; plain lines and their intervals; never both. */
+/** The figures of a training run at every width of a terminal, as it would show them; and what the screen leaves out. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
+import { barLine, createProgress } from '@lockstep/distribute/progress';
 import fc from 'fast-check';
-import { barLine, createProgress, duration, type TrainingProgress } from './progress.js';
+import { figuresOf, momentOf, type TrainingProgress } from './progress.js';
 import { createScreen } from './screen.js';
 
 const at = (step: number, steps = 100): TrainingProgress => ({
@@ -16,23 +17,13 @@ const at = (step: number, steps = 100): TrainingProgress => ({
   imagesPerSecond: 987.6,
 });
 
-/** Enough of a terminal for one line that is written over: rows as they can be read at the end. */
-class Terminal {
-  readonly isTTY = true;
+/** What was written to a pipe. */
+class Pipe {
   written = '';
-
-  constructor(readonly columns: number) {}
 
   write(text: string): boolean {
     this.written += text;
     return true;
-  }
-
-  rows(): string[] {
-    return this.written.split('\n').map((row) => {
-      const last = row.split('\r\x1b[K').at(-1) as string;
-      return stripVTControlCharacters(last);
-    });
   }
 
   get stream(): NodeJS.WriteStream {
@@ -40,90 +31,53 @@ class Terminal {
   }
 }
 
-describe('the bar', () => {
-  it('shows neither the number of steps nor time left where nothing ends them', () => {
-    assert.match(barLine(at(50, Number.POSITIVE_INFINITY), 'no end', 200).text, /· step 50 · .* · no end$/);
-  });
+describe('the figures', () => {
+  const line = (columns: number, left = '1m 5s left') => barLine(figuresOf(at(50), left), 0.5, columns);
 
-  it('shows epoch, step, loss, accuracy, images a second and time left', () => {
-    const { bar, text } = barLine(at(50), '1m 5s left', 119);
+  it('are epoch, step, loss, accuracy, images a second and time left, beside a bar of 24 cells where there is room', () => {
+    const { bar, text } = line(119);
     assert.equal(bar, '█'.repeat(12) + '░'.repeat(12));
     assert.equal(text, ' epoch 5.0/10 · step 50/100 · loss 1.235 · accuracy 50.0 % · 988 images/s · 1m 5s left');
   });
 
-  it('fits every width, and gives up the least wanted first', () => {
+  it('at 80 and 40 columns leave a bar of a sixth at least, and give up the least wanted first', () => {
+    // One column less, as the bar does.
+    const [at80, at40] = [line(79), line(39)];
+    assert.equal(at80.text, ' epoch 5.0/10 · accuracy 50.0 % · 988 images/s · 1m 5s left');
+    assert.equal(at80.bar.length, 16);
+    assert.equal(at40.text, ' epoch 5.0/10 · 1m 5s left');
+    assert.equal(at40.bar.length, 11);
+    assert.deepEqual(line(20), { bar: '', text: 'epoch 5.0/10' });
+    assert.equal(line(100).text, ' epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 988 images/s · 1m 5s left');
+  });
+
+  it('fit every width, and stay in their columns while a run goes on', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 0, max: 100_000 }), (columns, step) => {
-        const { bar, text } = barLine(at(step, 100_000), '23h 59m left', columns);
+        const { bar, text } = barLine(figuresOf(at(step, 100_000), '23h 59m left'), step / 100_000, columns);
         assert.ok(bar.length + text.length <= columns, `${bar}${text}`);
       }),
     );
-    assert.equal(
-      barLine(at(50), '9s left', 79).text,
-      ' epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 988 images/s · 9s left',
-    );
-    assert.equal(barLine(at(50), '9s left', 56).text, 'epoch 5.0/10 · loss 1.235 · accuracy 50.0 % · 9s left');
-    assert.equal(barLine(at(50), '9s left', 35).text, 'epoch 5.0/10 · accuracy 50.0 %');
-    assert.equal(barLine(at(50), '9s left', 14).text, 'epoch 5.0/10');
+    for (const columns of [39, 79, 119]) {
+      const seen = [1, 50, 99, 100].map((step) => {
+        const state = { ...at(step), accuracy: step / 100, imagesPerSecond: 10 * step };
+        const { bar, text } = barLine(figuresOf(state, step < 99 ? '1m 5s left' : '0s left'), step / 100, columns);
+        return `${bar.length} ${text.replaceAll(/[\d. ]+/g, '')}`.replace('ms', 's');
+      });
+      assert.equal(new Set(seen).size, 1, `${columns} columns: ${seen.join('\n')}`);
+    }
   });
 
-  it('is one line; messages stand above it, whole, and the last state stays', () => {
-    const terminal = new Terminal(60);
-    const progress = createProgress({ style: 'bar', color: true, stream: terminal.stream });
-    progress.message('before the first step');
-    progress.update(at(1));
-    progress.update(at(2));
-    const long = 'a message that is longer than this terminal is wide, so that the terminal itself has to wrap it';
-    progress.message(long);
-    progress.update(at(100));
-    progress.finish();
-    progress.finish();
-    const rows = terminal.rows();
-    assert.equal(rows.length, 4);
-    assert.deepEqual(rows.slice(0, 2), ['before the first step', long]);
-    assert.match(rows[2]!, /epoch 10\.0\/10 .* 0s left$/);
-    assert.equal(rows[3], '');
-    assert.ok(terminal.written.includes('\x1b[36m'));
+  it('show neither the number of steps nor time left where nothing ends them', () => {
+    const state = at(50, Number.POSITIVE_INFINITY);
+    assert.match(barLine(figuresOf(state, 'no end'), 0, 200).text, /· step 50 · .* · no end$/);
   });
 
-  it('has no colours where none are wanted, and leaves no terminal mode behind', () => {
-    const terminal = new Terminal(100);
-    const progress = createProgress({ style: 'bar', color: false, stream: terminal.stream });
-    progress.update(at(1));
-    progress.finish();
-    const rest = terminal.written.replaceAll('\r\x1b[K', '');
-    assert.equal(stripVTControlCharacters(rest), rest);
-  });
-});
-
-describe('plain lines', () => {
-  it('come for the first step, at the interval, and for the last; without any control codes', () => {
-    const terminal = new Terminal(80);
-    const progress = createProgress({
-      style: 'plain',
-      color: true,
-      stream: terminal.stream,
-      everySteps: 40,
-      everyMs: 1e9,
-    });
-    for (let step = 1; step <= 100; step++) progress.update(at(step));
-    progress.message('said');
-    progress.finish();
-    const steps = terminal.rows().map((row) => /step (\d+)\//.exec(row)?.[1] ?? row);
-    assert.deepEqual(steps, ['1', '41', '81', '100', 'said', '']);
-    assert.equal(stripVTControlCharacters(terminal.written).replaceAll('\r', ''), terminal.written);
-    assert.match(
-      terminal.written,
-      /^epoch 0\.1\/10 {2}step 1\/100 {2}loss 1\.235 {2}accuracy 50\.0 % {2}988 images\/s {2}… left\n/,
-    );
-  });
-
-  it('none shows messages alone', () => {
-    const terminal = new Terminal(80);
-    const progress = createProgress({ style: 'none', color: false, stream: terminal.stream });
-    progress.update(at(1));
-    progress.message('said');
-    assert.equal(terminal.written, 'said\n');
+  it('are a line in a pipe', () => {
+    const pipe = new Pipe();
+    const progress = createProgress({ style: 'plain', color: false, stream: pipe.stream });
+    progress.update(momentOf(at(1)));
+    assert.equal(pipe.written, 'epoch 0.1/10  step 1/100  loss 1.235  accuracy 50.0 %  988 images/s  … left\n');
   });
 });
 
@@ -132,23 +86,18 @@ describe('the screen', () => {
 
   it('brief leaves out details, never warnings; silent says nothing', () => {
     const say = (options: { brief?: boolean; silent?: boolean }) => {
-      const terminal = new Terminal(80);
-      const { log, detail, progress } = createScreen(flags, { stream: terminal.stream, ...options });
+      const pipe = new Pipe();
+      const { log, detail, progress } = createScreen(flags, { stream: pipe.stream, ...options });
       log.info('result');
       log.warning('careful');
       detail.info('detail');
       detail.warning('odd');
-      progress.update(at(1));
-      return terminal.written;
+      progress.update(momentOf(at(1)));
+      assert.equal(stripVTControlCharacters(pipe.written), pipe.written);
+      return pipe.written;
     };
     assert.match(say({}), /^result\nwarning: careful\ndetail\nwarning: odd\nepoch /);
     assert.match(say({ brief: true }), /^result\nwarning: careful\nwarning: odd\nepoch /);
     assert.equal(say({ silent: true }), '');
-  });
-});
-
-describe('duration', () => {
-  it('has two units at most', () => {
-    assert.deepEqual([0, 0.4, 59.6, 95, 3600, 7384].map(duration), ['0s', '0s', '1m 0s', '1m 35s', '1h 0m', '2h 3m']);
   });
 });

@@ -1,5 +1,7 @@
 /** The screen as an observer: progress from steps, and a line for each evaluation and checkpoint. */
+import { RateMeter } from '@lockstep/distribute/progress';
 import type { EvaluationResult, RunObserver, StepReport } from '../logs/run-observer.js';
+import { momentOf } from './progress.js';
 import type { Screen } from './screen.js';
 
 export class ScreenObserver implements RunObserver {
@@ -18,15 +20,17 @@ export class ScreenObserver implements RunObserver {
   step({ globalStep, totalSteps, epoch, loss, accuracy, stepMs }: StepReport): void {
     const { epochs, batchSize } = this.run;
     const imagesPerSecond = this.#rate.add(globalStep) * batchSize;
-    this.screen.progress.update({
-      step: globalStep,
-      steps: totalSteps,
-      epoch,
-      epochs,
-      loss,
-      accuracy,
-      imagesPerSecond: imagesPerSecond || (1000 * batchSize) / stepMs,
-    });
+    this.screen.progress.update(
+      momentOf({
+        step: globalStep,
+        steps: totalSteps,
+        epoch,
+        epochs,
+        loss,
+        accuracy,
+        imagesPerSecond: imagesPerSecond || (1000 * batchSize) / stepMs,
+      }),
+    );
   }
 
   evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult): void {
@@ -39,18 +43,5 @@ export class ScreenObserver implements RunObserver {
 
   checkpoint(path: string): void {
     this.screen.log.info(`Saved checkpoint ${path}`);
-  }
-}
-
-/** Steps a second over the last few reports. */
-class RateMeter {
-  readonly #samples: { step: number; time: number }[] = [];
-
-  add(step: number): number {
-    this.#samples.push({ step, time: performance.now() });
-    if (this.#samples.length > 20) this.#samples.shift();
-    const first = this.#samples[0] as { step: number; time: number };
-    const last = this.#samples.at(-1) as { step: number; time: number };
-    return last.time > first.time ? (1000 * (last.step - first.step)) / (last.time - first.time) : 0;
   }
 }

@@ -2,9 +2,9 @@
  * Where everything that a run says goes: progress, lines for people, and the log lines that the Model Garden writes. One
  * object, so that lines and the bar do not write over each other, and so that the last kind can be left out.
  */
-import { type FlagsObject, progressStyle, useColor } from '../flags/core.js';
+import { createProgress, type Progress, progressStyle, useColor } from '@lockstep/distribute/progress';
+import type { FlagsObject } from '../flags/core.js';
 import { type Log, silentLog } from '../logs/log.js';
-import { createProgress, type Progress } from './progress.js';
 
 export interface Screen {
   readonly style: 'bar' | 'plain' | 'none';
