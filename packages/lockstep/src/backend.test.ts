@@ -72,7 +72,8 @@ describe('a program with a strategy', () => {
   it('ends without the library, and is told what to install; not if it means `cpu`', async () => {
     writeFileSync(join(folder, 'train.js'), TRAIN);
     writeFileSync(join(folder, 'main.js'), `${IMPORT}\n${STRATEGY}\n${RUN}`);
-    const { status, output } = await start(process.execPath, [join(folder, 'main.js')], { environment: NOWHERE }).result;
+    const { status, output } = await start(process.execPath, [join(folder, 'main.js')], { environment: NOWHERE })
+      .result;
     assert.equal(status, 1, output);
     assert.match(output, /oneDNN was not found\. Tried: \/nowhere\/libdnnl\.so\.2 .*\n\s*help: .*apt-get install /m);
     const meant = await run(`${IMPORT}\n${STRATEGY}\nunregisterDeviceProvider('onednn');\n${RUN}`, NOWHERE);
