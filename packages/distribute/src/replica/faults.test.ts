@@ -143,10 +143,6 @@ describe('misuse', () => {
       (await failure({ scene: 'unawaited', rates: [Number.NaN] })).message,
       /must be a finite number .* got NaN/,
     );
-    assert.match(
-      (await failure({ scene: 'unawaited', rates: [1, 1] })).message,
-      /is under way\.\nhelp: await trainer\.step/,
-    );
   });
   test('a module without a default export, a module that is not there, a name that is no URL', TIMEOUT, async () => {
     const noDefault = new URL('./replica-error.js', import.meta.url);

@@ -42,6 +42,14 @@ export interface FlatTrainerParts {
   warn(line: string): void;
 }
 
+/** A step whose gradients have been computed. */
+interface BegunStep {
+  readonly began: number;
+  readonly rate: number;
+  readonly lossScale: number;
+  readonly inputs: readonly StepInput[] | undefined;
+}
+
 /** See the file's head. */
 export class FlatTrainer implements Trainer {
   readonly weights: Float32Array;
@@ -141,22 +149,43 @@ export class FlatTrainer implements Trainer {
     this.#variables.bind();
   }
 
-  async step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult> {
+  step(
+    loss: Loss,
+    learningRate: LearningRate,
+    inputs?: readonly StepInput[],
+  ): Promise<StepResult> & Partial<StepResult> {
     if (this.#isUnderWay) {
       throw new Error(
         'trainer.step() was called while a step of this trainer is under way.\nhelp: await trainer.step(…) before the next one.',
       );
     }
     this.#isUnderWay = true;
-    try {
-      // It is waited for also where the step is over by now: who forgets to await is told so on every device.
-      return await this.#step(loss, learningRate, inputs);
-    } finally {
+    const end = () => {
       this.#isUnderWay = false;
+    };
+    let reading: void | Promise<void> | null = null;
+    try {
+      const step = this.#compute(loss, learningRate, inputs);
+      reading = this.#access.settled();
+      if (reading) return reading.then(() => this.#complete(step)).finally(end);
+      // It is over, so whoever does not wait for it misses nothing.
+      const result = this.#complete(step);
+      return Object.assign(Promise.resolve(result), result);
+    } catch (error) {
+      // What is under way must not land in another step.
+      reading = this.#access.settled();
+      if (!reading) throw error;
+      const fail = () => {
+        throw error;
+      };
+      return reading.then(fail, fail).finally(end);
+    } finally {
+      if (!reading) end();
     }
   }
 
-  async #step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult> {
+  /** Loss and gradients here, which may not have landed yet when it returns. */
+  #compute(loss: Loss, learningRate: LearningRate, inputs: readonly StepInput[] | undefined): BegunStep {
     checkStep(loss, learningRate, inputs);
     this.#variables.check(REMEDY);
     const began = performance.now();
@@ -169,16 +198,13 @@ export class FlatTrainer implements Trainer {
     const rate = this.#rateOf(learningRate);
     this.#made.fill(0);
     const lossScale = this.#lossScale.value;
+    this.#local.run(loss, lossScale, inputs);
+    return { began, rate, lossScale, inputs };
+  }
+
+  /** All gradients have landed: exchange and update. */
+  #complete({ began, rate, lossScale, inputs }: BegunStep): StepResult {
     const local = this.#local;
-    try {
-      local.run(loss, lossScale, inputs);
-    } catch (error) {
-      // What is under way must not land in another step.
-      await Promise.resolve(this.#access.settled()).catch(() => {});
-      throw error;
-    }
-    const reading = this.#access.settled();
-    if (reading) await reading;
     this.#completeGradients();
     const backwardDone = performance.now();
     const phasesUntil = (end: number, updateMs: number) => ({

@@ -93,11 +93,12 @@ export interface Trainer {
   readonly isInStep: boolean;
   /**
    * One step: `loss` and its gradients here, their mean over the replicas in step, the update. Collective. Await it before the next:
-   * a device whose memory is not this process' is read without holding it up.
+   * a device whose memory is not this process' is read without holding it up. Elsewhere the step is over when it returns: the promise has
+   * the result's members, too, and errors are thrown, so that a loop without `await` is right there.
    *
    * @param loss The mean over this replica's batch, a scalar; must use the trainer's variables.
    * @param inputs The batch, if `loss` takes it as arguments: then the step is recorded where the backend can (see {@link Loss}).
-   * Rejects with TypeError, RangeError for what no step can be made of; Error while a step is under way; Error, the same on all
+   * @throws (or rejects with) TypeError, RangeError for what no step can be made of; Error while a step is under way; Error, the same on all
    * replicas, if they produced gradients of different variables, or have different learning rates, inputs or weights, naming who has what: no weight has changed then;
    * WorkerLostError if another process is lost.
    */
