@@ -76,6 +76,23 @@ describe('lockstep start', () => {
     ]);
   });
 
+  it('after one epoch is judged by what it learned', { timeout: 280_000 }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'start-short-'));
+    try {
+      const run = await lockstep(['start', '--train_epochs=1'], { cwd: folder, limitSeconds: 250 });
+      assert.equal(run.status, 0, run.describe());
+      // Guessing is right about one digit in ten, and so is the network where averages still begin. About 88 is usual.
+      const [, accuracy] = run.output.match(/Accuracy on the held-out digits: ([\d.]+) %/) ?? [];
+      assert.ok(Number(accuracy) > 70, run.describe());
+      assert.match(
+        run.output,
+        /^Fitted to 1 epoch: the learning rate falls at epochs 0\.5 and 0\.7, .* about 10 steps /m,
+      );
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
   it('reads at least 97 % of the held-out digits', { timeout: 280_000 }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'start-'));
     try {
