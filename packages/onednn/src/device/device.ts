@@ -4,10 +4,8 @@
  */
 import { backend, setBackend } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend, OneDnnHostAccess } from '../backend.js';
-import { loadLibrary } from '../ffi/library.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
 import { configure, register } from '../register.js';
-import { checkSwitches } from '../runtime.js';
 
 export interface DeviceSetup {
   /** OpenMP threads of this replica. */
@@ -23,9 +21,6 @@ export interface DeviceSetup {
  * @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing.
  */
 export default async function setup({ threads, device }: DeviceSetup): Promise<OneDnnHostAccess> {
-  // TensorFlow.js keeps the reason to itself when a backend cannot be made, so what can be wrong is looked at first.
-  loadLibrary();
-  checkSwitches(process.env);
   register();
   configure({ threads });
   if (!(await setBackend(BACKEND_NAME))) throw new Error(`The backend 'onednn' could not be made on ${device}.`);
