@@ -13,6 +13,8 @@ import {
   type Strategy,
 } from '@lockstep/distribute';
 import type { DataSet } from '../data/data-set.js';
+import { EventFileWriter } from '../summary/event-file.js';
+import { SummaryObserver } from '../summary/summary-observer.js';
 import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
@@ -112,6 +114,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
+  const observers: RunObserver[] = [];
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
     // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
@@ -123,13 +126,15 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
-    const observers = observeAll([
+    observers.push(
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
-    ]);
+      ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
+    );
+    const observer = observeAll(observers);
     if (isChief) {
-      observers.begin({
+      observer.begin({
         modelName: 'resnet',
         datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
         parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
@@ -170,13 +175,13 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       saveSteps: FLAGS.save_checkpoints_steps,
       keepCheckpointMax: FLAGS.keep_checkpoint_max,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
-      reportEveryStep: observers.wantsEveryStep,
+      reportEveryStep: observer.wantsEveryStep,
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
       args,
       {
-        onReport: (_replica, message) => tell(observers, message as ReplicaMessage),
+        onReport: (_replica, message) => tell(observer, message as ReplicaMessage),
         // A step takes as long as it takes; whoever cannot wait sends a second signal.
         ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
         ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
@@ -201,8 +206,17 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       trainHooks,
     };
   } finally {
+    for (const one of observers) one.end?.();
     lock?.release();
   }
+}
+
+/** Event files for TensorBoard, unless they are not wanted. */
+function summariesOf(FLAGS: FlagsObject, batchSize: number, log: Log): RunObserver[] {
+  const { save_summary_steps: everySteps, model_dir: folder } = FLAGS;
+  if (everySteps === 0) return [];
+  const writer = new EventFileWriter(folder, { warn: (line) => log.warning(line) });
+  return [new SummaryObserver(writer, { everySteps, batchSize })];
 }
 
 /** @throws Error where the network is not made for such images. */

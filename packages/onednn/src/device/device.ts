@@ -6,6 +6,7 @@ import { backend, setBackend } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend, OneDnnHostAccess } from '../backend.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
 import { configure, register } from '../register.js';
+import { checkSwitches } from '../runtime.js';
 
 export interface DeviceSetup {
   /** OpenMP threads of this replica. */
@@ -21,6 +22,8 @@ export interface DeviceSetup {
  * @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing.
  */
 export default async function setup({ threads, device }: DeviceSetup): Promise<OneDnnHostAccess> {
+  // The thread may have its backend already, which was made with other switches.
+  checkSwitches(process.env);
   register();
   configure({ threads });
   if (!(await setBackend(BACKEND_NAME))) throw new Error(`The backend 'onednn' could not be made on ${device}.`);

@@ -19,6 +19,7 @@ declare module './flag-values.js' {
     save_checkpoints_secs: number;
     save_checkpoints_steps: number | null;
     keep_checkpoint_max: number;
+    save_summary_steps: number;
     resume: boolean;
     progress: ProgressMode;
     color: ColorMode;
@@ -33,7 +34,7 @@ export interface LockstepSwitches {
   workers?: boolean;
   seed?: boolean;
   backend?: boolean;
-  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max` and `resume`. */
+  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max`, `save_summary_steps` and `resume`. */
   checkpoints?: boolean;
   progress?: boolean;
   color?: boolean;
@@ -129,6 +130,13 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       lowerBound: 1,
       group,
       help: 'How many checkpoints are kept in model_dir; older ones are deleted.',
+    });
+    flags.DEFINE_integer({
+      name: 'save_summary_steps',
+      default: 100,
+      lowerBound: 0,
+      group,
+      help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations. 0 writes none.",
     });
     flags.DEFINE_bool({
       name: 'resume',

@@ -63,6 +63,7 @@ const KINDS: readonly { readonly name: RegExp; readonly isOurs: (file: string) =
     name: exactly(BENCHMARK_RUN_LOG_FILE_NAME),
     isOurs: (file) => hasKeys(file, ['model_name', 'machine_config', 'run_parameters']),
   },
+  { name: /^events\.out\.tfevents\.\d+\..+\.lockstep$/, isOurs: (file) => head(file).includes('brain.Event:2') },
   { name: exactly(MODEL_DIR_MARKER), isOurs: (file) => head(file) === MARKER_TEXT, stays: true },
   {
     name: new RegExp(`^\\${LOCK_NAME}(\\.\\d+\\.[0-9a-f]+)?$`),
