@@ -58,11 +58,11 @@ export async function typeProblems(pages) {
     });
     const byPath = new Map(programs.map((program) => [relative(folder, program.path), program]));
     const problems = output
-      .split('\n')
-      .filter((line) => line.trim() !== '')
-      .map((line) =>
-        line.replace(/^([^\s(]+)\((\d+),\d+\)/, (text, path, at) => pageLine(byPath.get(path), at) ?? text),
-      );
+      // Lines that are indented belong to the one before.
+      .split(/\n(?! )/)
+      .filter((text) => text.trim() !== '')
+      .map((text) => text.replace(/^([^\s(]+)\((\d+),\d+\)/, (all, path, at) => pageLine(byPath.get(path), at) ?? all))
+      .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
     if (status !== 0 && problems.length === 0) problems.push(`tsc ended with status ${status}`);
     return { programs: programs.length, problems: status === 0 ? [] : problems };
   } finally {
@@ -92,12 +92,16 @@ async function main(words) {
   }
   if (!words.includes('--types')) {
     problems.push(...(await flagProblems(root, pages)));
-    const { ran, elsewhere, exempt, problems: found } = await checkCommands(root, blocks);
+    const { ran, elsewhere, exempt, partly, problems: found } = await checkCommands(root, blocks);
     problems.push(...found);
-    summary.push(`${ran} blocks of commands run, ${elsewhere.length} by a test of their own, ${exempt.length} not run`);
+    summary.push(
+      `${ran} blocks of commands run, ${elsewhere.length} by a test of their own, ${exempt.length} not run`,
+      `${partly.length} lines left out`,
+    );
     if (words.includes('--list')) {
       for (const each of elsewhere) console.log(`${each.file}:${each.line}: run by ${each.notes['run by']}`);
-      for (const each of exempt) console.log(`${each.file}:${each.line}: not run: ${each.notes['not run']}`);
+      for (const each of partly) console.log(`${each.file}:${each.line}: without ${each.begin}, ${each.reason}`);
+      for (const { block, why } of exempt) console.log(`${block.file}:${block.line}: not run: ${why}`);
     }
   }
   for (const problem of problems) console.log(problem);

@@ -5,6 +5,8 @@
 //   <!-- continues -->                     the block goes on where the page's last one ended: one program
 //   <!-- not compiled: reason -->          the block is no program, on purpose
 //   <!-- first: echo 'export {};' > train.ts -->     lines of shell before the block's own
+//   <!-- shorter: --train_epochs=1 -->     flags behind every command of the block that takes time
+//   <!-- without: npx lockstep download because it needs a network -->      lines that begin like this are left out, and counted
 //   <!-- run by: path/of.test.ts -->       a test runs these commands
 //   <!-- not run: reason -->               they need root, other machines, a network, or hours
 //
@@ -15,7 +17,7 @@ import { dirname, join } from 'node:path';
 
 const FENCE =
   /(?<notes>(?:^<!--(?:(?!-->)[\s\S])*-->[ \t]*\n\s*)*)^```(?<language>[^\n]*)\n(?<code>(?:(?!^```)[^\n]*\n)*)^```[ \t]*$/gm;
-const KEYS = { ts: ['with', 'continues', 'not compiled'], sh: ['first', 'run by', 'not run'] };
+const KEYS = { ts: ['with', 'continues', 'not compiled'], sh: ['first', 'shorter', 'without', 'run by', 'not run'] };
 /** Languages in which nothing runs. A block without one is a picture, or what a command prints. */
 const DATA = ['', 'json', 'yaml', 'diff'];
 /** A block that says nothing of its language, but is to be typed. */
@@ -69,13 +71,32 @@ function problemsOf({ language, code, notes }) {
   const known = KEYS[language];
   if (known === undefined) return [`'${language}' is checked by nobody. help: use ts or sh`];
   const unknown = Object.keys(notes).filter((key) => !known.includes(key));
+  const reasonless = linesOf(notes.without).filter((text) => !/^\S.* because \S/.test(text));
   const empty = Object.keys(notes).filter((key) => key !== 'continues' && notes[key].trim() === '');
   return [
     ...unknown.map(
       (key) => `a comment says '${key}', which means nothing before ${language}. help: ${known.join(', ')}`,
     ),
+    ...reasonless.map((text) => `'without: ${text}' does not say because of what`),
+    ...withoutOf(notes)
+      .filter(({ begin }) => !code.split('\n').some((line) => line.startsWith(begin)))
+      .map(({ begin }) => `no line begins with '${begin}', which a comment leaves out`),
     ...empty.map((key) => `a comment says '${key}' and not why or what`),
   ];
+}
+
+const linesOf = (text = '') =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
+
+/** What is left out of a block of commands. @returns [{ begin, reason }] */
+export function withoutOf(notes) {
+  return linesOf(notes.without).map((text) => {
+    const at = text.indexOf(' because ');
+    return { begin: text.slice(0, at), reason: text.slice(at + 1) };
+  });
 }
 
 /**

@@ -3,31 +3,53 @@
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { withoutOf } from './docs-blocks.mjs';
 import { run } from './run-test-file.mjs';
 
 /** A block that takes longer is none for every run of the checks. */
 const LIMIT_MS = 100_000;
 const LIST_LIMIT_MS = 30_000;
 
+/** Commands that a block's `shorter` flags go behind; mpirun hands on what comes last. */
+const LENGTHY = ['npx', 'lockstep', 'mpirun', 'npm', 'node'];
+/** Open MPI asks for these where one is root, as in containers, or has fewer cores than ranks. */
+const MPI = {
+  OMPI_ALLOW_RUN_AS_ROOT: '1',
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1',
+  OMPI_MCA_rmaps_base_oversubscribe: '1',
+};
+
 /**
  * @param blocks of any language
- * @returns `ran`, a number; `elsewhere` and `exempt`, the blocks that are not run here; `problems`.
+ * @returns `ran`, a number; `elsewhere`, blocks; `exempt`, { block, why }; `partly`, lines left out of those that are;
+ *   `problems`.
  */
 export async function checkCommands(root, blocks) {
   const commands = blocks.filter(({ language }) => language === 'sh');
   const elsewhere = commands.filter(({ notes }) => notes['run by'] !== undefined);
-  const exempt = commands.filter(({ notes }) => notes['not run'] !== undefined);
+  const exempt = commands.flatMap((block) => {
+    if (elsewhere.includes(block)) return [];
+    const why = block.notes['not run'] ?? whyNotHere(block);
+    return why === undefined ? [] : [{ block, why }];
+  });
   const problems = elsewhere
     .flatMap((block) => block.notes['run by'].split(/,\s*/).map((path) => ({ block, path: path.trim() })))
     .filter(({ path }) => !existsSync(join(root, path)))
     .map(({ block, path }) => `${block.file}:${block.line}: run by ${path}, which is not there`);
-  const here = commands.filter((block) => !elsewhere.includes(block) && !exempt.includes(block));
+  const here = commands.filter((block) => !elsewhere.includes(block) && !exempt.some((each) => each.block === block));
   for (const block of here) {
     const { status, output, seconds } = await runBlock(root, block);
     if (status !== 0) problems.push(`${block.file}:${block.line}: status ${status} after ${seconds} s\n${output}`);
     else if (process.env.LOCKSTEP_VERBOSE) console.log(`${block.file}:${block.line}: ${seconds} s\n${output}`);
   }
-  return { ran: here.length, elsewhere, exempt, problems };
+  const partly = here.flatMap((block) => withoutOf(block.notes).map((without) => ({ ...block, ...without })));
+  return { ran: here.length, elsewhere, exempt, partly, problems };
+}
+
+/** What a machine may lack, and CI does not. */
+function whyNotHere({ code }) {
+  const has = (command) => process.env.PATH.split(':').some((folder) => existsSync(join(folder, command)));
+  return /\bmpirun\b/.test(code) && !has('mpirun') ? 'there is no mpirun on this machine' : undefined;
 }
 
 async function runBlock(root, { code, notes }) {
@@ -39,14 +61,29 @@ async function runBlock(root, { code, notes }) {
     await makeClone(root, clone);
     const env = {
       ...{ HOME: home, npm_config_cache: process.env.npm_config_cache ?? join(homedir(), '.npm') },
-      ...{ LOCKSTEP_VERBOSE: undefined, NODE_TEST_CONTEXT: undefined },
+      ...MPI,
+      ...{
+        PATH: `${join(clone, 'node_modules', '.bin')}:${process.env.PATH}`,
+        LOCKSTEP_VERBOSE: undefined,
+        NODE_TEST_CONTEXT: undefined,
+      },
     };
-    const text = `${notes.first ?? ''}\n${code}`;
-    const result = await run('bash', ['-euo', 'pipefail', '-c', text], { limit: LIMIT_MS, cwd: clone, env });
+    const result = await run('bash', ['-euo', 'pipefail', '-c', scriptOf(code, notes)], {
+      limit: LIMIT_MS,
+      cwd: clone,
+      env,
+    });
     return { ...result, seconds: ((Date.now() - begin) / 1000).toFixed(1) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function scriptOf(code, notes) {
+  const left = withoutOf(notes).map(({ begin }) => begin);
+  const lines = code.split('\n').filter((line) => !left.some((begin) => line.startsWith(begin)));
+  const shorten = LENGTHY.map((name) => `${name}() { command ${name} "$@" ${notes.shorter}; }`);
+  return [notes.first ?? '', ...(notes.shorter === undefined ? [] : shorten), ...lines].join('\n');
 }
 
 /** @param folder that is not there yet */
@@ -94,7 +131,7 @@ export async function flagProblems(root, pages) {
 }
 
 /** @returns 'command has no --flag' for each. */
-function unknownFlags(words, known) {
+export function unknownFlags(words, known) {
   const found = [];
   for (const part of words.replace(/^lockstep /, '').split(' -- ')) {
     // A comment behind the command, and what comes after a program that is not lockstep's.
