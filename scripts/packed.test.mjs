@@ -5,8 +5,9 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { blocksOf, programsOf, readPages, writePrograms } from './docs-blocks.mjs';
 import { readManifest, root } from './package-fields.mjs';
 import { run } from './run-test-file.mjs';
 
@@ -94,7 +95,7 @@ console.log('RESULT ' + JSON.stringify({ here: tf.getBackend(), replicas, same }
 /** With batch norm, whose statistics are averaged before. */
 const SAVE_FROM_REPLICAS = `
 import * as tf from '@tensorflow/tfjs';
-import { save } from './block-1.js';
+import { save } from './sample.js';
 export default async function train(context) {
   const model = tf.sequential({ layers: [
     tf.layers.dense({ units: 4, inputShape: [3] }), tf.layers.batchNormalization(), tf.layers.dense({ units: 1 })] });
@@ -117,15 +118,19 @@ function resultOf(output) {
   return JSON.parse(line[1]);
 }
 
-const typescriptBlocks = (markdown) => [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-
-/** The README's TypeScript blocks: the file that each one names in its first line, or sample.ts. */
+/** The programs of a package's README: together in one folder, as the README means them. */
 function samples(packageName) {
-  const readme = readFileSync(join(app, 'node_modules', packageName, 'README.md'), 'utf8');
-  return typescriptBlocks(readme).map((code) => ({
-    file: /^\/\/ ([\w-]+\.ts)/.exec(code)?.[1] ?? 'sample.ts',
-    code,
-  }));
+  const readme = join(app, 'node_modules', packageName, 'README.md');
+  return programsOf(blocksOf(readme, readFileSync(readme, 'utf8')).blocks);
+}
+
+/** The programs of all other pages, but for those of the workspace's own sources: [{ page, path }], each in a folder of its own. */
+function writePages(folder) {
+  return readPages(root).flatMap(({ file, blocks }) => {
+    if (file.startsWith('packages/')) return [];
+    const programs = programsOf(blocks).filter(({ name }) => !name.startsWith('packages/'));
+    return writePrograms(join(folder, file.replaceAll(/\W/g, '_')), programs).map((path) => ({ page: file, path }));
+  });
 }
 
 describe('packages, packed and installed', () => {
@@ -183,7 +188,7 @@ describe('packages, packed and installed', () => {
   });
 
   installed(
-    'strict TypeScript takes the samples of READMEs and of docs/saving.md, as nodenext and as a bundler resolves; it runs',
+    'strict TypeScript takes all programs of the documentation, as nodenext and as a bundler resolves; READMEs and docs/saving.md run',
     async () => {
       const names = ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
       const files = [];
@@ -193,16 +198,13 @@ describe('packages, packed and installed', () => {
         mkdirSync(join(app, folder), { recursive: true });
         const blocks = samples(name);
         assert.ok(blocks.length > 0, `${name} has no sample`);
-        for (const { file, code } of blocks) write(join(folder, file), code);
-        files.push(...blocks.map(({ file }) => join(folder, file)));
-        last[name] = { cwd: join(app, folder), file: blocks.at(-1).file.replace(/\.ts$/, '.js') };
+        for (const { name: file, code } of blocks) write(join(folder, file), code);
+        files.push(...blocks.map(({ name: file }) => join(folder, file)));
+        last[name] = { cwd: join(app, folder), file: blocks.at(-1).name.replace(/\.ts$/, '.js') };
       }
-      const page = join('readme', 'saving');
-      mkdirSync(join(app, page));
-      for (const [i, code] of typescriptBlocks(readFileSync(join(root, 'docs', 'saving.md'), 'utf8')).entries()) {
-        files.push(join(page, `block-${i}.ts`));
-        write(files.at(-1), code);
-      }
+      const pages = writePages(join(app, 'readme'));
+      assert.ok(pages.length > 20, `${pages.length} programs`);
+      files.push(...pages.map(({ path }) => relative(app, path)));
       const options = ['--strict', '--target', 'es2022', '--types', 'node'];
       const tsc = (...more) => run(bin('tsc'), [...options, ...more, ...files], { limit: LIMIT_MS, cwd: app });
       const bundler = await tsc('--module', 'esnext', '--moduleResolution', 'bundler', '--noEmit', '--skipLibCheck');
@@ -219,13 +221,14 @@ describe('packages, packed and installed', () => {
       assert.match(printed['@lockstep/official'], /^0$/m);
       assert.match(printed.lockstep, /^cpu:0 .*onednn/m);
 
-      const cwd = join(app, page);
-      await node(['block-0.js'], { cwd });
+      const [alone, fromReplicas] = pages.filter(({ page }) => page === 'docs/saving.md').map(({ path }) => path);
+      const cwd = dirname(fromReplicas);
+      await node([alone.replace(/ts$/, 'js')], { cwd });
       assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
       rmSync(join(cwd, 'my-model'), { recursive: true });
       // Replicas: the page's own function.
-      write(join(page, 'train.js'), SAVE_FROM_REPLICAS);
-      write(join(page, 'main.js'), MAIN);
+      write('train.js', SAVE_FROM_REPLICAS, cwd);
+      write('main.js', MAIN, cwd);
       await node(['main.js'], { cwd });
       assert.deepEqual(readdirSync(join(cwd, 'my-model')).sort(), ['model.json', 'weights.bin']);
     },

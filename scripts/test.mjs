@@ -31,6 +31,8 @@ async function check(name, command, args) {
   const begin = Date.now();
   const { status, output } = await run(command, args, { limit: CHECK_LIMIT_MS, cwd: root });
   if (status !== 0) console.log(output);
+  // What it looked at, and what it left out.
+  else if (command === process.execPath) console.log(`        ${output.trim().split('\n').at(-1)}`);
   add(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, (Date.now() - begin) / 1000);
 }
 
@@ -106,7 +108,7 @@ await Promise.all(
 await conformance('conformance');
 await conformance('conformance, every tensor in a blocked layout', ['--layout=blocked']);
 await conformance('conformance, every tensor in bf16', ['--layout=bf16']);
-for (const script of ['check-arrows', 'check-circles', 'check-packages', 'check-text']) {
+for (const script of ['check-arrows', 'check-circles', 'check-docs', 'check-packages', 'check-text']) {
   const path = join('scripts', `${script}.mjs`);
   if (existsSync(join(root, path))) await check(script, process.execPath, [path]);
 }

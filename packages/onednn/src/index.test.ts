@@ -19,6 +19,7 @@ it('exports what is chosen, and nothing else', () => {
     'kernelNames',
     'librarySearchOrder',
     'loadLibrary',
+    'onednn',
     'setRunEagerly',
   ]);
 });

@@ -16,6 +16,7 @@ export {
   PrecisionError,
   type PrecisionOption,
 } from './backend.js';
+export { onednn } from './current.js';
 export { deviceProvider } from './device/device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
 export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
