@@ -75,6 +75,7 @@ const OURS = [
   'save_checkpoints_secs',
   'save_checkpoints_steps',
   'keep_checkpoint_max',
+  'checkpoint_format',
   'resume',
   'progress',
   'color',

@@ -19,6 +19,7 @@ declare module './flag-values.js' {
     save_checkpoints_secs: number;
     save_checkpoints_steps: number | null;
     keep_checkpoint_max: number;
+    checkpoint_format: 'safetensors' | 'tensorflow';
     resume: boolean;
     progress: ProgressMode;
     color: ColorMode;
@@ -33,7 +34,7 @@ export interface LockstepSwitches {
   workers?: boolean;
   seed?: boolean;
   backend?: boolean;
-  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max` and `resume`. */
+  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max`, `checkpoint_format` and `resume`. */
   checkpoints?: boolean;
   progress?: boolean;
   color?: boolean;
@@ -129,6 +130,13 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       lowerBound: 1,
       group,
       help: 'How many checkpoints are kept in model_dir; older ones are deleted.',
+    });
+    flags.DEFINE_enum({
+      name: 'checkpoint_format',
+      default: 'safetensors',
+      enumValues: ['safetensors', 'tensorflow'],
+      group,
+      help: 'What checkpoints are written as: safetensors, one file each, or tensorflow, the two files and the names of TensorFlow, which finds them there. Both are read, and the newest goes on, whatever the flag.',
     });
     flags.DEFINE_bool({
       name: 'resume',
