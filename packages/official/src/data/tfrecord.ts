@@ -8,7 +8,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { maskedCrc32c } from '../utils/checksum/crc32c.js';
+import { maskedCrc32c } from '../utils/files/crc32c.js';
 import { reasonOf } from '../utils/files/file-errors.js';
 import { DataError } from './data-error.js';
 

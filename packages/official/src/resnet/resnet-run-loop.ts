@@ -15,7 +15,7 @@ import {
 import type { DataSet } from '../data/data-set.js';
 import { EventFileWriter } from '../summary/event-file.js';
 import { SummaryObserver } from '../summary/summary-observer.js';
-import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
+import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
@@ -34,7 +34,7 @@ import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
-import { runCheckpoints, stateOf } from './replica/run-state.js';
+import { placeOf, readRun, runCheckpoints, stateOf } from './replica/run-state.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
@@ -121,8 +121,10 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const clean = isChief ? planClean(FLAGS) : null;
     const begun = isChief && clean === null ? newestCheckpoint(FLAGS.model_dir) : null;
     const seed = chooseSeed(FLAGS, begun, strategy, log);
+    // Data sets other than the official one (the digits) keep the recipe's epochs.
+    const numImages = train?.count ?? recipe.numImages;
     const position = !strategy.isInStep
-      ? (strategy.fromChief?.(begun && stateOf(begun.metadata).position) ?? null)
+      ? (strategy.fromChief?.(begun && placeOf(stateOf(begun.metadata), numImages, batchSize)) ?? null)
       : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
@@ -150,10 +152,9 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       batchSize,
       epochs: { total: trainEpochs, betweenEvals: FLAGS.epochs_between_evals },
       maxTrainSteps: FLAGS.max_train_steps,
-      // Data sets other than the official one (the digits) keep the recipe's epochs.
       recipe: {
         ...boundariesOf(FLAGS, recipe),
-        numImages: train?.count ?? recipe.numImages,
+        numImages,
         batchSize,
         ...(!strategy.isInStep ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
       },
@@ -174,6 +175,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       saveSeconds: FLAGS.save_checkpoints_secs,
       saveSteps: FLAGS.save_checkpoints_steps,
       keepCheckpointMax: FLAGS.keep_checkpoint_max,
+      checkpointFormat: FLAGS.checkpoint_format,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
     };
@@ -300,7 +302,7 @@ function refuseWhatIsMissing(flags: FlagValues): void {
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
 async function checkModelDir(flagsObj: FlagsObject, log: Log): Promise<void> {
   const { resume, eval_only: evalOnly, model_dir: modelDir, pretrained_model_checkpoint_path: pretrained } = flagsObj;
-  const origin = pretrained === null ? null : readCheckpoint(pretrained).path;
+  const origin = pretrained === null ? null : readRun(pretrained).path;
   if (writes(flagsObj)) await naming(modelDir, () => probeFolder(modelDir, LOCK_NAME));
   const clean = planClean(flagsObj);
   if (origin !== null && clean?.files.some(({ path }) => path === realpathSync(origin))) {
@@ -383,7 +385,8 @@ function newestCheckpoint(modelDir: string): Checkpoint | null {
  * numbers are functions of the seed, so that with another one the rest of the run is another.
  */
 function chooseSeed(flagsObj: FlagsObject, begun: Checkpoint | null, strategy: Strategy, log: Log): number {
-  const before = begun ? stateOf(begun.metadata).seed : null;
+  const state = begun && stateOf(begun.metadata);
+  const before = state && !state.isForeign ? state.seed : null;
   if (flagsObj.seed !== null) {
     if (before !== null && before !== flagsObj.seed && !flagsObj.eval_only) {
       log.warning(

@@ -6,7 +6,7 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { frameRecord, HEADER_BYTES, RecordError, recordPlaces } from '../data/tfrecord.js';
-import { maskedCrc32c } from '../utils/checksum/crc32c.js';
+import { maskedCrc32c } from '../utils/files/crc32c.js';
 import { reasonOf } from '../utils/files/file-errors.js';
 import { decodeEvent, type Event, encodeEvent, FILE_VERSION } from './event.js';
 
