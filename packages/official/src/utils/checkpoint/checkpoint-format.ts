@@ -10,6 +10,8 @@ export interface CheckpointFormat {
   readonly prefix?: string;
   /** Endings of a checkpoint's files, each with its dot, in the order of writing: it is whole when the last one is there. */
   readonly endings: readonly [string, ...string[]];
+  /** A path without the ending of one of its files, whichever that is. Default: without one of the endings. */
+  base?(path: string): string;
   /** Whether reading finds every damage by itself: the manager adds no checksum of its own then. */
   readonly hasChecksums?: boolean;
   /** A text file that lists a folder's checkpoints, for other programs; written after each of them. */

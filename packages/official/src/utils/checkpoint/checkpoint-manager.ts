@@ -324,12 +324,17 @@ interface Files {
 /** By the path of one of its files, or without an ending; null: there is none. A file with an ending of no format is the first's. */
 function checkpointAt(where: string, formats: readonly CheckpointFormat[]): Files | null {
   for (const format of formats) {
-    const ending = format.endings.find((one) => where.endsWith(one)) ?? '';
-    const paths = filesOf(where.slice(0, where.length - ending.length), format);
+    const paths = filesOf(baseOf(where, format), format);
     if (isFile(paths.at(-1) as string)) return { format, paths };
   }
   const [format] = formats;
   return format?.endings.length === 1 && isFile(where) ? { format, paths: [where] } : null;
+}
+
+function baseOf(path: string, format: CheckpointFormat): string {
+  if (format.base) return format.base(path);
+  const ending = format.endings.find((one) => path.endsWith(one)) ?? '';
+  return path.slice(0, path.length - ending.length);
 }
 
 /** Of a folder whose checkpoints have other names. */

@@ -151,7 +151,8 @@ describe("checkpoints in TensorFlow's format", () => {
   it('are found by any of their files, by their prefix, in a folder, and by its list', () => {
     manager().save(4, content(4));
     const path = join(folder, 'model.ckpt-4.index');
-    for (const where of ['', 'model.ckpt-4', 'model.ckpt-4.index', 'model.ckpt-4.data-00000-of-00001']) {
+    const endings = ['', '.index', '.data-00000-of-00001', '.data-00002-of-00003', '.meta'];
+    for (const where of ['', ...endings.map((ending) => `model.ckpt-4${ending}`)]) {
       assert.equal(readCheckpoint(join(folder, where)).path, path, where);
     }
     for (const ending of ['.index', '.data-00000-of-00001']) {

@@ -20,6 +20,8 @@ export const TENSORFLOW: CheckpointFormat = {
   name: 'tensorflow',
   prefix: 'model.ckpt-',
   endings: ['.data-00000-of-00001', INDEX_ENDING],
+  // There may be more data files, and a graph beside them.
+  base: (path) => path.replace(/\.(index|meta|data-\d{5}-of-\d{5})$/, ''),
   hasChecksums: true,
   list: { file: STATE_FILE, write: checkpointState, latest: latestByState },
   encode(content) {
