@@ -157,15 +157,20 @@ export const SCENES: Readonly<Record<string, (distribute: Distribute, task: Upda
   },
 
   /** Whose slots are other ones on replica 1. */
-  torn: async (distribute) => {
+  torn: async (distribute, { kind }) => {
     const { variables, loss } = network();
     const optimizer = distribute(tf.train.adam(0.1));
     for (let step = 0; step < 3; step++) optimizer.minimize(loss(step), false, variables);
     const weights = await optimizer.getWeights();
+    // The number of updates comes first; m and v behind it.
+    const factor = kind === 'iterations' ? [3, 1] : [1, 2];
     const isOdd = (globalThis as { lockstepTestReplica?: number }).lockstepTestReplica === 1;
     if (isOdd)
       await optimizer.setWeights(
-        weights.map(({ name, tensor }) => ({ name, tensor: tf.mul(tensor, name === 'iter' ? 1 : 2) })),
+        weights.map(({ name, tensor }) => ({
+          name,
+          tensor: tf.mul(tensor, factor[name === 'iter' ? 0 : 1] as number),
+        })),
       );
     try {
       optimizer.minimize(loss(3), false, variables);

@@ -48,7 +48,7 @@ type NamedGradients = ReadonlyMap<string, tf.Tensor | null>;
 const TRACEABLE = Symbol.for('lockstep.traceable');
 
 /** The fingerprint's numbers. */
-const [NEW, GRADIENTS, SETTINGS, WEIGHTS, SLOTS, PATH, LENGTH] = [0, 1, 2, 3, 4, 5, 6];
+const [NEW, GRADIENTS, SETTINGS, WEIGHTS, STATE, PATH, LENGTH] = [0, 1, 2, 3, 4, 5, 6];
 
 const distributed = new WeakSet<tf.Optimizer>();
 
@@ -215,7 +215,7 @@ class DistributedStep {
     numbers[WEIGHTS] = mirrored.hash(this.#steps % CHECK_STEPS === 0 && !this.#flat?.isShared);
     const path = this.#flat?.propose(names, items) ?? Path.own;
     numbers[PATH] = path;
-    numbers[SLOTS] = this.#flat?.slotsHash(names, items, path) ?? 0;
+    numbers[STATE] = this.#flat?.stateHash(names, items, path) ?? 0;
     return this.reducer.exchange(numbers);
   }
 
@@ -257,7 +257,9 @@ class DistributedStep {
     }
     // Another value on all alike, a clipped one for instance, has the same fingerprint.
     if (differs(numbers, WEIGHTS)) reducer.mirrored.check(`before the update ${when}`);
-    if (differs(numbers, SLOTS)) this.#flat?.checkSlots(names, items, `before the update ${when}`);
+    // Where one applies gradients by itself, so do all, and nobody has looked.
+    if (!columnOf(numbers, PATH).includes(Path.own) && differs(numbers, STATE))
+      this.#flat?.checkState(names, items, `before the update ${when}`);
   }
 
   /** By numbers where there are some; by names where these mean the same on all replicas. */

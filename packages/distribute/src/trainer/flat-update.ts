@@ -123,35 +123,39 @@ export class FlatUpdate {
   }
 
   /**
-   * Fingerprint of slots that are no views of the flat memory; 0 if all are. Where replicas differ, {@link checkSlots} says who has what.
+   * Fingerprint of the optimizer's state: how many updates it has made, if an update depends on it, and slots that are no views of the
+   * flat memory. Where replicas differ, {@link checkState} says who has what.
    */
-  slotsHash(names: readonly string[], items: readonly UpdateItem[], path: number): number {
-    if (path !== Path.layOut && path !== Path.changed) return 0;
-    const slots = (knownOptimizer(this.optimizer) as KnownOptimizer).slots;
-    let hash = 0;
+  stateHash(names: readonly string[], items: readonly UpdateItem[], path: number): number {
+    if (path === Path.own) return 0;
+    const { slots, counts } = knownOptimizer(this.optimizer) as KnownOptimizer;
+    let hash = counts ? mix(0, this.optimizer.iterations) : 0;
     let count = 0;
-    for (const [s, { list }] of slots.entries()) {
-      for (const { name } of items) {
-        const slot = list[names.indexOf(name)];
-        if (!slot || this.#isView(slot.variable, s)) continue;
-        hash = mix(mix(hash, count), hashNumbers(slot.variable.dataSync() as Float32Array));
-        count++;
+    if (path !== Path.ready) {
+      for (const [s, { list }] of slots.entries()) {
+        for (const { name } of items) {
+          const slot = list[names.indexOf(name)];
+          if (!slot || this.#isView(slot.variable, s)) continue;
+          hash = mix(mix(hash, count), hashNumbers(slot.variable.dataSync() as Float32Array));
+          count++;
+        }
       }
     }
-    return count === 0 ? 0 : finish(hash, count);
+    return finish(hash, count);
   }
 
-  /** Throws unless all replicas have the same slots, naming the first that differs. Collective. */
-  checkSlots(names: readonly string[], items: readonly UpdateItem[], when: string): void {
-    const { slots } = knownOptimizer(this.optimizer) as KnownOptimizer;
-    const named = slots.flatMap(({ list, suffix }) =>
+  /** Throws unless all replicas' optimizers have the same state, naming the first part that differs. Collective. */
+  checkState(names: readonly string[], items: readonly UpdateItem[], when: string): void {
+    const { slots, counts } = knownOptimizer(this.optimizer) as KnownOptimizer;
+    const updates = { name: 'iterations', values: () => Int32Array.of(this.optimizer.iterations) };
+    const own = slots.flatMap(({ list, suffix }) =>
       items.map(({ name, tensor }) => ({
         name: `${name}/${suffix}`,
         values: () =>
           (list[names.indexOf(name)]?.variable.dataSync() as Float32Array | undefined) ?? new Float32Array(tensor.size),
       })),
     );
-    checkEqual(named, this.parts, when);
+    checkEqual(counts ? [updates, ...own] : own, this.parts, when);
   }
 
   /**

@@ -17,6 +17,8 @@ export interface SlotVariable {
 export interface KnownOptimizer {
   readonly config: OptimizerConfig;
   readonly learningRate: number;
+  /** Whether an update depends on how many there have been: the optimizer's `iterations`. */
+  readonly counts: boolean;
   /** In the order of the flat optimizer's slots. */
   readonly slots: readonly SlotList[];
   /** Sets what TensorFlow.js keeps of the number of updates beside that number, which is all that the flat path counts. */
@@ -62,15 +64,14 @@ export function knownOptimizer(optimizer: tf.Optimizer): KnownOptimizer | null {
   const known = describe(optimizer);
   if (known === null) return null;
   try {
-    flatOptimizer(known.config);
-    return known;
+    return { ...known, counts: flatOptimizer(known.config).counts };
   } catch {
     // TensorFlow.js takes numbers that mean nothing, and goes on with them.
     return null;
   }
 }
 
-function describe(optimizer: object): KnownOptimizer | null {
+function describe(optimizer: object): Omit<KnownOptimizer, 'counts'> | null {
   switch (Object.getPrototypeOf(optimizer)) {
     case tf.SGDOptimizer.prototype:
       return { config: { kind: 'sgd' }, learningRate: (optimizer as Sgd).learningRate, slots: [] };

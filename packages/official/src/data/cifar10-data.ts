@@ -7,6 +7,7 @@ import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
+import { DataError } from './data-error.js';
 import type { DataSet } from './data-set.js';
 
 export const HEIGHT = 32;
@@ -19,6 +20,8 @@ export const RECORD_BYTES = 1 + IMAGE_BYTES;
 /** Examples of the official data set. */
 export const NUM_IMAGES = { train: 50_000, validation: 10_000 } as const;
 
+export { DataError };
+
 /** The kernel reads less than 2 GiB at once. */
 const LARGEST_READ = 2 ** 30;
 
@@ -30,11 +33,6 @@ export interface Cifar10Data {
   /** count × 3073 bytes. */
   readonly records: Uint8Array;
   readonly count: number;
-}
-
-/** The data is missing or damaged. The message names the file, what is wrong, and what to do. */
-export class DataError extends Error {
-  override readonly name = 'DataError';
 }
 
 /**

@@ -11,6 +11,8 @@ export interface DataSet {
   /** Examples. */
   readonly count: number;
   readonly numClasses: number;
+  /** By label, where they have names. */
+  readonly classNames?: readonly string[];
   readonly imageShape: readonly [height: number, width: number, channels: number];
   /** URL of the module whose default export is an {@link ExampleReaderFactory}; it is loaded where examples are read. */
   readonly reader: string;
@@ -33,8 +35,8 @@ export interface ReaderOptions {
   readonly randomFlip: boolean;
 }
 
-/** @param source the data set's */
-export type ExampleReaderFactory = (source: unknown, options: ReaderOptions) => ExampleReader;
+/** @param source the data set's @returns a promise where the reader has to load something first */
+export type ExampleReaderFactory = (source: unknown, options: ReaderOptions) => ExampleReader | Promise<ExampleReader>;
 
 export interface ExampleReader {
   /**

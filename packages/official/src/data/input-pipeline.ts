@@ -66,7 +66,7 @@ export async function openPipeline(options: InputPipelineOptions): Promise<Input
 /** The data set's reader, in this thread. */
 export async function loadReader({ reader, source }: DataSet, options: ReaderOptions): Promise<ExampleReader> {
   const { default: create } = (await import(reader)) as { default: ExampleReaderFactory };
-  return create(source, options);
+  return await create(source, options);
 }
 
 /** See the file's head. */

@@ -3,6 +3,7 @@
  * It is loaded by input-pipeline.ts and nothing else.
  */
 import { workerData } from 'node:worker_threads';
+import { DataError } from './data-error.js';
 import { fillSlot, type InputThreadData, loadReader } from './input-pipeline.js';
 import { createSchedule } from './schedule.js';
 
@@ -20,7 +21,10 @@ try {
     Atomics.notify(ring.filled, slot);
   }
 } catch (error) {
-  const text = new TextEncoder().encode(String((error as Error).stack ?? error)).subarray(0, ring.error.length);
+  // Of data a person wants to know what is wrong with it, of anything else where it went wrong.
+  const { message, stack } = error as Error;
+  const words = error instanceof DataError ? message : String(stack ?? error);
+  const text = new TextEncoder().encode(words).subarray(0, ring.error.length);
   ring.error.set(text);
   Atomics.store(ring.control, 1, text.length);
   for (let slot = 0; slot < ring.slots; slot++) Atomics.notify(ring.filled, slot);

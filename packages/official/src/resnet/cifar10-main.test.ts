@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { SyntheticInput } from '../data/synthetic.js';
+import { readEvents } from '../summary/event-file.js';
 import { FAST, on } from '../testing/provider.js';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
@@ -195,6 +196,24 @@ describe('train and evaluate', () => {
 });
 
 describe('what is shown of training', () => {
+  it('summaries are there for TensorBoard, unless they are not wanted, and --clean knows them', async () => {
+    const events = (name: string) => readdirSync(model(name)).filter((file) => file.startsWith('events.out.tfevents.'));
+    const command = flags('summaries', '--train_epochs=2', '--epochs_between_evals=1', '--save_summary_steps=2');
+    const { status, text, result } = await run(command);
+    assert.equal(status, 0, text);
+    const [file, ...more] = events('summaries');
+    assert.deepEqual(more, []);
+    const all = [...readEvents(join(model('summaries'), file as string))];
+    const steps = (tag: string) => all.filter(({ scalars }) => scalars?.[tag] !== undefined).map(({ step }) => step);
+    // Five steps a call: the first one, and every second from where the call begins.
+    assert.deepEqual(steps('cross_entropy'), [1, 3, 5, 7, 9]);
+    assert.deepEqual(steps('evaluation/accuracy'), [5, 10]);
+    assert.equal(all.at(-1)?.scalars?.['evaluation/accuracy'], Math.fround(result?.evaluation?.accuracy as number));
+    const again = await run([...command, '--clean', '--save_summary_steps=0']);
+    assert.equal(again.status, 0, again.text);
+    assert.deepEqual(events('summaries'), []);
+  });
+
   it('hooks begin anew with each train call, and their accuracy is of its images so far, as upstream', async () => {
     const { status, text } = await run(
       flags('shown', '--train_epochs=4', '--epochs_between_evals=2', '--hooks=LoggingTensorHook', '--progress=none'),

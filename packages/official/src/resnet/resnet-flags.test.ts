@@ -75,6 +75,8 @@ const OURS = [
   'save_checkpoints_secs',
   'save_checkpoints_steps',
   'keep_checkpoint_max',
+  'save_summary_steps',
+  'checkpoint_format',
   'resume',
   'progress',
   'color',

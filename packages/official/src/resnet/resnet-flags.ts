@@ -108,7 +108,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     default: null,
     group,
     key: true,
-    help: 'Checkpoint from which everything but the dense layer is initialised. A checkpoint in model_dir goes before it.',
+    help: "Checkpoint from which everything but the dense layer is initialised: a safetensors file, TensorFlow's prefix such as DIR/model.ckpt-112603, or a folder of either. A checkpoint in model_dir goes before it.",
   });
   requirePath(flags, 'pretrained_model_checkpoint_path');
   flags.DEFINE_bool({

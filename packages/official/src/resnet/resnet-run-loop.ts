@@ -13,7 +13,9 @@ import {
   type Strategy,
 } from '@lockstep/distribute';
 import type { DataSet } from '../data/data-set.js';
-import { type Checkpoint, readCheckpoint } from '../utils/checkpoint/checkpoint-manager.js';
+import { EventFileWriter } from '../summary/event-file.js';
+import { SummaryObserver } from '../summary/summary-observer.js';
+import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
@@ -32,7 +34,7 @@ import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
-import { runCheckpoints, stateOf } from './replica/run-state.js';
+import { placeOf, readRun, runCheckpoints, stateOf } from './replica/run-state.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
@@ -112,24 +114,29 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
+  const observers: RunObserver[] = [];
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
     // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
     const clean = isChief ? planClean(FLAGS) : null;
     const begun = isChief && clean === null ? newestCheckpoint(FLAGS.model_dir) : null;
     const seed = chooseSeed(FLAGS, begun, strategy, log);
+    // Data sets other than the official one (the digits) keep the recipe's epochs.
+    const numImages = train?.count ?? recipe.numImages;
     const position = !strategy.isInStep
-      ? (strategy.fromChief?.(begun && stateOf(begun.metadata).position) ?? null)
+      ? (strategy.fromChief?.(begun && placeOf(stateOf(begun.metadata), numImages, batchSize)) ?? null)
       : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
-    const observers = observeAll([
+    observers.push(
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
-    ]);
+      ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
+    );
+    const observer = observeAll(observers);
     if (isChief) {
-      observers.begin({
+      observer.begin({
         modelName: 'resnet',
         datasetName: synthetic ? `${options.datasetName}-synthetic` : options.datasetName,
         parameters: resnetRunParameters(FLAGS, numWorkers, chosenReduction(strategy)),
@@ -145,10 +152,9 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       batchSize,
       epochs: { total: trainEpochs, betweenEvals: FLAGS.epochs_between_evals },
       maxTrainSteps: FLAGS.max_train_steps,
-      // Data sets other than the official one (the digits) keep the recipe's epochs.
       recipe: {
         ...boundariesOf(FLAGS, recipe),
-        numImages: train?.count ?? recipe.numImages,
+        numImages,
         batchSize,
         ...(!strategy.isInStep ? { batchDenom: recipe.batchDenom * numWorkers } : {}),
       },
@@ -169,14 +175,15 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       saveSeconds: FLAGS.save_checkpoints_secs,
       saveSteps: FLAGS.save_checkpoints_steps,
       keepCheckpointMax: FLAGS.keep_checkpoint_max,
+      checkpointFormat: FLAGS.checkpoint_format,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
-      reportEveryStep: observers.wantsEveryStep,
+      reportEveryStep: observer.wantsEveryStep,
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
       args,
       {
-        onReport: (_replica, message) => tell(observers, message as ReplicaMessage),
+        onReport: (_replica, message) => tell(observer, message as ReplicaMessage),
         // A step takes as long as it takes; whoever cannot wait sends a second signal.
         ...(options.signal ? { signal: options.signal, graceSeconds: Number.POSITIVE_INFINITY } : {}),
         ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
@@ -201,8 +208,17 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       trainHooks,
     };
   } finally {
+    for (const one of observers) one.end?.();
     lock?.release();
   }
+}
+
+/** Event files for TensorBoard, unless they are not wanted. */
+function summariesOf(FLAGS: FlagsObject, batchSize: number, log: Log): RunObserver[] {
+  const { save_summary_steps: everySteps, model_dir: folder } = FLAGS;
+  if (everySteps === 0) return [];
+  const writer = new EventFileWriter(folder, { warn: (line) => log.warning(line) });
+  return [new SummaryObserver(writer, { everySteps, batchSize })];
 }
 
 /** @throws Error where the network is not made for such images. */
@@ -286,7 +302,7 @@ function refuseWhatIsMissing(flags: FlagValues): void {
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
 async function checkModelDir(flagsObj: FlagsObject, log: Log): Promise<void> {
   const { resume, eval_only: evalOnly, model_dir: modelDir, pretrained_model_checkpoint_path: pretrained } = flagsObj;
-  const origin = pretrained === null ? null : readCheckpoint(pretrained).path;
+  const origin = pretrained === null ? null : readRun(pretrained).path;
   if (writes(flagsObj)) await naming(modelDir, () => probeFolder(modelDir, LOCK_NAME));
   const clean = planClean(flagsObj);
   if (origin !== null && clean?.files.some(({ path }) => path === realpathSync(origin))) {
@@ -369,7 +385,8 @@ function newestCheckpoint(modelDir: string): Checkpoint | null {
  * numbers are functions of the seed, so that with another one the rest of the run is another.
  */
 function chooseSeed(flagsObj: FlagsObject, begun: Checkpoint | null, strategy: Strategy, log: Log): number {
-  const before = begun ? stateOf(begun.metadata).seed : null;
+  const state = begun && stateOf(begun.metadata);
+  const before = state && !state.isForeign ? state.seed : null;
   if (flagsObj.seed !== null) {
     if (before !== null && before !== flagsObj.seed && !flagsObj.eval_only) {
       log.warning(

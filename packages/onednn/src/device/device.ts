@@ -4,7 +4,6 @@
  */
 import { backend, setBackend } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend, OneDnnHostAccess } from '../backend.js';
-import { loadLibrary } from '../ffi/library.js';
 import { BACKEND_NAME } from '../kernels/kernel.js';
 import { configure, register } from '../register.js';
 import { checkSwitches } from '../runtime.js';
@@ -23,8 +22,7 @@ export interface DeviceSetup {
  * @throws OneDnnNotFoundError when the library is not installed, RangeError for a switch (LOCKSTEP_WINOGRAD, …) that means nothing.
  */
 export default async function setup({ threads, device }: DeviceSetup): Promise<OneDnnHostAccess> {
-  // TensorFlow.js keeps the reason to itself when a backend cannot be made, so what can be wrong is looked at first.
-  loadLibrary();
+  // The thread may have its backend already, which was made with other switches.
   checkSwitches(process.env);
   register();
   configure({ threads });

@@ -3,6 +3,7 @@ import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
 import type { EvaluationResult, StepReport } from '../../utils/logs/run-observer.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
+import type { RunFormatName } from '../checkpoint-formats.js';
 import type { DecayOptions } from '../lr-schedule.js';
 import type { ResNetPlan } from '../resnet-model.js';
 import type { Epochs, Position } from './position.js';
@@ -41,6 +42,7 @@ export interface ReplicaArguments {
   readonly saveSeconds: number | null;
   readonly saveSteps: number | null;
   readonly keepCheckpointMax: number;
+  readonly checkpointFormat: RunFormatName;
   readonly dtype: ActivationType;
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;

@@ -11,7 +11,7 @@ import type { Batch, DataSet, InputSource } from '../../data/data-set.js';
 import { openPipeline } from '../../data/input-pipeline.js';
 import { evaluationRanges, type ScheduleOptions } from '../../data/schedule.js';
 import { SyntheticInput } from '../../data/synthetic.js';
-import { CheckpointError, type CheckpointManager, readCheckpoint } from '../../utils/checkpoint/checkpoint-manager.js';
+import { CheckpointError, type CheckpointManager } from '../../utils/checkpoint/checkpoint-manager.js';
 import type { Log } from '../../utils/logs/log.js';
 import type { EvaluationResult } from '../../utils/logs/run-observer.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
@@ -35,8 +35,10 @@ import {
   fillArrays,
   fillForWarmStart,
   findNonFinite,
+  placeOf,
   type RunArrays,
   type RunState,
+  readRun,
   runCheckpoints,
   stateOf,
   toTensorFile,
@@ -71,6 +73,8 @@ class Run {
   #lastSave = performance.now();
   #lastReport = 0;
   #lastCheckpoint: string | null = null;
+  /** Of the checkpoint of TensorFlow's own that the run goes on from. */
+  #foreignStep: number | null = null;
   #waitMs = 0;
   #resident: number[] = [];
 
@@ -96,6 +100,7 @@ class Run {
       statistics: { segments: this.#model.statisticSegments, values: this.#model.statistics },
     };
     this.#checkpoints = runCheckpoints(args.modelDir, {
+      format: args.checkpointFormat,
       maxToKeep: args.keepCheckpointMax,
       warn: this.#lines.warning,
     });
@@ -401,17 +406,18 @@ class Run {
     this.#trainer.checkMirrored();
     this.#trainer.pull();
     this.#lastSave = performance.now();
-    if (!this.#isChief) return;
     const { globalStep } = this.#position;
+    // TensorFlow's own file has the name of this step, and nothing has happened since.
+    if (!this.#isChief || globalStep === this.#foreignStep) return;
     const path = this.#checkpoints.save(globalStep, toTensorFile(this.#state(), this.#arrays));
     this.#lastCheckpoint = path;
     this.#tell({ kind: 'checkpoint', path, globalStep });
   }
 
-  #state(): RunState {
+  #state(): Omit<RunState, 'isForeign'> {
     const { seed, fineTune } = this.args;
-    const lossScale = this.#trainer.lossScaleState;
-    return { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), lossScale };
+    const { scalars } = this.#trainer;
+    return { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), scalars };
   }
 
   #modelKind(): RunState['model'] {
@@ -432,14 +438,22 @@ class Run {
       return;
     }
     if (checkpoint) fillArrays(checkpoint, this.#arrays, this.#modelKind());
-    this.#share();
     const { path, metadata } = found;
+    const state = stateOf(metadata);
+    // A run whose loss scale was fixed leaves none, and a dynamic one begins at its beginning then.
+    this.#trainer.restore(state.scalars);
+    this.#share();
     this.#lastCheckpoint = path;
     this.#log(`Restored step ${metadata.global_step} from ${path}`);
-    const state = stateOf(metadata);
-    this.#goOnAt(state);
-    // A run whose scale was fixed leaves none, and a dynamic one begins at its beginning then.
-    if (state.lossScale) this.#trainer.restoreLossScale(state.lossScale);
+    const { numImages, batchSize } = this.args.recipe;
+    const position = placeOf(state, numImages, batchSize);
+    if (state.isForeign) this.#foreignStep = position.globalStep;
+    if (state.isForeign && this.args.epochs.total > 0) {
+      this.#log(
+        `TensorFlow's checkpoint says nothing of epochs: as many as its steps make are over, ${position.epochs}.`,
+      );
+    }
+    this.#goOnAt({ position });
   }
 
   /** Where there are checkpoints and none is whole, evaluation has nothing to evaluate, and training says that it begins anew. */
@@ -460,7 +474,7 @@ class Run {
     const from = this.args.pretrained;
     if (from !== null) {
       if (this.#isChief) {
-        const checkpoint = readCheckpoint(from);
+        const checkpoint = readRun(from);
         fillForWarmStart(checkpoint, this.#arrays);
         this.#log(`Everything but the dense layer is initialized from ${checkpoint.path}`);
       }

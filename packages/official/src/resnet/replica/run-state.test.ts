@@ -6,6 +6,7 @@ import {
   fillArrays,
   fillForWarmStart,
   findNonFinite,
+  placeOf,
   type RunArrays,
   type RunState,
   stateOf,
@@ -17,7 +18,8 @@ const STATE: RunState = {
   seed: 2 ** 32 - 1,
   fineTune: false,
   model: { size: 8, version: 2 },
-  lossScale: { value: 2 ** -30, goodSteps: 1999 },
+  scalars: { updates: 12, lossScale: 2 ** -30, goodSteps: 1999 },
+  isForeign: false,
 };
 
 /** A convolution that is trained or frozen, a dense layer, and a moving mean; other numbers for another `first`. */
@@ -50,7 +52,7 @@ const file = (state: RunState, from: RunArrays) => ({ path: 'ckpt', ...toTensorF
 
 describe('a run’s state', () => {
   it('comes back from the metadata, with and without a loss scale', () => {
-    for (const state of [STATE, { ...STATE, lossScale: null, fineTune: true }]) {
+    for (const state of [STATE, { ...STATE, scalars: { updates: 12 }, fineTune: true }]) {
       assert.deepEqual(stateOf(toTensorFile(state, arrays(0)).metadata), state);
     }
     assert.deepEqual(toTensorFile(STATE, arrays(0)).metadata, {
@@ -61,12 +63,48 @@ describe('a run’s state', () => {
       step: '5',
       batch_size: '8',
       seed: '4294967295',
+      updates: '12',
       current_loss_scale: String(2 ** -30),
       good_steps: '1999',
       fine_tune: 'false',
       resnet_size: '8',
       resnet_version: '2',
     });
+  });
+});
+
+describe('a state without the number of updates', () => {
+  it('as version 0.1 wrote it, has made as many as it has global steps', () => {
+    const { updates: _, ...old } = toTensorFile(STATE, arrays(0)).metadata;
+    assert.deepEqual(stateOf(old).scalars, STATE.scalars);
+  });
+});
+
+describe('a checkpoint of TensorFlow’s own', () => {
+  const metadata = { origin: 'tensorflow', global_step: '25', resnet_size: '8', resnet_version: '2' };
+
+  it('has a step and a network, and its place among epochs follows from the step', () => {
+    const state = stateOf(metadata);
+    assert.deepEqual([state.isForeign, state.model, state.scalars], [true, { size: 8, version: 2 }, { updates: 25 }]);
+    // 25 steps of 8 are 200 of 90 images: two epochs, and some.
+    const position = { globalStep: 25, epochs: 2, callEpochs: 0, step: 0, batchSize: 1 };
+    assert.deepEqual(placeOf(state, 90, 8), position);
+    assert.deepEqual(placeOf(STATE, 90, 8), STATE.position);
+  });
+
+  it('may have slots, of all variables or of some; those that it does not have stay', () => {
+    const whole = toTensorFile(STATE, arrays(0));
+    const { 'resnet_model/conv2d/kernel/momentum': _, ...tensors } = whole.tensors;
+    const read = arrays(1000);
+    fillArrays({ path: 'model.ckpt', tensors, metadata }, read, STATE.model);
+    const [weights, slots] = [values(arrays(0)), values(read)];
+    assert.deepEqual(slots[0], weights[0]);
+    assert.deepEqual(slots[1], [1100, 1101, 1102, 1103, 1104, 1105, 106, 107]);
+    // One of ours is to have them all.
+    assert.throws(
+      () => fillArrays({ path: 'ckpt', tensors, metadata: whole.metadata }, arrays(0), STATE.model),
+      /Checkpoint ckpt has nothing for resnet_model\/conv2d\/kernel\/momentum, expected 6/,
+    );
   });
 });
 
@@ -115,7 +153,7 @@ describe('a run’s arrays', () => {
         error instanceof CheckpointError &&
         error.message ===
           'Checkpoint ckpt has nothing for resnet_model/dense/kernel, expected 2: it is of ResNet-8 v2, this run trains ResNet-14 v1.\n' +
-            'help: another --model_dir, or --clean to start over.',
+            'help: another --model_dir, or --clean to start over; --resnet_size=8 --resnet_version=2 goes on with it.',
     );
   });
 

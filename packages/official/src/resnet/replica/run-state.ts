@@ -9,21 +9,38 @@ import {
   CheckpointError,
   CheckpointManager,
   type CheckpointManagerOptions,
+  readCheckpoint,
 } from '../../utils/checkpoint/checkpoint-manager.js';
 import { type StoredTensor, type TensorFile, TensorFileError } from '../../utils/checkpoint/safetensors.js';
 import { quoted } from '../../utils/files/quoted.js';
+import { RUN_FORMATS, type RunFormatName, runFormat } from '../checkpoint-formats.js';
 import { type StatisticSegment, upstreamName } from '../resnet-model.js';
+import { TENSORFLOW_ORIGIN } from '../tensorflow-names.js';
 import type { Position } from './position.js';
 
 /** `format` in the metadata: by it a file is known for one of ours. */
 export const RUN_FORMAT = 'lockstep-resnet';
 
-/** A model folder's checkpoints, of which those that no run can go on from are passed over. */
-export function runCheckpoints(
-  modelDir: string,
-  options: Omit<CheckpointManagerOptions, 'validate'> = {},
-): CheckpointManager {
-  return new CheckpointManager(modelDir, { ...options, validate: checkRun });
+export interface RunCheckpointOptions extends Pick<CheckpointManagerOptions, 'maxToKeep' | 'warn'> {
+  /** What is written; every format is read. Default: safetensors. */
+  readonly format?: RunFormatName;
+}
+
+/** A model folder's checkpoints, of which those that no run can go on from are passed over. TensorFlow's own are never deleted. */
+export function runCheckpoints(modelDir: string, options: RunCheckpointOptions = {}): CheckpointManager {
+  const { format = 'safetensors', ...others } = options;
+  return new CheckpointManager(modelDir, {
+    ...others,
+    format: runFormat(format),
+    formats: RUN_FORMATS,
+    validate: checkRun,
+    isOwn: ({ metadata }) => !isForeign(metadata),
+  });
+}
+
+/** One checkpoint, of whatever format, or the newest of a folder. @throws CheckpointError if there is none, or it is damaged */
+export function readRun(where: string): TensorFile & { readonly path: string } {
+  return readCheckpoint(where, RUN_FORMATS);
 }
 
 type Metadata = Readonly<Record<string, string>>;
@@ -41,8 +58,16 @@ const COUNTS = {
   resnet_version: [1, 2],
 } as const;
 
+/** Of what a checkpoint of TensorFlow's says nothing: no epoch is known to be over, and no random number was drawn here. */
+const FOREIGN: Metadata = { format: RUN_FORMAT, epochs: '0', call_epochs: '0', step: '0', batch_size: '1', seed: '0' };
+
+function isForeign(metadata: Metadata): boolean {
+  return metadata.origin === TENSORFLOW_ORIGIN;
+}
+
 /** @throws TensorFileError naming the first value that cannot be. */
-function checkRun({ metadata }: TensorFile, fileStep: number): void {
+function checkRun(file: TensorFile, fileStep: number): void {
+  const metadata: Metadata = isForeign(file.metadata) ? { ...FOREIGN, ...file.metadata } : file.metadata;
   if (metadata.format !== RUN_FORMAT) {
     throw new TensorFileError(`has ${describe(metadata.format)} for format in its metadata, not '${RUN_FORMAT}'`);
   }
@@ -50,6 +75,7 @@ function checkRun({ metadata }: TensorFile, fileStep: number): void {
     const text = Object.hasOwn(metadata, name) ? metadata[name] : undefined;
     const value = /^(0|[1-9]\d*)$/.test(text ?? '') ? Number(text) : Number.NaN;
     if (value >= low && value <= high) continue;
+    if (isForeign(metadata)) throw new TensorFileError(`has ${describe(text)} for ${name}: no run can go on from it`);
     throw new TensorFileError(
       `has ${describe(text)} for ${name} in its metadata, which is to be a whole number from ${low}${high < Number.MAX_SAFE_INTEGER ? ` to ${high}` : ''}`,
     );
@@ -64,14 +90,23 @@ function checkRun({ metadata }: TensorFile, fileStep: number): void {
   if (![undefined, 'true', 'false'].includes(fineTune)) {
     throw new TensorFileError(`has ${describe(fineTune)} for fine_tune in its metadata, not true or false`);
   }
+  if (metadata.updates !== undefined && !isWhole(metadata.updates)) {
+    throw new TensorFileError(
+      `has ${describe(metadata.updates)} for updates in its metadata, which is to be a whole number`,
+    );
+  }
   checkLossScale(metadata);
+}
+
+function isWhole(text: string | undefined): boolean {
+  return /^(0|[1-9]\d*)$/.test(text ?? '') && Number.isSafeInteger(Number(text));
 }
 
 /** The two variables of a dynamic loss scale: both or none. */
 function checkLossScale({ current_loss_scale: value, good_steps: goodSteps }: Metadata): void {
   if (value === undefined && goodSteps === undefined) return;
   const isScale = value?.trim() !== '' && Number.isFinite(Number(value)) && Number(value) > 0;
-  if (isScale && /^(0|[1-9]\d*)$/.test(goodSteps ?? '')) return;
+  if (isScale && isWhole(goodSteps)) return;
   throw new TensorFileError(
     `has ${describe(value)} for current_loss_scale and ${describe(goodSteps)} for good_steps in its metadata, which cannot be`,
   );
@@ -89,9 +124,14 @@ export interface RunState {
   /** Whether the dense layer alone was trained, so that the others have no momenta. */
   readonly fineTune: boolean;
   readonly model: { readonly size: number; readonly version: number };
-  /** A dynamic loss scale's two variables; null: it is fixed. */
-  readonly lossScale: { readonly value: number; readonly goodSteps: number } | null;
+  /** The trainer's numbers (`Trainer.scalars`): updates made, and the two variables of a dynamic loss scale. */
+  readonly scalars: Readonly<Record<string, number>>;
+  /** TensorFlow wrote it: the step is all that is known of where the run is. See {@link placeOf}. */
+  readonly isForeign: boolean;
 }
+
+/** Names of the trainer's numbers in the metadata: TensorFlow's, where it has any. */
+const SCALARS = { updates: 'updates', lossScale: 'current_loss_scale', goodSteps: 'good_steps' } as const;
 
 /** A run's arrays with their places; values are read from and written into them. */
 export interface RunArrays {
@@ -105,7 +145,10 @@ export interface RunArrays {
 }
 
 /** A checkpoint's content. Its arrays are views: save it before the next step. */
-export function toTensorFile({ position, seed, fineTune, model, lossScale }: RunState, arrays: RunArrays): TensorFile {
+export function toTensorFile(
+  { position, seed, fineTune, model, scalars }: Omit<RunState, 'isForeign'>,
+  arrays: RunArrays,
+): TensorFile {
   return {
     tensors: toTensors(arrays),
     metadata: {
@@ -117,8 +160,11 @@ export function toTensorFile({ position, seed, fineTune, model, lossScale }: Run
       step: String(position.step),
       batch_size: String(position.batchSize),
       seed: String(seed),
-      // TensorFlow's names of them.
-      ...(lossScale && { current_loss_scale: String(lossScale.value), good_steps: String(lossScale.goodSteps) }),
+      ...Object.fromEntries(
+        Object.entries(SCALARS).flatMap(([name, saved]) =>
+          scalars[name] === undefined ? [] : [[saved, String(scalars[name])]],
+        ),
+      ),
       fine_tune: String(fineTune),
       resnet_size: String(model.size),
       resnet_version: String(model.version),
@@ -127,8 +173,10 @@ export function toTensorFile({ position, seed, fineTune, model, lossScale }: Run
 }
 
 /** Of metadata that were checked. */
-export function stateOf(metadata: Metadata): RunState {
-  const { current_loss_scale: value, good_steps: goodSteps } = metadata;
+export function stateOf(checked: Metadata): RunState {
+  const metadata: Metadata = isForeign(checked) ? { ...FOREIGN, ...checked } : checked;
+  // Before there were more of them every update was a global step, as it is still.
+  const saved: Metadata = { ...metadata, updates: metadata.updates ?? (metadata.global_step as string) };
   return {
     position: {
       globalStep: Number(metadata.global_step),
@@ -140,8 +188,22 @@ export function stateOf(metadata: Metadata): RunState {
     seed: Number(metadata.seed),
     fineTune: metadata.fine_tune === 'true',
     model: { size: Number(metadata.resnet_size), version: Number(metadata.resnet_version) },
-    lossScale: value === undefined ? null : { value: Number(value), goodSteps: Number(goodSteps) },
+    scalars: Object.fromEntries(
+      Object.entries(SCALARS).flatMap(([name, text]) =>
+        saved[text] === undefined ? [] : [[name, Number(saved[text])]],
+      ),
+    ),
+    isForeign: isForeign(checked),
   };
+}
+
+/**
+ * Where a run goes on. TensorFlow's own checkpoints know the step alone: as many epochs are over as such steps make, and the one under way
+ * begins anew.
+ */
+export function placeOf({ position, isForeign }: RunState, images: number, batchSize: number): Position {
+  if (!isForeign) return position;
+  return { ...position, epochs: Math.floor((position.globalStep * batchSize) / images) };
 }
 
 /** Whatever it is that a checkpoint was read from. */
@@ -153,20 +215,27 @@ type ReadFile = TensorFile & { readonly path: string };
  * @throws CheckpointError naming the first variable that it does not have so
  */
 export function fillArrays(file: ReadFile, { trained, frozen, statistics }: RunArrays, model: RunState['model']): void {
-  const { model: its, fineTune } = stateOf(file.metadata);
+  const { model: its, fineTune, isForeign } = stateOf(file.metadata);
+  const isSame = its.size === model.size && its.version === model.version;
   const help =
     `: it is of ResNet-${its.size} v${its.version}, this run trains ResNet-${model.size} v${model.version}.\n` +
-    'help: another --model_dir, or --clean to start over.';
+    `help: another --model_dir, or --clean to start over; ${
+      isSame
+        ? 'for other images or classes --pretrained_model_checkpoint_path takes all of it but the dense layer.'
+        : `--resnet_size=${its.size} --resnet_version=${its.version} goes on with it.`
+    }`;
+  const hasTensor = (name: string) => Object.hasOwn(file.tensors, name);
   const read = (name: string, shape: readonly number[]) => variableValues(file, name, shape, help);
   for (const { name, offset, length } of statistics.segments) statistics.values.set(read(name, [length]), offset);
   for (const { name, offset, shape } of frozen.segments) frozen.values.set(read(upstreamName(name), shape), offset);
   for (const { name, offset, shape } of trained.segments) {
     const values = read(upstreamName(name), shape);
     // Fine tuning has slots for the dense layer alone; whoever goes on with all of them begins with zeros, as at the start.
+    // So does who goes on with a checkpoint of TensorFlow's that was saved without them.
     const hasSlots = !fineTune || name.includes('dense');
-    const slots = (hasSlots ? Object.keys(trained.slots) : []).map(
-      (slot) => [slot, read(`${upstreamName(name)}/${slot}`, shape)] as const,
-    );
+    const slots = Object.keys(trained.slots)
+      .filter((slot) => hasSlots && (!isForeign || hasTensor(`${upstreamName(name)}/${slot}`)))
+      .map((slot) => [slot, read(`${upstreamName(name)}/${slot}`, shape)] as const);
     trained.weights.set(values, offset);
     for (const [slot, slotValues] of slots) trained.slots[slot]?.set(slotValues, offset);
   }

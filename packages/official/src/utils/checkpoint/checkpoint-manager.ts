@@ -1,8 +1,9 @@
 /**
- * Checkpoints of a run: `ckpt-<step>` with a format's ending or endings in the model folder. A checkpoint appears whole or not at all: it is
- * written to temporary names, synced to disk, and renamed. Its SHA-256 stands in its own metadata, so a file that was
- * damaged later is noticed, named, and passed over for the one before it; so is whatever else bears such a name. Only whole
- * ones count when old ones are deleted, and the one just written never is.
+ * Checkpoints of a run: `ckpt-<step>`, or what a format calls them, with its ending or endings in the model folder. A checkpoint appears
+ * whole or not at all: it is written to temporary names, synced to disk, and renamed. Its SHA-256 stands in its own metadata, unless its
+ * format checks every byte, so a file that was damaged later is noticed, named, and passed over for the one before it; so is whatever else
+ * bears such a name. Only whole ones count when old ones are deleted, and the one just written never is. One format is written; those that
+ * are read may be several, and the newest step counts.
  *
  * One process writes at a time: model-dir-lock.ts sees to it. Any number may read meanwhile.
  */
@@ -25,18 +26,23 @@ import { join } from 'node:path';
 import { reasonOf } from '../files/file-errors.js';
 import { quoted } from '../files/quoted.js';
 import type { CheckpointFormat } from './checkpoint-format.js';
+import { Names } from './checkpoint-names.js';
 import { FORMATS } from './formats.js';
 import { pieces, type StoredTensor, type TensorFile, TensorFileError } from './safetensors.js';
 
 export interface CheckpointManagerOptions {
   /** Checkpoints kept; older ones are deleted after a new one is safe. Default 5. */
   readonly maxToKeep?: number;
-  /** Of what is written and read. Default: the first of FORMATS, safetensors. */
+  /** Of what is written. Default: the first of FORMATS, safetensors. */
   readonly format?: CheckpointFormat;
+  /** Of what is read, found and deleted. Default: what is written, alone. */
+  readonly formats?: readonly CheckpointFormat[];
   /** Told about damaged checkpoints that are passed over, and old ones that cannot be deleted. Default: standard error. */
   readonly warn?: (line: string) => void;
   /** What a checkpoint must be beside whole. Throws TensorFileError; such a one is passed over like a damaged one. */
   readonly validate?: (file: TensorFile, step: number) => void;
+  /** Whether it may be deleted when it is old. Default: all may. */
+  readonly isOwn?: (file: TensorFile) => boolean;
 }
 
 /** A checkpoint that was read. */
@@ -50,7 +56,11 @@ export class CheckpointError extends Error {
   override readonly name = 'CheckpointError';
 }
 
-const PREFIX = 'ckpt-';
+/** A checkpoint that is there, whole or not. */
+interface Place {
+  readonly step: number;
+  readonly names: Names;
+}
 const CHECKSUM = 'sha256';
 /** A folder whose checkpoints vanish while they are looked at (another process rotates them) is looked at again. */
 const LOOKS = 3;
@@ -58,13 +68,13 @@ const LOOKS = 3;
 /** Writes, finds and deletes a folder's checkpoints. */
 export class CheckpointManager {
   readonly #maxToKeep: number;
-  readonly #format: CheckpointFormat;
-  /** Names of the file that makes a checkpoint whole; what looks like one to a person; and what a killed process left. */
-  readonly #pattern: RegExp;
-  readonly #alike: RegExp;
-  readonly #leftover: RegExp;
+  /** Of the format that is written. */
+  readonly #written: Names;
+  /** Of all that are read, that one last: of two checkpoints of one step it counts. */
+  readonly #names: readonly Names[];
   readonly #warn: (line: string) => void;
   readonly #validate: (file: TensorFile, step: number) => void;
+  readonly #isOwn: (file: TensorFile) => boolean;
   /** Which files are known to be whole, or not; a file that changes is another one. */
   readonly #isWhole = new Map<string, boolean>();
 
@@ -75,11 +85,11 @@ export class CheckpointManager {
     this.#maxToKeep = options.maxToKeep ?? 5;
     this.#warn = options.warn ?? ((line) => process.stderr.write(`${line}\n`));
     this.#validate = options.validate ?? (() => {});
-    this.#format = options.format ?? FORMATS[0];
-    const all = this.#format.endings.map((ending) => ending.replaceAll('.', '\\.'));
-    this.#pattern = new RegExp(`^${PREFIX}(0|[1-9]\\d*)${all.at(-1)}$`);
-    this.#alike = new RegExp(`^${PREFIX}.*${all.at(-1)}$`, 's');
-    this.#leftover = new RegExp(`^${PREFIX}\\d+(?:${all.join('|')})\\.(\\d+)\\.tmp$`);
+    this.#isOwn = options.isOwn ?? (() => true);
+    const format = options.format ?? FORMATS[0];
+    const others = (options.formats ?? []).filter((other) => other !== format);
+    this.#names = [...others, format].map((one) => new Names(one, directory));
+    this.#written = this.#names.at(-1) as Names;
     if (!Number.isInteger(this.#maxToKeep) || this.#maxToKeep < 1) {
       throw new RangeError(`keep_checkpoint_max must be a positive integer, got ${options.maxToKeep}.`);
     }
@@ -87,20 +97,20 @@ export class CheckpointManager {
 
   /** Steps of the checkpoints that are there, whole or not, oldest first. @throws CheckpointError if the folder cannot be read. */
   steps(): number[] {
-    return this.#names()
-      .flatMap((name) => this.#pattern.exec(name)?.[1] ?? [])
-      .map(Number)
-      .filter(Number.isSafeInteger)
-      .sort((a, b) => a - b);
+    return [...new Set(this.#places().map(({ step }) => step))];
   }
 
-  /** Of the file that makes the checkpoint of a step whole. */
+  /** Of the file that makes the checkpoint of a step whole, in the format that is written. */
   path(step: number): string {
-    return this.#paths(step).at(-1) as string;
+    return this.#written.path(step);
   }
 
-  #paths(step: number): string[] {
-    return this.#format.endings.map((ending) => join(this.directory, `${PREFIX}${step}${ending}`));
+  /** Oldest first; of one step the format that is written comes last. */
+  #places(): Place[] {
+    const files = this.#files();
+    return this.#names
+      .flatMap((names) => files.flatMap((file) => names.stepOf(file) ?? []).map((step) => ({ step, names })))
+      .sort((a, b) => a.step - b.step);
   }
 
   /**
@@ -110,11 +120,14 @@ export class CheckpointManager {
    */
   save(step: number, { tensors, metadata }: TensorFile): string {
     const path = this.path(step);
-    const files = this.#paths(step).map((file) => ({ file, temporary: `${file}.${process.pid}.tmp` }));
+    const { format } = this.#written;
+    const files = this.#written.paths(step).map((file) => ({ file, temporary: `${file}.${process.pid}.tmp` }));
     try {
       mkdirSync(this.directory, { recursive: true });
-      const metadataAndSum = { ...metadata, [CHECKSUM]: checksum(tensors, metadata) };
-      const contents = this.#format.encode({ tensors, metadata: metadataAndSum });
+      const contents = format.encode({
+        tensors,
+        metadata: format.hasChecksums ? metadata : { ...metadata, [CHECKSUM]: checksum(tensors, metadata) },
+      });
       for (const [i, { temporary }] of files.entries()) writeSynced(temporary, contents[i] as Iterable<Uint8Array>);
       for (const { file, temporary } of files) {
         this.#makeWay(file);
@@ -129,8 +142,10 @@ export class CheckpointManager {
         { cause: error },
       );
     }
-    this.#isWhole.set(this.#identity(step, statSync(path)), true);
-    this.#rotate(step);
+    const place = { step, names: this.#written };
+    this.#isWhole.set(identityOf(place, statSync(path)), true);
+    // Lists of formats of which one came or went.
+    for (const names of new Set([this.#written, ...this.#rotate(place)])) this.#list(names, step);
     this.#sweep();
     return path;
   }
@@ -139,17 +154,18 @@ export class CheckpointManager {
   latest(): Checkpoint | null {
     for (let look = 1; ; look++) {
       let hasVanished = false;
-      for (const [i, step] of this.steps().reverse().entries()) {
-        const path = this.path(step);
+      for (const [i, place] of this.#places().reverse().entries()) {
+        const { step } = place;
+        const path = place.names.path(step);
         try {
-          return { path, step, ...this.#read(step) };
+          return { path, step, ...this.#read(place) };
         } catch (error) {
           if (!(error instanceof TensorFileError)) throw error;
           if (lstatSync(path, { throwIfNoEntry: false }) === undefined) {
             hasVanished = true;
             continue;
           }
-          const isOldest = i === this.steps().length - 1;
+          const isOldest = i === this.#places().length - 1;
           this.#warn(
             `Checkpoint ${path} ${error.message}; it is passed over${isOldest ? '' : ' for the one before it'}.`,
           );
@@ -157,20 +173,20 @@ export class CheckpointManager {
       }
       if (!hasVanished || look === LOOKS) break;
     }
-    for (const name of this.#names()) {
-      if (!this.#alike.test(name) || Number.isSafeInteger(Number(this.#pattern.exec(name)?.[1]))) continue;
+    for (const name of this.#files()) {
+      if (!this.#names.some((names) => names.isAlike(name))) continue;
       this.#warn(`${quoted(name)} in ${this.directory} is passed over: no run gives a checkpoint such a number.`);
     }
     return null;
   }
 
-  #read(step: number): TensorFile {
-    const file = verified(this.#format.read(this.#paths(step)));
+  #read({ step, names }: Place): TensorFile {
+    const file = verified(names.format, names.paths(step));
     this.#validate(file, step);
     return file;
   }
 
-  #names(): string[] {
+  #files(): string[] {
     try {
       return readdirSync(this.directory);
     } catch (error) {
@@ -184,17 +200,15 @@ export class CheckpointManager {
     }
   }
 
-  /** Whether a checkpoint is whole and what it should be. Each is read once, those written here not at all. */
-  #counts(step: number): boolean {
-    const path = this.path(step);
-    const stat = statSync(path, { throwIfNoEntry: false });
+  /** Whether a checkpoint is whole, what it should be, and our own. Each is read once, those written here not at all. */
+  #counts(place: Place): boolean {
+    const stat = statSync(place.names.path(place.step), { throwIfNoEntry: false });
     if (!stat?.isFile()) return false;
-    const key = this.#identity(step, stat);
+    const key = identityOf(place, stat);
     let known = this.#isWhole.get(key);
     if (known === undefined) {
       try {
-        this.#read(step);
-        known = true;
+        known = this.#isOwn(this.#read(place));
       } catch (error) {
         if (!(error instanceof TensorFileError)) throw error;
         known = false;
@@ -202,16 +216,6 @@ export class CheckpointManager {
       this.#isWhole.set(key, known);
     }
     return known;
-  }
-
-  /** Of all files as they are now. @param stat of the one that makes it whole */
-  #identity(step: number, stat: Stats): string {
-    const others = this.#paths(step).slice(0, -1);
-    const states = others.map((path) => {
-      const one = statSync(path, { throwIfNoEntry: false });
-      return one ? identity(path, one) : path;
-    });
-    return [...states, identity(this.path(step), stat)].join('\n');
   }
 
   /** A folder cannot be written over: it gets another name, and is not lost either. */
@@ -223,25 +227,46 @@ export class CheckpointManager {
     this.#warn(`A folder stood where checkpoint ${path} belongs; its name is ${aside} now.`);
   }
 
-  /** Damaged ones do not count and are left where they are: whoever wants to look into them can. */
-  #rotate(newest: number): void {
-    const others = this.steps().filter((step) => step !== newest);
-    if (others.length < this.#maxToKeep) return;
-    const whole = others.filter((step) => this.#counts(step));
-    for (const old of whole.slice(0, Math.max(0, whole.length - (this.#maxToKeep - 1)))) this.#deleteStep(old);
+  /** Damaged ones do not count and are left where they are: whoever wants to look into them can. @returns of what was deleted */
+  #rotate(newest: Place): Names[] {
+    const others = this.#places().filter(({ step, names }) => step !== newest.step || names !== newest.names);
+    if (others.length < this.#maxToKeep) return [];
+    const whole = others.filter((place) => this.#counts(place));
+    const old = whole.slice(0, Math.max(0, whole.length - (this.#maxToKeep - 1)));
+    for (const { step, names } of old) {
+      // The file that makes it whole goes first: what is left of one that is half deleted is no checkpoint.
+      for (const path of names.paths(step).reverse()) this.#delete(path);
+    }
+    return old.map(({ names }) => names);
   }
 
-  /** The file that makes it whole goes first: what is left of one that is half deleted is no checkpoint. */
-  #deleteStep(step: number): void {
-    for (const path of this.#paths(step).reverse()) this.#delete(path);
+  /** Other programs' list of what is there. Nothing here depends on it, so that one that cannot be written is a warning. */
+  #list(names: Names, newest: number): void {
+    const { list } = names.format;
+    if (!list) return;
+    const path = join(this.directory, list.file);
+    const steps = this.#places().filter((place) => place.names === names && place.step <= newest);
+    if (steps.length === 0) {
+      this.#delete(path);
+      return;
+    }
+    const text = list.write(steps.map(({ step }) => names.name(step)));
+    const temporary = `${path}.${process.pid}.tmp`;
+    try {
+      writeSynced(temporary, [new TextEncoder().encode(text)]);
+      renameSync(temporary, path);
+    } catch (error) {
+      remove(temporary);
+      this.#warn(`${path} could not be written: ${reasonOf(error)}.`);
+    }
   }
 
   /** Deletes what a process that was killed while it wrote left behind. One that lives may be writing still. */
   #sweep(): void {
-    for (const name of this.#names()) {
-      const pid = this.#leftover.exec(name)?.[1];
-      if (pid === undefined || (Number(pid) !== process.pid && isAlive(Number(pid)))) continue;
-      this.#delete(join(this.directory, name));
+    for (const file of this.#files()) {
+      const pid = this.#names.map((names) => names.writerOf(file)).find((one) => one !== null);
+      if (pid === undefined || pid === null || (pid !== process.pid && isAlive(pid))) continue;
+      this.#delete(join(this.directory, file));
     }
   }
 
@@ -254,44 +279,77 @@ export class CheckpointManager {
   }
 
   #present(): string {
-    const newest = this.steps().findLast((step) => this.#counts(step));
-    return newest === undefined ? 'no checkpoint was saved before' : `the checkpoint of step ${newest} is still there`;
+    const newest = this.#places().findLast((place) => this.#counts(place));
+    return newest ? `the checkpoint of step ${newest.step} is still there` : 'no checkpoint was saved before';
   }
 }
 
 /**
- * Reads one checkpoint: a file (its ending may be left out), or the newest whole one of a folder.
+ * Reads one checkpoint: a file (its ending may be left out), or the newest whole one of a folder; where none of the folder's has a name
+ * with a step, the one that its list names.
  * @throws CheckpointError if there is none, or it is damaged.
  */
-export function readCheckpoint(where: string): TensorFile & { readonly path: string } {
-  const found = FORMATS.map((format) => ({ format, paths: filesAt(where, format) })).find(
-    ({ paths }) => paths !== null,
-  );
-  if (!found?.paths) {
-    for (const format of FORMATS) {
-      const latest = new CheckpointManager(where, { format }).latest();
-      if (latest !== null) return latest;
-    }
+export function readCheckpoint(
+  where: string,
+  formats: readonly [CheckpointFormat, ...CheckpointFormat[]] = FORMATS,
+): TensorFile & { readonly path: string } {
+  let found = checkpointAt(where, formats);
+  if (found === null) {
+    const latest = new CheckpointManager(where, { format: formats[0], formats }).latest();
+    if (latest !== null) return latest;
+    found = listed(where, formats);
+  }
+  if (found === null) {
     throw new CheckpointError(
-      `There is no checkpoint at ${where}.\nhelp: name a file ckpt-<step>.safetensors, or a model folder.`,
+      `There is no checkpoint at ${where}.\n` +
+        "help: name a file ckpt-<step>.safetensors, TensorFlow's model.ckpt-<step>, or a model folder.",
     );
   }
-  const file = found.paths.at(-1) as string;
+  const { format, paths } = found;
+  const path = paths.at(-1) as string;
   try {
-    return { path: file, ...verified(found.format.read(found.paths)) };
+    return { path, ...verified(format, paths) };
   } catch (error) {
     if (!(error instanceof TensorFileError)) throw error;
-    throw new CheckpointError(`Checkpoint ${file} ${error.message}.\nhelp: choose another checkpoint.`);
+    throw new CheckpointError(`Checkpoint ${path} ${error.message}.\nhelp: choose another checkpoint.`);
   }
 }
 
-/** A checkpoint's files by the path of the one that makes it whole, its ending given or not; null: there is none. */
-function filesAt(where: string, { endings }: CheckpointFormat): string[] | null {
-  const last = endings.at(-1) as string;
-  const whole = [where, `${where}${last}`].find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
-  if (whole === undefined) return null;
-  const base = whole.endsWith(last) ? whole.slice(0, -last.length) : whole;
-  return [...endings.slice(0, -1).map((ending) => `${base}${ending}`), whole];
+/** A checkpoint's files, in the order of its format's endings. */
+interface Files {
+  readonly format: CheckpointFormat;
+  readonly paths: readonly string[];
+}
+
+/** By the path of one of its files, or without an ending; null: there is none. A file with an ending of no format is the first's. */
+function checkpointAt(where: string, formats: readonly CheckpointFormat[]): Files | null {
+  for (const format of formats) {
+    const ending = format.endings.find((one) => where.endsWith(one)) ?? '';
+    const paths = filesOf(where.slice(0, where.length - ending.length), format);
+    if (isFile(paths.at(-1) as string)) return { format, paths };
+  }
+  const [format] = formats;
+  return format?.endings.length === 1 && isFile(where) ? { format, paths: [where] } : null;
+}
+
+/** Of a folder whose checkpoints have other names. */
+function listed(folder: string, formats: readonly CheckpointFormat[]): Files | null {
+  for (const format of formats) {
+    const found = format.list
+      ?.latest(folder)
+      .map((base) => filesOf(base, format))
+      .find((paths) => isFile(paths.at(-1) as string));
+    if (found) return { format, paths: found };
+  }
+  return null;
+}
+
+function filesOf(base: string, { endings }: CheckpointFormat): string[] {
+  return endings.map((ending) => `${base}${ending}`);
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
 function checksum(tensors: Readonly<Record<string, StoredTensor>>, metadata: Readonly<Record<string, string>>): string {
@@ -305,7 +363,10 @@ function checksum(tensors: Readonly<Record<string, StoredTensor>>, metadata: Rea
   return hash.digest('hex');
 }
 
-function verified(file: TensorFile): TensorFile {
+/** @throws TensorFileError */
+function verified(format: CheckpointFormat, paths: readonly string[]): TensorFile {
+  const file = format.read(paths);
+  if (format.hasChecksums) return file;
   const expected = file.metadata[CHECKSUM];
   if (expected === undefined) throw new TensorFileError('has no checksum');
   const found = checksum(file.tensors, file.metadata);
@@ -330,6 +391,16 @@ function remove(path: string): void {
   } catch {
     // What made the save fail (a file for a folder, no permission) makes this fail as well, and is what will be told.
   }
+}
+
+/** All files of a checkpoint as they are now. @param stat of the one that makes it whole */
+function identityOf({ step, names }: Place, stat: Stats): string {
+  const paths = names.paths(step);
+  const states = paths.slice(0, -1).map((path) => {
+    const one = statSync(path, { throwIfNoEntry: false });
+    return one ? identity(path, one) : path;
+  });
+  return [...states, identity(paths.at(-1) as string, stat)].join('\n');
 }
 
 /** A file as it is now: whoever changes it makes it another. */

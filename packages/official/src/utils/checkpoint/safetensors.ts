@@ -5,8 +5,8 @@
  * Files are read and written piece by piece, at positions: one of many gigabytes needs no buffer of its size. What a header
  * may say is checked before any data is read (safetensors-header.ts).
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { quoted } from '../files/quoted.js';
+import { pieces, type Read, withFile } from './positioned-file.js';
 import {
   headerLength,
   parseHeader,
@@ -15,6 +15,7 @@ import {
   type TensorPlace,
 } from './safetensors-header.js';
 
+export { pieces } from './positioned-file.js';
 export { TensorFileError } from './safetensors-header.js';
 
 /** Tensors that a file holds: f32, or int32. */
@@ -30,8 +31,6 @@ export interface TensorFile {
 }
 
 const ALIGNMENT = 8;
-/** No system call takes 2 GiB at once. */
-const PIECE_BYTES = 2 ** 30;
 
 /**
  * A file's bytes, piece by piece. Tensors lie in the order of their names' insertion.
@@ -60,13 +59,6 @@ export function* tensorFilePieces({ tensors, metadata }: TensorFile): Generator<
   first.set(json, 8);
   yield first;
   for (const { values } of Object.values(tensors)) yield* pieces(values);
-}
-
-/** An array's bytes in pieces that a system call, or a hash, takes at once. */
-export function* pieces({ buffer, byteOffset, byteLength }: ArrayBufferView): Generator<Uint8Array, void> {
-  for (let at = 0; at < byteLength; at += PIECE_BYTES) {
-    yield new Uint8Array(buffer, byteOffset + at, Math.min(PIECE_BYTES, byteLength - at));
-  }
 }
 
 /** The whole file's bytes, of one that is small enough for that. @throws as {@link tensorFilePieces}. */
@@ -102,47 +94,6 @@ export function readTensorFile(path: string): TensorFile {
 /** A file's header alone: names, shapes, metadata. @throws as {@link readTensorFile}. */
 export function readTensorHeader(path: string): TensorHeader {
   return withFile(path, (read, size) => readHeader(read, size).header);
-}
-
-/** Fills `target` from a position of the file. */
-type Read = (target: Uint8Array, position: number) => void;
-
-function withFile<T>(path: string, use: (read: Read, size: number) => T): T {
-  let descriptor: number;
-  try {
-    // Not blocking: a pipe without a writer would hold the process for ever.
-    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    throw unreadable(error);
-  }
-  try {
-    const stat = fstatSync(descriptor);
-    if (stat.isDirectory()) throw new TensorFileError('is a folder');
-    if (!stat.isFile()) throw new TensorFileError('is no regular file');
-    return use((target, position) => readFully(descriptor, target, position), stat.size);
-  } catch (error) {
-    // What the system refuses has a code; everything else is told as it is.
-    throw typeof (error as NodeJS.ErrnoException).code === 'string' ? unreadable(error) : error;
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-function unreadable(error: unknown): TensorFileError {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const why = code === 'ENOENT' ? 'a link to nothing, or gone (ENOENT)' : (code ?? message);
-  return new TensorFileError(`cannot be read: ${why}`, { cause: error });
-}
-
-function readFully(descriptor: number, target: Uint8Array, position: number): void {
-  for (const piece of pieces(target)) {
-    for (let done = 0; done < piece.length; ) {
-      const count = readSync(descriptor, piece, done, piece.length - done, position + done);
-      if (count === 0) throw new TensorFileError('is cut off: it became shorter while it was read');
-      done += count;
-    }
-    position += piece.length;
-  }
 }
 
 function readHeader(read: Read, size: number): { header: TensorHeader; data: number } {

@@ -19,6 +19,8 @@ declare module './flag-values.js' {
     save_checkpoints_secs: number;
     save_checkpoints_steps: number | null;
     keep_checkpoint_max: number;
+    save_summary_steps: number;
+    checkpoint_format: 'safetensors' | 'tensorflow';
     resume: boolean;
     progress: ProgressMode;
     color: ColorMode;
@@ -33,7 +35,7 @@ export interface LockstepSwitches {
   workers?: boolean;
   seed?: boolean;
   backend?: boolean;
-  /** Defines `save_checkpoints_secs`, `save_checkpoints_steps`, `keep_checkpoint_max` and `resume`. */
+  /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `checkpoint_format`, `resume`, …. */
   checkpoints?: boolean;
   progress?: boolean;
   color?: boolean;
@@ -129,6 +131,20 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       lowerBound: 1,
       group,
       help: 'How many checkpoints are kept in model_dir; older ones are deleted.',
+    });
+    flags.DEFINE_integer({
+      name: 'save_summary_steps',
+      default: 100,
+      lowerBound: 0,
+      group,
+      help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations. 0 writes none.",
+    });
+    flags.DEFINE_enum({
+      name: 'checkpoint_format',
+      default: 'safetensors',
+      enumValues: ['safetensors', 'tensorflow'],
+      group,
+      help: 'What checkpoints are written as: safetensors, one file each, or tensorflow, the two files and the names of TensorFlow, which finds them there. Both are read, and the newest goes on, whatever the flag.',
     });
     flags.DEFINE_bool({
       name: 'resume',

@@ -47,6 +47,8 @@ export interface RunObserver {
   checkpoint?(path: string, globalStep: number): void;
   /** A line for people. @param isDetail the Model Garden's own: cycles and the like */
   line?(text: string, isDetail: boolean): void;
+  /** The run is over, however it ended. */
+  end?(): void;
 }
 
 /** A list of observers as one: each is told in turn. */
@@ -73,6 +75,9 @@ export function observeAll(observers: readonly RunObserver[]): Required<RunObser
     },
     line: (text, isDetail) => {
       for (const one of observers) one.line?.(text, isDetail);
+    },
+    end: () => {
+      for (const one of observers) one.end?.();
     },
   };
 }

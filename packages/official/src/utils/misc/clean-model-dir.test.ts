@@ -18,6 +18,8 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { CheckpointManager } from '../checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../checkpoint/model-dir-lock.js';
 import { encodeTensorFile } from '../checkpoint/safetensors.js';
+import { encodeBundle } from '../checkpoint/tensorflow/bundle-writer.js';
+import { TENSORFLOW } from '../checkpoint/tensorflow-format.js';
 import { ProfilerHook } from '../logs/hooks.js';
 import { recordingLog, silentLog } from '../logs/log.js';
 import { BenchmarkFileLogger } from '../logs/logger.js';
@@ -63,6 +65,34 @@ describe('--clean', () => {
     } finally {
       lock.release();
     }
+  });
+
+  it('knows checkpoints in TensorFlow’s format, and leaves a folder with TensorFlow’s own', () => {
+    const tensors = { w: { shape: [64], values: new Float32Array(64) } };
+    const save = (step: number, format: string) => {
+      const manager = new CheckpointManager(model, { format: TENSORFLOW, warn() {} });
+      return manager.save(step, { tensors, metadata: { format, global_step: String(step) } });
+    };
+    for (const step of [1, 2]) save(step, 'lockstep-resnet');
+    checkpoint(3);
+    // Half deleted, half written, and what a process left that was killed before it wrote a byte.
+    rmSync(at('model.ckpt-1.index'));
+    writeFileSync(
+      at('model.ckpt-7.data-00000-of-00001.1.tmp'),
+      readFileSync(at('model.ckpt-1.data-00000-of-00001')).subarray(0, 100),
+    );
+    writeFileSync(at('model.ckpt-7.index.1.tmp'), '');
+    writeFileSync(at('checkpoint.1.tmp'), '');
+    assert.equal(clean(), true);
+    assert.deepEqual(readdirSync(model), []);
+    writeFileSync(
+      at('model.ckpt-5.index'),
+      encodeBundle([{ name: 'w', dtype: 'float', shape: [64], values: tensors.w.values }]).index,
+    );
+    assert.throws(() => clean(), /model\.ckpt-5\.index, which no run of lockstep made/);
+    rmSync(at('model.ckpt-5.index'));
+    save(6, 'somebody-else');
+    assert.throws(() => clean(), /model\.ckpt-6\.data-00000-of-00001, which no run of lockstep made/);
   });
 
   it('knows checkpoints that are cut off by how they begin, and empty files are nobody’s loss', () => {

@@ -21,6 +21,8 @@ import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { LOCK_NAME } from '../checkpoint/model-dir-lock.js';
 import { readTensorHeader, TensorFileError } from '../checkpoint/safetensors.js';
+import { STATE_FILE } from '../checkpoint/tensorflow/checkpoint-state.js';
+import { METADATA_TENSOR } from '../checkpoint/tensorflow-format.js';
 import { reasonOf } from '../files/file-errors.js';
 import { quoted } from '../files/quoted.js';
 import type { FlagsObject } from '../flags/core.js';
@@ -47,10 +49,25 @@ export interface CleanPlan {
 
 /** As much of a file as tells whose it is. */
 const HEAD_BYTES = 4096;
+/** A data file of ours begins with its metadata, behind their length and its checksum. */
+const METADATA_WITHIN = 64;
 
 /** By name, how a file of ours is known by its content. What is never deleted (the lock, the marker) is known as well. */
 const KINDS: readonly { readonly name: RegExp; readonly isOurs: (file: string) => boolean; readonly stays?: true }[] = [
   { name: /^ckpt-\d+\.safetensors(\.\d+\.tmp)?$/, isOurs: isOurCheckpoint },
+  // TensorFlow's own have the same names, and no such tensor.
+  {
+    name: /^model\.ckpt-\d+\.index(\.\d+\.tmp)?$/,
+    isOurs: (file) => head(file) === '' || head(file).includes(METADATA_TENSOR),
+  },
+  {
+    name: /^model\.ckpt-\d+\.data-00000-of-00001(\.\d+\.tmp)?$/,
+    isOurs: (file) => head(file) === '' || head(file).slice(0, METADATA_WITHIN).includes('{"format":"lockstep-'),
+  },
+  {
+    name: new RegExp(`^${STATE_FILE}(\\.\\d+\\.tmp)?$`),
+    isOurs: (file) => head(file) === '' || /^model_checkpoint_path: "model\.ckpt-\d+"\n/.test(head(file)),
+  },
   {
     name: /^timeline-\d+\.json$/,
     isOurs: (file) => head(file).startsWith('{"traceEvents":[{"ph":"M","name":"thread_name"'),
@@ -63,6 +80,7 @@ const KINDS: readonly { readonly name: RegExp; readonly isOurs: (file: string) =
     name: exactly(BENCHMARK_RUN_LOG_FILE_NAME),
     isOurs: (file) => hasKeys(file, ['model_name', 'machine_config', 'run_parameters']),
   },
+  { name: /^events\.out\.tfevents\.\d+\..+\.lockstep$/, isOurs: (file) => head(file).includes('brain.Event:2') },
   { name: exactly(MODEL_DIR_MARKER), isOurs: (file) => head(file) === MARKER_TEXT, stays: true },
   {
     name: new RegExp(`^\\${LOCK_NAME}(\\.\\d+\\.[0-9a-f]+)?$`),

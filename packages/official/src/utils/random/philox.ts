@@ -51,11 +51,13 @@ export class Philox {
   readonly #words = new Uint32Array(4);
   #used = 4;
 
-  /** @param seed any safe integer from 0 @param stream up to two numbers that tell streams of one seed apart */
-  constructor(seed: number, stream: readonly [number, number?] = [0]) {
+  /** @param seed any safe integer from 0 @param stream up to three numbers that tell streams of one seed apart */
+  constructor(seed: number, stream: readonly [number, number?, number?] = [0]) {
     this.#key = Uint32Array.of(seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0);
     this.#counter[2] = stream[0] >>> 0;
     this.#counter[3] = (stream[1] ?? 0) >>> 0;
+    // Beside it a stream of one or two numbers would have draws 2³² and on.
+    this.#counter[1] = (stream[2] ?? 0) >>> 0;
   }
 
   /** An integer in 0..2³²−1. */

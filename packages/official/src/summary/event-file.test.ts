@@ -1,0 +1,178 @@
+/** Event files against bytes put together by hand from the published messages, and after a crash. */
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { decodeEvent, encodeEvent } from './event.js';
+import { EventFileWriter, readEvents } from './event-file.js';
+import { SummaryObserver } from './summary-observer.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'lockstep-events-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+let made = 0;
+const fresh = () => mkdtempSync(join(folder, `${made++}-`));
+
+/** Field 1 as a double, then what follows. */
+const event = (wallTime: number, ...rest: number[]) => {
+  const time = Buffer.alloc(9);
+  time[0] = 0x09;
+  time.writeDoubleLE(wallTime, 1);
+  return Buffer.concat([time, Buffer.from(rest)]);
+};
+const ascii = (text: string) => [...Buffer.from(text)];
+
+describe('an event', () => {
+  it('is the bytes of its message', () => {
+    assert.deepEqual(
+      Buffer.from(encodeEvent({ wallTime: 1.5, fileVersion: 'brain.Event:2' })),
+      event(1.5, 0x1a, 13, ...ascii('brain.Event:2')),
+    );
+    // Step 300 is the varint AC 02; 0.5 as a float is 00 00 00 3F.
+    const value = [0x0a, 4, ...ascii('loss'), 0x15, 0, 0, 0, 0x3f];
+    const scalar = event(2, 0x10, 0xac, 0x02, 0x2a, value.length + 2, 0x0a, value.length, ...value);
+    assert.deepEqual(Buffer.from(encodeEvent({ wallTime: 2, step: 300, scalars: { loss: 0.5 } })), scalar);
+    const tensor = [0x08, 7, 0x42, 2, ...ascii('hi')];
+    const plugin = [0x0a, 6, 0x0a, 4, ...ascii('text')];
+    const text = [0x0a, 1, ...ascii('t'), 0x42, tensor.length, ...tensor, 0x4a, plugin.length, ...plugin];
+    assert.deepEqual(
+      Buffer.from(encodeEvent({ wallTime: 2, texts: { t: 'hi' } })),
+      event(2, 0x2a, text.length + 2, 0x0a, text.length, ...text),
+    );
+  });
+
+  it('is read back, whatever else another program has put into it', () => {
+    const scalars = { a: 0.25, b: -3, nan: Number.NaN };
+    assert.deepEqual(decodeEvent(encodeEvent({ wallTime: 3, step: 7, scalars, texts: { t: 'é' } })), {
+      ...{ wallTime: 3, step: 7, scalars, texts: { t: 'é' } },
+    });
+    // An image (field 4), a node name (7) and a graph (field 4 of the event).
+    const value = [0x0a, 1, ...ascii('x'), 0x22, 2, 0x08, 9, 0x3a, 1, ...ascii('n'), 0x15, 0, 0, 0x80, 0x3f];
+    const odd = event(4, 0x22, 3, 1, 2, 3, 0x2a, value.length + 2, 0x0a, value.length, ...value);
+    assert.deepEqual(decodeEvent(odd).scalars, { x: 1 });
+  });
+});
+
+describe('an event file', () => {
+  const write = (at: string, count: number) => {
+    let now = 1_000_000_000.25;
+    const writer = new EventFileWriter(at, { warn: assert.fail, now: () => now++ });
+    for (let step = 1; step <= count; step++) writer.add({ step, scalars: { loss: 1 / step } });
+    writer.close();
+    return join(at, readdirSync(at)[0] as string);
+  };
+
+  it('begins with its version, and each record with its length and the checksum of that', () => {
+    const file = write(fresh(), 2);
+    assert.match(file, /events\.out\.tfevents\.1000000000\..+\.lockstep$/);
+    const bytes = readFileSync(file);
+    // 9 bytes of time, then 1A 0D and the version: 24.
+    assert.equal(bytes.readBigUInt64LE(0), 24n);
+    // The masked CRC-32C of the length.
+    assert.equal(bytes.readUInt32LE(8), maskedOf(bytes.subarray(0, 8)));
+    assert.deepEqual(bytes.subarray(12, 36), event(1_000_000_001.25, 0x1a, 13, ...ascii('brain.Event:2')));
+    assert.deepEqual(
+      [...readEvents(file)].map(({ step, scalars }) => [step, scalars]),
+      [
+        [0, {}],
+        [1, { loss: 1 }],
+        [2, { loss: 0.5 }],
+      ],
+    );
+  });
+
+  it('loses its last record at most when it is cut off anywhere', () => {
+    const file = write(fresh(), 5);
+    const { size } = statSync(file);
+    const copy = `${file}.copy`;
+    const whole = readFileSync(file);
+    for (let cut = 0; cut < size; cut += 3) {
+      writeFileSync(copy, whole);
+      truncateSync(copy, cut);
+      const steps = [...readEvents(copy)].map(({ step }) => step);
+      assert.deepEqual(steps, [0, 1, 2, 3, 4, 5].slice(0, steps.length));
+      assert.ok(steps.length >= Math.floor((6 * cut) / size) - 1, `${steps.length} of ${cut} bytes`);
+    }
+    writeFileSync(copy, whole);
+    appendFileSync(copy, 'half a reco');
+    assert.equal([...readEvents(copy)].length, 6);
+    whole[size - 1] = (whole[size - 1] as number) ^ 1;
+    writeFileSync(copy, whole);
+    assert.equal([...readEvents(copy)].length, 5, 'a wrong checksum');
+  });
+
+  it('is not made before there is something to write, and what cannot be written is said once', () => {
+    const at = fresh();
+    new EventFileWriter(at, { warn: assert.fail }).close();
+    assert.deepEqual(readdirSync(at), []);
+    const lines: string[] = [];
+    const writer = new EventFileWriter(join(at, 'no', 'folder'), { warn: (line) => lines.push(line) });
+    for (let step = 0; step < 3; step++) {
+      writer.add({ step, scalars: { x: 1 } });
+      writer.flush();
+    }
+    writer.close();
+    assert.equal(lines.length, 1);
+    assert.match(lines[0] as string, /^warning: .* cannot be written: .*\nhelp: --save_summary_steps=0/);
+  });
+});
+
+describe('the observer', () => {
+  it('writes the first step, then every so many, evaluations, and the parameters once', () => {
+    const at = fresh();
+    const writer = new EventFileWriter(at, { warn: assert.fail });
+    const observer = new SummaryObserver(writer, { everySteps: 10, batchSize: 32 });
+    assert.equal(observer.wantsEveryStep, true);
+    observer.begin({ modelName: 'resnet', datasetName: 'D', parameters: { batch_size: 32, note: 'a|b' } });
+    observer.callBegins(0);
+    const phases = { input: 1, forward: 2, backward: 3, reduce: 4, update: 5 };
+    for (let globalStep = 1; globalStep <= 25; globalStep++) {
+      observer.step({
+        ...{ globalStep, totalSteps: 25, epoch: 0, loss: 3, crossEntropy: 2.5, accuracy: 0.5, callAccuracy: 0.25 },
+        ...{ learningRate: 0.5, stepMs: 15, phases },
+      });
+    }
+    observer.evaluation({ accuracy: 0.75, accuracyTop5: 1, loss: 2, globalStep: 25 });
+    observer.end();
+    const events = [...readEvents(join(at, readdirSync(at)[0] as string))];
+    assert.deepEqual(
+      events.map(({ step }) => step),
+      [0, 0, 1, 11, 21, 25],
+    );
+    assert.equal(
+      events[1]?.texts?.parameters,
+      '| | |\n|---|---|\n| model | resnet |\n| dataset | D |\n| batch_size | 32 |\n| note | a\\|b |',
+    );
+    const { 'global_step/sec': rate, images_per_second: images, ...rest } = events[3]?.scalars ?? {};
+    assert.deepEqual(rest, {
+      ...{ loss: 3, cross_entropy: 2.5, l2_loss: 0.5, learning_rate: 0.5, train_accuracy: 0.25, step_ms: 15 },
+      ...Object.fromEntries(Object.entries(phases).map(([name, ms]) => [`step_ms/${name}`, ms])),
+    });
+    assert.ok(Math.abs((images as number) / (rate as number) - 32) < 1e-3);
+    assert.deepEqual(events[5]?.scalars, {
+      'evaluation/accuracy': 0.75,
+      'evaluation/accuracy_top_5': 1,
+      'evaluation/loss': 2,
+    });
+  });
+});
+
+/** CRC-32C bit by bit (polynomial 0x1EDC6F41, reflected), and TensorFlow's mask. */
+function maskedOf(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  }
+  crc = ~crc >>> 0;
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+}
