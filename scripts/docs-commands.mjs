@@ -100,6 +100,11 @@ async function makeClone(root, folder) {
     // The compiler looks at times: what is built is not built again.
     cpSync(join(root, file), join(folder, file), { recursive: true, preserveTimestamps: true });
   }
+  // What a tool has beside it (scripts/api).
+  for (const file of files.filter((name) => name.endsWith('/package.json'))) {
+    const modules = join(dirname(file), 'node_modules');
+    if (existsSync(join(root, modules))) symlinkSync(join(root, modules), join(folder, modules));
+  }
   const [from, to] = [join(root, 'node_modules'), join(folder, 'node_modules')];
   mkdirSync(to);
   const own = new Set(projects.filter((name) => existsSync(join(root, name, 'package.json'))));

@@ -46,7 +46,7 @@ function testsBelow(folder, isTest, skips = []) {
   });
 }
 
-const testFiles = (folder) => testsBelow(folder, (name) => /\.test\.m?js$/.test(name));
+const testFiles = (folder) => testsBelow(folder, (name) => /\.test\.m?js$/.test(name), ['node_modules']);
 const testSources = (folder) => testsBelow(folder, (name) => name.endsWith('.test.ts'), ['dist', 'node_modules']);
 
 /** One file in a process of its own, with the details of what failed and the reasons of what was skipped. */
@@ -112,6 +112,7 @@ for (const script of ['check-arrows', 'check-circles', 'check-docs', 'check-pack
   const path = join('scripts', `${script}.mjs`);
   if (existsSync(join(root, path))) await check(script, process.execPath, [path]);
 }
+await check('check-api', process.execPath, [join('scripts', 'api-reference.mjs'), '--check']);
 
 const { version } = JSON.parse(readFileSync(join(root, 'packages/lockstep/package.json'), 'utf8'));
 console.log(`Lockstep ${version}, Node ${process.versions.node}`);

@@ -24,6 +24,7 @@ export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptio
 export { FlatVariables, layOut } from './trainer/flat-variables.js';
 export type { Loss, StepInput } from './trainer/local-step.js';
 export type { DynamicLossScale, LossScaleOption, LossScaleState } from './trainer/loss-scale.js';
+export type { OptimizerOptions } from './trainer/optimizer-options.js';
 export type {
   AdamConfig,
   AdamWConfig,

@@ -164,7 +164,7 @@ export class OneDnnBackend extends MathBackendCPU {
     return { dataId, shape, dtype: 'float32' };
   }
 
-  /** A tensor whose data is yet to be made; its storage is told how by {@link TensorStorage.defer}. */
+  /** A tensor whose data is yet to be made; its storage is told how by `defer`. */
   unmade(shape: readonly number[]): TensorInfo {
     const dataId = newDataId();
     this.data.set(dataId, new TensorStorage('float32', this.runtime.pool, this.runtime, null) as never);

@@ -8,7 +8,7 @@ test('is the backend that TensorFlow.js computes with, made at the first call', 
   await tf.setBackend('onednn');
   const backend = onednn();
   assert.equal(backend, tf.backend());
-  const precision: 'f32' | 'bf16' = backend.precision;
+  const precision: 'f32' | 'bf16' = tf.backend().precision;
   assert.equal(precision, 'f32');
   const { threads } = backend.runtime;
   backend.runtime.threads = 1;
@@ -25,7 +25,7 @@ test("memory() has the pool's figures, the same as tf.memory()", async () => {
   const { bytesInUse, peakBytes }: { bytesInUse: number; peakBytes: number } = onednn().memory();
   assert.ok(bytesInUse - before >= 1024 * 256 * 4, `${before} became ${bytesInUse}`);
   assert.ok(peakBytes >= bytesInUse);
-  assert.equal((tf.memory() as unknown as { peakBytes: number }).peakBytes, peakBytes);
+  assert.equal(tf.memory().peakBytes, peakBytes);
   tf.dispose([x, y]);
 });
 

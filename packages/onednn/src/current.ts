@@ -1,15 +1,24 @@
 /**
- * This thread's backend with its own type.
+ * This thread's backend with its own type: what `tf.backend()` and `tf.memory()` give once this package is imported, and `onednn()`, which
+ * makes sure of it.
  *
- * `tf.backend()` is declared as what all backends have in common, and TensorFlow.js' `MemoryInfo` is a type alias, to which nothing can be
- * added from outside. Declaring more of every backend would be untrue of the others; a function that looks and says so is not.
+ * The two are overloads, which a compiler tries before TensorFlow.js' own: other backends' classes stay what they are. A program that sets
+ * another backend has that one, whatever the types say.
  */
-import { backend, getBackend } from '@tensorflow/tfjs-core';
+import { backend, getBackend, type MemoryInfo } from '@tensorflow/tfjs-core';
 import { OneDnnBackend } from './backend.js';
+import type { PoolStatistics } from './memory/pool.js';
+
+declare module '@tensorflow/tfjs-core/dist/globals.js' {
+  /** The backend 'onednn', unless another one was set. */
+  export function backend(): OneDnnBackend;
+  /** With the pool's figures if 'onednn' is the backend. */
+  export function memory(): MemoryInfo & Partial<PoolStatistics>;
+}
 
 /**
  * The backend of this thread, made if nothing has needed it yet: `precision`, `runtime.threads`, and `memory()` with the pool's figures in
- * bytes.
+ * bytes. For code that may meet other backends.
  *
  * @throws Error if another backend is set, OneDnnNotFoundError if oneDNN is not installed.
  * @example

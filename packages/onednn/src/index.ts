@@ -12,6 +12,7 @@ registerDevices();
 export {
   OneDnnBackend,
   type OneDnnBackendOptions,
+  type OneDnnHostAccess,
   type Precision,
   PrecisionError,
   type PrecisionOption,
@@ -19,7 +20,13 @@ export {
 export { onednn } from './current.js';
 export { deviceProvider } from './device/device-provider.js';
 export { OneDnnError } from './ffi/dnnl.js';
-export { LIBRARY_VARIABLE, librarySearchOrder, loadLibrary, OneDnnNotFoundError } from './ffi/library.js';
+export {
+  LIBRARY_VARIABLE,
+  type LoadedLibrary,
+  librarySearchOrder,
+  loadLibrary,
+  OneDnnNotFoundError,
+} from './ffi/library.js';
 export { type ConvolutionBound, convolutionBound } from './insight/convolution-bound.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
 export type { Primitive, PrimitiveObserver } from './primitive.js';

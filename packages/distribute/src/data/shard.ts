@@ -14,7 +14,7 @@ export interface DatasetLike<T> {
 }
 
 /**
- * What {@link shard} divides: tensors and arrays (typed ones too) along their first axis, records of those member by member,
+ * What `shard` divides: tensors and arrays (typed ones too) along their first axis, records of those member by member,
  * iterables, async iterables, and {@link DatasetLike}s. The type cannot say more, because an interface is no record.
  */
 export type Shardable = object;

@@ -16,7 +16,7 @@ export function jobName(environment: NodeJS.ProcessEnv = process.env): string | 
 /**
  * Removes what is left of a job on this machine. Ranks that live keep what they have mapped.
  *
- * @param job see {@link jobName}; a name that is no number (Open MPI 5, which cleans up by itself) removes nothing.
+ * @param job its name, as ranks find it in PMIX_NAMESPACE; a name that is no number (Open MPI 5, which cleans up by itself) removes nothing.
  * @param uid of the user whose job it is.
  * @returns how many files were removed.
  */

@@ -25,7 +25,7 @@ export interface ReplicaContext {
   /** tf.distribute.InputContext: which worker reads, of how many. One process alone is worker 0 of 1. */
   readonly inputPipelineId: number;
   readonly numInputPipelines: number;
-  /** This replica among all that read parts of the same data, of all workers; what {@link shard} goes by. */
+  /** This replica among all that read parts of the same data, of all workers; what `shard` goes by. */
   readonly inputReplicaId: number;
   readonly numInputReplicas: number;
   readonly device: DeviceDescription;

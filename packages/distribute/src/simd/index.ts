@@ -2,3 +2,4 @@
 export { FlatMemory, type FlatMemoryHandle } from './flat-memory.js';
 export { type FlatKernels, MAX_SOURCES } from './kernels.js';
 export { plainKernels } from './plain-kernels.js';
+export type { WasmMemory, WasmModule } from './webassembly.js';

@@ -83,7 +83,7 @@ export interface StepResult {
 export interface Trainer {
   /**
    * All weights, in variable order, and what counts: variables are views of it, or copies where the backend's tensors are copies. Shared
-   * by the replicas of this process; write to it only between steps, on one replica of each process, and call {@link push} then.
+   * by the replicas of this process; write to it only between steps, on one replica of each process, and call `push` then.
    */
   readonly weights: Float32Array;
   /** Optimizer state by name, each laid out as the weights: 'momentum', or nothing for SGD. */
@@ -109,11 +109,11 @@ export interface Trainer {
    */
   readonly scalars: Readonly<Record<string, number>>;
   /**
-   * Goes on where another trainer's {@link scalars} left off; on every replica, before {@link push}. What is not named stays as it is.
+   * Goes on where another trainer's `scalars` left off; on every replica, before {@link push}. What is not named stays as it is.
    * @throws RangeError for what they cannot have been.
    */
   restore(scalars: Readonly<Record<string, number>>): void;
-  /** Of {@link scalars}, the dynamic loss scale; null if it is fixed. */
+  /** Of `scalars`, the dynamic loss scale; null if it is fixed. */
   readonly lossScaleState: LossScaleState | null;
   /** {@link restore} of the loss scale alone. Without effect if it is fixed. */
   restoreLossScale(state: LossScaleState): void;

@@ -120,7 +120,7 @@ export interface Cifar10Source {
   readonly records: Uint8Array;
 }
 
-/** A split for the input pipeline. @throws DataError as {@link readCifar10} */
+/** A split for the input pipeline. @throws DataError naming the file: missing, cut off, empty, or with a label outside 0..9. */
 export function openCifar10(dataDir: string, isTraining: boolean): DataSet {
   return cifar10DataSet(readCifar10(dataDir, isTraining));
 }

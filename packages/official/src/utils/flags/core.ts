@@ -24,9 +24,19 @@ export { getNumGpus, HOOK_NAMES } from './base.js';
 export type { BenchmarkLoggerType, BenchmarkSwitches } from './benchmark.js';
 export { helpWrap } from './conventions.js';
 export type { DeviceSwitches } from './device.js';
-export { FlagDefinitionError, UsageError } from './errors.js';
+export { FlagDefinitionError, UsageError, type UsageErrorDetails } from './errors.js';
 export type { FlagDefinition, FlagKind, FlagValue } from './flag.js';
-export type { FlagsObject, FlagTypes, HelpRequest, ParseOptions, ParseResult } from './flag-values.js';
+export type {
+  DefineNumberOptions,
+  DefineOptions,
+  FlagsObject,
+  FlagTypes,
+  HelpRequest,
+  MultiFlagsValidator,
+  ParseOptions,
+  ParseResult,
+  Validator,
+} from './flag-values.js';
 export { FlagValues } from './flag-values.js';
 export type { ProgramDescription } from './help.js';
 export type { LockstepSwitches } from './lockstep.js';
