@@ -13,7 +13,8 @@ export type {
 } from './data/data-set.js';
 export { main as downloadCifar10Main } from './resnet/cifar10-download-and-extract.js';
 export { main as cifar10Main } from './resnet/cifar10-main.js';
+export { main as imagenetMain } from './resnet/imagenet-main.js';
 export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-main.js';
-export { cifar10Plan, type ResNetPlan } from './resnet/resnet-model.js';
+export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-model.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { EvaluationResult, RunObserver, StepReport } from './utils/logs/run-observer.js';

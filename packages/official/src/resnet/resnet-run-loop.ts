@@ -154,6 +154,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       },
       position,
       momentum: recipe.momentum,
+      lars: FLAGS.enable_lars ? { flagBatchSize: FLAGS.batch_size } : null,
+      labelSmoothing: FLAGS.label_smoothing,
       weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
       decayExcept: options.decayExcept,
       lossScale: getLossScale(FLAGS),
@@ -279,7 +281,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   if (FLAGS.dtype === 'fp16') {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   }
-  if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
   if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
 }
 

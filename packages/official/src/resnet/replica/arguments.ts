@@ -22,6 +22,10 @@ export interface ReplicaArguments {
   /** Where a worker that is not in step with the chief goes on; the chief looks into its checkpoint. */
   readonly position: Position | null;
   readonly momentum: number;
+  /** --enable_lars: that optimizer, with the schedule of this --batch_size. */
+  readonly lars: { readonly flagBatchSize: number } | null;
+  /** Share of the labels' probability that is spread over all classes. */
+  readonly labelSmoothing: number;
   readonly weightDecay: number;
   /** Variables whose name contains this text do not decay; null: all do. */
   readonly decayExcept: string | null;
