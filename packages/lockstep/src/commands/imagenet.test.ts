@@ -32,9 +32,7 @@ before(async () => {
     const ending = (['jpeg', 'png', 'webp'] as const)[number % 3] as 'jpeg';
     const target = join(pictures, CLASSES[index] as string);
     mkdirSync(target, { recursive: true });
-    await image
-      .toFormat(ending, {})
-      .toFile(join(target, `${number}.${ending}`));
+    await image.toFormat(ending, {}).toFile(join(target, `${number}.${ending}`));
   }
   assert.deepEqual(counts, [EACH, EACH, EACH]);
   writeFileSync(join(pictures, 'two', 'broken.jpg'), 'no picture');

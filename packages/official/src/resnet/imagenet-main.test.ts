@@ -113,6 +113,8 @@ describe('the data’s folder', () => {
     const { status, text, result } = await run('from-folder');
     assert.equal(status, 0, text);
     assert.equal(result?.globalStep, 3, '12 images, 4 at once');
+    const { trainMs, waitMs } = result!.replicaResults[0]!;
+    assert.ok(waitMs > 0 && waitMs < trainMs, `waited ${waitMs} of ${trainMs} ms`);
     assert.deepEqual(readCheckpoint(model('from-folder'), 3).tensors['resnet_model/dense/bias']?.shape, [3]);
     const other = await run('other', '--num_classes=4');
     assert.equal(other.status, 2);

@@ -30,6 +30,7 @@ import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/dist
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
+import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
 import { runCheckpoints, stateOf } from './replica/run-state.js';
@@ -186,6 +187,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     );
     strategy.close?.();
     const [chief] = replicaResults as [ReplicaResult];
+    const waited = isChief ? inputRemark(chief) : null;
+    if (waited !== null) log.info(waited);
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }

@@ -63,7 +63,8 @@ export interface ReplicaResult {
   readonly globalStep: number;
   readonly checkpoint: string | null;
   readonly interrupted: boolean;
-  /** Milliseconds that training waited for input. */
+  /** Milliseconds that training took, and that it waited for input of these. */
+  readonly trainMs: number;
   readonly waitMs: number;
   /** Resident memory of the process in bytes, sampled at the first report and at the end. */
   readonly residentBytes: readonly number[];

@@ -71,6 +71,7 @@ class Run {
   #lastSave = performance.now();
   #lastReport = 0;
   #lastCheckpoint: string | null = null;
+  #trainMs = 0;
   #waitMs = 0;
   #resident: number[] = [];
 
@@ -164,6 +165,7 @@ class Run {
       globalStep: position.globalStep,
       checkpoint: this.#lastCheckpoint,
       interrupted,
+      trainMs: this.#trainMs,
       waitMs: this.#waitMs,
       residentBytes: this.#resident,
     };
@@ -221,6 +223,7 @@ class Run {
     this.#callImages = 0;
     const position = this.#position;
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
+    const callBegin = performance.now();
     try {
       for (;;) {
         if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
@@ -236,6 +239,7 @@ class Run {
       }
     } finally {
       this.#tell({ kind: 'call ends', globalStep: position.globalStep });
+      this.#trainMs += performance.now() - callBegin;
       this.#waitMs += input.waitMs;
       await input.close();
     }
