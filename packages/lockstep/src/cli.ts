@@ -29,9 +29,17 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on CIFAR-10, with the flags of the Model Garden (cifar10_main).',
     load: () => import('./commands/cifar10.js'),
   },
+  imagenet: {
+    summary: 'Train a ResNet on ImageNet, or on your own pictures, with the flags of the Model Garden (imagenet_main).',
+    load: () => import('./commands/imagenet.js'),
+  },
   'download-cifar10': {
     summary: 'Fetch CIFAR-10 (162 MB) and unpack it.',
     load: () => import('./commands/download-cifar10.js'),
+  },
+  'make-imagenet-records': {
+    summary: 'Make training data of pictures in folders, one for each class: make-imagenet-records DIR OUT.',
+    load: () => import('./commands/make-imagenet-records.js'),
   },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
@@ -66,10 +74,10 @@ Usage: lockstep <command> [flags]
 
 Commands:
 ${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(23)}${summary}`)
   .join('\n')}
-  ${'version'.padEnd(18)}Print the version.
-  ${'help'.padEnd(18)}Print this text.
+  ${'version'.padEnd(23)}Print the version.
+  ${'help'.padEnd(23)}Print this text.
 
 Examples:
   lockstep start

@@ -11,6 +11,8 @@ it('exports what is chosen, and nothing else', () => {
     'cifar10Main',
     'cifar10Plan',
     'downloadCifar10Main',
+    'imagenetMain',
+    'imagenetPlan',
     'openCifar10',
     'parseFlags',
     'runProgram',

@@ -14,10 +14,11 @@ export type {
 } from './data/data-set.js';
 export { type DownloadIo, main as downloadCifar10Main } from './resnet/cifar10-download-and-extract.js';
 export { main as cifar10Main } from './resnet/cifar10-main.js';
+export { main as imagenetMain } from './resnet/imagenet-main.js';
 export type { TrainingRecipe } from './resnet/lr-schedule.js';
 export type { ReplicaResult } from './resnet/replica/arguments.js';
 export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-main.js';
-export { cifar10Plan, type ResNetPlan } from './resnet/resnet-model.js';
+export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-model.js';
 export type { ResnetMainResult } from './resnet/resnet-run-loop.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';

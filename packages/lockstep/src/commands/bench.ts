@@ -10,6 +10,10 @@ export const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => 
     summary: 'the sum of gradients over replicas or MPI ranks, beside MPI_Allreduce',
     load: () => import('../bench/all-reduce.js'),
   },
+  input: {
+    summary: "ImageNet's input pipeline, beside sharp's bare decode and resize, and Pillow",
+    load: () => import('../bench/input.js'),
+  },
   packs: {
     summary: 'a training step for several numbers of packs, in turns',
     load: () => import('../bench/packs.js'),

@@ -18,7 +18,7 @@ const CIFAR10: ResnetProgram = {
   summary: 'Trains a ResNet on CIFAR-10, as the Model Garden does.',
   dataset: 'CIFAR-10',
   decayExcept: null,
-  recipe: CIFAR10_RECIPE,
+  recipe: () => CIFAR10_RECIPE,
   define: defineCifarFlags,
   plan,
   refuse,

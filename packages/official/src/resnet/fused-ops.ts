@@ -102,6 +102,19 @@ export function addRelu<T extends tf.Tensor>(a: T, b: T): T {
 }
 
 /**
+ * Softmax cross-entropy of each example with smoothed labels: the label has probability 1 − s + s/classes, every other class s/classes,
+ * so (1 − s) times the plain one and s times its mean over all classes.
+ * @param logits [n, classes] f32 @param labels [n] int32, each in 0..classes−1 @param smoothing s, 0..1
+ * @returns [n] f32
+ */
+export function smoothedCrossEntropy(logits: tf.Tensor2D, labels: tf.Tensor1D, smoothing: number): tf.Tensor1D {
+  const plain = sparseSoftmaxCrossEntropy(logits, labels);
+  if (smoothing === 0) return plain;
+  const spread = tf.sub(tf.logSumExp(logits, 1), tf.mean(logits, 1));
+  return tf.add(tf.mul(plain, 1 - smoothing), tf.mul(spread, smoothing)) as tf.Tensor1D;
+}
+
+/**
  * Softmax cross-entropy of each example.
  * @param logits [n, classes] f32 @param labels [n] int32, each in 0..classes−1
  * @returns [n] f32

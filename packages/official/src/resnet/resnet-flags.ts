@@ -37,6 +37,9 @@ declare module '../utils/flags/flag-values.js' {
     lr_boundary_epochs: readonly string[] | null;
     random_flip: boolean;
     batch_norm_decay: number;
+    num_classes: number | null;
+    image_size: number;
+    skip_bad_records: number;
   }
 }
 
@@ -246,6 +249,31 @@ export function defineCifarFlags(flags: FlagValues = defaultFlags): FlagValues {
 export function defineImagenetFlags(flags: FlagValues = defaultFlags): FlagValues {
   defineResnetFlags({ resnetSizeChoices: IMAGENET_RESNET_SIZES }, flags);
   setDefaults({ train_epochs: 90 }, flags);
+  flags.DEFINE_integer({
+    name: 'num_classes',
+    default: null,
+    lowerBound: 2,
+    group,
+    key: true,
+    help: 'Ours: classes that the network tells apart. Without the flag as many as labels.txt in data_dir has lines, and 1001 without that file: ImageNet’s 1000 and 0 for none of them.',
+  });
+  flags.DEFINE_integer({
+    name: 'image_size',
+    default: 224,
+    lowerBound: 32,
+    upperBound: 4096,
+    group,
+    key: true,
+    help: 'Ours: height and width of the images that the network sees, in pixels.',
+  });
+  flags.DEFINE_integer({
+    name: 'skip_bad_records',
+    default: 0,
+    lowerBound: 0,
+    group,
+    key: true,
+    help: 'Ours: go on without up to so many records that cannot be read; the next one takes the place of each. The end of the run names them.',
+  });
   return flags;
 }
 

@@ -21,7 +21,7 @@ export interface ResnetProgram {
   readonly dataset: string;
   /** Variables whose name contains this do not decay; null: all do. */
   readonly decayExcept: string | null;
-  readonly recipe: TrainingRecipe;
+  recipe(flags: FlagsObject): TrainingRecipe;
   define(flags: FlagValues): FlagValues;
   /** @throws UsageError for a network that there is not. */
   plan(flags: FlagsObject): ResNetPlan;
@@ -34,6 +34,8 @@ export interface ResnetProgram {
   remarks?(flags: FlagValues): readonly string[];
   /** Opens a split; not called with synthetic data. */
   open(flags: FlagsObject, isTraining: boolean): DataSet;
+  /** Said at the end of every run, also of one that failed. */
+  closing?(): readonly string[];
 }
 
 /** Where a main writes, and how it is interrupted. */
@@ -119,7 +121,7 @@ async function run(
         resnetMain({
           flags,
           plan,
-          recipe: program.recipe,
+          recipe: program.recipe(FLAGS),
           datasetName: program.dataset,
           decayExcept: program.decayExcept,
           open: (isTraining) => program.open(FLAGS, isTraining),
@@ -130,6 +132,7 @@ async function run(
       { log: screen.detail },
     );
   } finally {
+    for (const line of program.closing?.() ?? []) screen.log.info(line);
     screen.progress.finish();
   }
 }

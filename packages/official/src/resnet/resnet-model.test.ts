@@ -7,7 +7,7 @@ import { describe, it } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { BACKENDS, FAST, on } from '../testing/provider.js';
 import { Philox } from '../utils/random/philox.js';
-import { sparseSoftmaxCrossEntropy } from './fused-ops.js';
+import { smoothedCrossEntropy, sparseSoftmaxCrossEntropy } from './fused-ops.js';
 import { BATCH_NORM_DECAY, cifar10Plan, imagenetPlan, Model, type ResNetPlan, upstreamName } from './resnet-model.js';
 import { type Image, Reference, type Weights } from './testing/reference.js';
 
@@ -332,6 +332,44 @@ describe('sparseSoftmaxCrossEntropy', () => {
         assertClose(losses, [Math.log(1 + Math.exp(-1) + Math.exp(-2)), 1000, Math.log(3)], 1e-6, 'losses');
         const expected = softmax.flatMap((row, i) => row.map((value, k) => value - (k === labels[i] ? 1 : 0)));
         assertClose(gradient, expected, 1e-6, 'gradient');
+      });
+    });
+  }
+});
+
+describe('smoothedCrossEntropy', () => {
+  const logits = [
+    [1, 2, 3, -1],
+    [40, 0, -40, 2],
+  ];
+  const labels = [2, 1];
+
+  for (const backend of BACKENDS) {
+    it(`is the cross-entropy of softened labels, and its gradient softmax − those, on ${backend}`, async () => {
+      await on(backend, () => {
+        for (const smoothing of [0, 0.1, 1]) {
+          const softmax = logits.map((row) => {
+            const total = row.reduce((sum, value) => sum + Math.exp(value), 0);
+            return row.map((value) => Math.exp(value) / total);
+          });
+          const targets = logits.map((row, i) =>
+            row.map((_, k) => (k === labels[i] ? 1 - smoothing : 0) + smoothing / 4),
+          );
+          const losses = targets.map((row, i) => -row.reduce((sum, p, k) => sum + p * Math.log(softmax[i]![k]!), 0));
+          const gradient = targets.flatMap((row, i) => row.map((p, k) => softmax[i]![k]! - p));
+          const x = tf.tensor2d(logits);
+          const y = tf.tensor1d(labels, 'int32');
+          const loss = (a: tf.Tensor) => smoothedCrossEntropy(a as tf.Tensor2D, y, smoothing);
+          assertClose(loss(x).dataSync(), losses, 1e-6, 'losses');
+          assertClose(
+            tf
+              .grad((a) => tf.sum(loss(a)))(x)
+              .dataSync(),
+            gradient,
+            1e-6,
+            'gradient',
+          );
+        }
       });
     });
   }

@@ -66,7 +66,11 @@ const IMAGENET_BLOCKS: Readonly<Record<number, readonly number[]>> = {
 };
 
 /** The ImageNet network of upstream's imagenet_main.ImagenetModel. @throws Error if the size is none of upstream's. */
-export function imagenetPlan(resnetSize: number, resnetVersion: number = DEFAULT_VERSION): ResNetPlan {
+export function imagenetPlan(
+  resnetSize: number,
+  resnetVersion: number = DEFAULT_VERSION,
+  { numClasses = 1001, imageSize = 224 }: { readonly numClasses?: number; readonly imageSize?: number } = {},
+): ResNetPlan {
   const blockSizes = IMAGENET_BLOCKS[resnetSize];
   if (!blockSizes) {
     throw new Error(
@@ -77,7 +81,7 @@ export function imagenetPlan(resnetSize: number, resnetVersion: number = DEFAULT
   return {
     resnetSize,
     bottleneck: resnetSize >= 50,
-    numClasses: 1001,
+    numClasses,
     numFilters: 64,
     kernelSize: 7,
     convStride: 2,
@@ -86,7 +90,7 @@ export function imagenetPlan(resnetSize: number, resnetVersion: number = DEFAULT
     blockSizes,
     blockStrides: [1, 2, 2, 2],
     resnetVersion,
-    imageShape: [224, 224, 3],
+    imageShape: [imageSize, imageSize, 3],
   };
 }
 

@@ -32,6 +32,7 @@ import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/dist
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
+import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
 import { placeOf, readRun, runCheckpoints, stateOf } from './replica/run-state.js';
@@ -160,6 +161,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       },
       position,
       momentum: recipe.momentum,
+      lars: FLAGS.enable_lars ? { flagBatchSize: FLAGS.batch_size } : null,
+      labelSmoothing: FLAGS.label_smoothing,
       weightDecay: recipe.weightDecay ?? FLAGS.weight_decay,
       decayExcept: options.decayExcept,
       lossScale: getLossScale(FLAGS),
@@ -191,6 +194,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     );
     strategy.close?.();
     const [chief] = replicaResults as [ReplicaResult];
+    const waited = isChief ? inputRemark(chief) : null;
+    if (waited !== null) log.info(waited);
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }
@@ -295,7 +300,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   if (FLAGS.dtype === 'fp16') {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   }
-  if (FLAGS.enable_lars) refuse('enable_lars', true, 'LARS is not available yet', 'Leave it out; momentum is used.');
   if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
 }
 

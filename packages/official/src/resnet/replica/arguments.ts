@@ -23,6 +23,10 @@ export interface ReplicaArguments {
   /** Where a worker that is not in step with the chief goes on; the chief looks into its checkpoint. */
   readonly position: Position | null;
   readonly momentum: number;
+  /** --enable_lars: that optimizer, with the schedule of this --batch_size. */
+  readonly lars: { readonly flagBatchSize: number } | null;
+  /** Share of the labels' probability that is spread over all classes. */
+  readonly labelSmoothing: number;
   readonly weightDecay: number;
   /** Variables whose name contains this text do not decay; null: all do. */
   readonly decayExcept: string | null;
@@ -61,7 +65,8 @@ export interface ReplicaResult {
   readonly globalStep: number;
   readonly checkpoint: string | null;
   readonly interrupted: boolean;
-  /** Milliseconds that training waited for input. */
+  /** Milliseconds that training took, and that it waited for input of these. */
+  readonly trainMs: number;
   readonly waitMs: number;
   /** Resident memory of the process in bytes, sampled at the first report and at the end. */
   readonly residentBytes: readonly number[];

@@ -7,7 +7,7 @@ import { hostAccess, observe, type ReplicaContext } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Batch, InputSource } from '../../data/data-set.js';
 import type { ExampleRange } from '../../data/schedule.js';
-import { sparseSoftmaxCrossEntropy } from '../fused-ops.js';
+import { smoothedCrossEntropy } from '../fused-ops.js';
 import { measureStatistics } from './measure-statistics.js';
 
 /** Per-example losses are added as integers of this unit: the sum does not depend on the order, so not on the replicas. */
@@ -39,6 +39,7 @@ export function evaluationPiece([height, width]: readonly number[]): number {
 
 /**
  * Adds up `rounds` batches of an input that may have fewer.
+ * @param labelSmoothing of the loss, as in training
  * @param shouldStop asked before each round but the first, equally often on every replica
  * @returns null if it was told to stop
  */
@@ -48,13 +49,14 @@ export async function evaluateBatches(
   imageShape: readonly number[],
   network: Network,
   shouldStop: () => boolean,
+  labelSmoothing = 0,
 ): Promise<Totals | null> {
   const totals = noTotals();
   for (let round = 0; round < rounds; round++) {
     if (round > 0 && shouldStop()) return null;
     const batch = round < input.steps ? input.next() : null;
     if (batch === null) continue;
-    addBatch(totals, batch, imageShape, network);
+    addBatch(totals, batch, imageShape, network, labelSmoothing);
     // Before the batch is given up: a device may be read later.
     await hostAccess().settled();
     input.release();
@@ -62,10 +64,16 @@ export async function evaluateBatches(
   return totals;
 }
 
-function addBatch(totals: Totals, batch: Batch, imageShape: readonly number[], network: Network): void {
+function addBatch(
+  totals: Totals,
+  batch: Batch,
+  imageShape: readonly number[],
+  network: Network,
+  labelSmoothing: number,
+): void {
   tf.tidy(() => {
     const logits = network(imagesOf(batch, imageShape), false);
-    const losses = sparseSoftmaxCrossEntropy(logits, tf.tensor1d(batch.labels, 'int32'));
+    const losses = smoothedCrossEntropy(logits, tf.tensor1d(batch.labels, 'int32'), labelSmoothing);
     observe([logits, losses], (scores: Float32Array, each: Float32Array) => {
       const loss = each.reduce((sum, value) => sum + Math.round(value / LOSS_UNIT), 0);
       const found = [countCorrect(scores, batch.labels, 1), countCorrect(scores, batch.labels, 5), loss, batch.size];

@@ -16,8 +16,8 @@ import type { Log } from '../../utils/logs/log.js';
 import type { EvaluationResult } from '../../utils/logs/run-observer.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
 import { pastStopThreshold } from '../../utils/misc/model-helpers.js';
-import { sparseSoftmaxCrossEntropy } from '../fused-ops.js';
-import { learningRateWithDecay } from '../lr-schedule.js';
+import { smoothedCrossEntropy } from '../fused-ops.js';
+import { larsSchedule, learningRateWithDecay } from '../lr-schedule.js';
 import { Model } from '../resnet-model.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './arguments.js';
 import {
@@ -75,6 +75,7 @@ class Run {
   #lastCheckpoint: string | null = null;
   /** Of the checkpoint of TensorFlow's own that the run goes on from. */
   #foreignStep: number | null = null;
+  #trainMs = 0;
   #waitMs = 0;
   #resident: number[] = [];
 
@@ -85,12 +86,15 @@ class Run {
     this.#position = new RunPosition(args.epochs, args.batchSize, args.maxTrainSteps);
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
-    const { weightDecay, decayExcept, momentum, lossScale } = args;
+    const { weightDecay, decayExcept, momentum, lossScale, lars, recipe } = args;
     // As upstream: the gradients of variables with `dense` in their name are the only ones that are applied.
     const isTrained = ({ name }: tf.Variable) => !args.fineTune || name.includes('dense');
     this.#frozen = new FrozenWeights(this.#model.variables.filter((variable) => !isTrained(variable)));
     this.#trainer = context.trainer(this.#model.variables.filter(isTrained), {
-      optimizer: { kind: 'momentum', momentum },
+      // As upstream, LARS decays weights on its own, and the loss keeps its L2 term.
+      optimizer: lars
+        ? { kind: 'lars', momentum, weightDecay, skip: ['batch_normalization', 'bias'] }
+        : { kind: 'momentum', momentum },
       weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
       lossScale,
     });
@@ -104,7 +108,7 @@ class Run {
       maxToKeep: args.keepCheckpointMax,
       warn: this.#lines.warning,
     });
-    this.#learningRate = learningRateWithDecay(args.recipe);
+    this.#learningRate = lars ? larsSchedule({ ...recipe, ...lars }) : learningRateWithDecay(recipe);
   }
 
   get #isChief(): boolean {
@@ -166,6 +170,7 @@ class Run {
       globalStep: position.globalStep,
       checkpoint: this.#lastCheckpoint,
       interrupted,
+      trainMs: this.#trainMs,
       waitMs: this.#waitMs,
       residentBytes: this.#resident,
     };
@@ -223,6 +228,7 @@ class Run {
     this.#callImages = 0;
     const position = this.#position;
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
+    const callBegin = performance.now();
     try {
       for (;;) {
         if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
@@ -238,6 +244,7 @@ class Run {
       }
     } finally {
       this.#tell({ kind: 'call ends', globalStep: position.globalStep });
+      this.#trainMs += performance.now() - callBegin;
       this.#waitMs += input.waitMs;
       await input.close();
     }
@@ -293,7 +300,7 @@ class Run {
     observe([logits, labels], (scores: Float32Array, expected: Int32Array) => {
       this.#correct = countCorrect(scores, expected, 1);
     });
-    return tf.mean(sparseSoftmaxCrossEntropy(logits, labels as tf.Tensor1D)) as tf.Scalar;
+    return tf.mean(smoothedCrossEntropy(logits, labels as tf.Tensor1D, this.args.labelSmoothing)) as tf.Scalar;
   };
 
   /** Batches of a train call, from the step on that it is at. */
@@ -334,8 +341,9 @@ class Run {
     this.#averageStatistics();
     const { input, rounds } = await this.#openEvaluation();
     try {
-      const { imageShape } = this.args.plan;
-      const totals = await evaluateBatches(input, rounds, imageShape, this.#network, () => context.shouldStop());
+      const { plan, labelSmoothing } = this.args;
+      const stop = () => context.shouldStop();
+      const totals = await evaluateBatches(input, rounds, plan.imageShape, this.#network, stop, labelSmoothing);
       if (totals === null) return null;
       if (context.numReplicasInSync > 1) context.communicator.allReduce(totals);
       return { ...figuresOf(totals, this.#weightDecayLoss()), globalStep: this.#position.globalStep };

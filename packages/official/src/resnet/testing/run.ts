@@ -53,6 +53,20 @@ export async function run(
   { seed = 1, ...io }: MainIo & { readonly seed?: number | null } = {},
   onText?: (text: string) => void,
 ): Promise<TestRun> {
+  const seeded = seed === null ? [] : [`--seed=${seed}`];
+  return await runMain(main, ['--resnet_size=8', '--batch_size=8', ...SMALL, ...seeded, ...argv], io, onText);
+}
+
+/** Of every test run. */
+export const SMALL = ['--hooks=', '--intra_op_parallelism_threads=1'];
+
+/** Runs any main. */
+export async function runMain(
+  program: typeof main,
+  argv: readonly string[],
+  io: MainIo = {},
+  onText?: (text: string) => void,
+): Promise<TestRun> {
   let text = '';
   const take = (more: string) => {
     text += more;
@@ -65,9 +79,7 @@ export async function run(
     },
   }) as unknown as NodeJS.WriteStream;
   let result: ResnetMainResult | null = null;
-  const small = ['--resnet_size=8', '--batch_size=8', '--hooks=', '--intra_op_parallelism_threads=1'];
-  if (seed !== null) small.push(`--seed=${seed}`);
-  const status = await main([...small, ...argv], {
+  const status = await program(argv, {
     stream,
     out: take,
     err: take,
