@@ -5,6 +5,7 @@
  * left alone, as TensorFlow's decoders do.
  */
 import type { default as Sharp, SharpOptions } from 'sharp';
+import { DataError } from './data-error.js';
 
 /** 134 million: 400 MB decoded. A file of a few kilobytes can claim any size. */
 export const MAX_PIXELS = 2 ** 27;
@@ -38,7 +39,7 @@ let loaded: Promise<typeof Sharp> | null = null;
 
 /**
  * The library, which computes an image in one thread: many are decoded at once. It keeps nothing between two images.
- * @throws Error where it is not installed
+ * @throws DataError where it is not installed
  */
 export function loadSharp(): Promise<typeof Sharp> {
   loaded ??= import('sharp').then(
@@ -48,7 +49,7 @@ export function loadSharp(): Promise<typeof Sharp> {
       return sharp;
     },
     (error: Error) => {
-      throw new Error(
+      throw new DataError(
         `The package sharp, which decodes images, cannot be loaded: ${error.message.split('\n')[0]}\n` +
           'help: npm install sharp',
         { cause: error },

@@ -19,6 +19,7 @@ import {
 } from './imagenet-data.js';
 import { centralView } from './imagenet-preprocessing.js';
 import { openPipeline } from './input-pipeline.js';
+import { writeLengths } from './record-lengths.js';
 import type { ScheduleOptions } from './schedule.js';
 import { skippedLines } from './skipped-records.js';
 import { picture, record, writeShards } from './testing/records.js';
@@ -92,6 +93,30 @@ describe('records', () => {
     }
     for (const shared of [source.offsets, source.lengths, source.firsts, source.skipped.counts])
       assert.ok(shared.buffer instanceof SharedArrayBuffer);
+  });
+
+  it('are found by the list of lengths, if it is one of these very files', async () => {
+    write();
+    const walked = open().source;
+    writeLengths(folder, 'train', [...walked.lengths]);
+    // A walk would end here.
+    const { file, offset } = placeOf(walked, 4);
+    const bytes = readFileSync(file);
+    const whole = Buffer.from(bytes);
+    bytes[offset + 8]!++;
+    writeFileSync(file, bytes);
+    const listed = open().source;
+    assert.deepEqual([listed.firsts, listed.offsets], [walked.firsts, walked.offsets]);
+    await assert.rejects(batches(everything), /the record at offset \d+ has a length with a wrong CRC/);
+    writeFileSync(file, whole);
+    const list = [...walked.lengths];
+    const others = [list.slice(1), [...list, 5], list.with(3, list[3]! + 1), list.with(0, list[0]! - 1), []];
+    for (const [i, other] of others.entries()) {
+      writeLengths(folder, 'train', other);
+      assert.deepEqual(open().source.offsets, walked.offsets, `list ${i} is of other files`);
+    }
+    writeFileSync(join(folder, 'train.lengths'), 'odd');
+    assert.deepEqual(open().source.offsets, walked.offsets);
   });
 
   it('evaluation sees each once, in order: the centre of the picture', async () => {

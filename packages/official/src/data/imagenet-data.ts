@@ -1,8 +1,7 @@
 /**
  * A folder of ImageNet in TFRecord shards, or of one's own pictures in the same form: train-00000-of-01024 …, validation-00000-of-00128 …,
- * and labels.txt with the name of each class where `make-imagenet-records` made them. Opening walks the shards once, header by header,
- * for the place of every record; images stay on disk. Any record can be read then, so that an epoch is a shuffle of the whole set, not
- * of files and a window, and work can be split among any number of workers and replicas without changing it.
+ * and labels.txt with the name of each class where `make-imagenet-records` made them. Opening finds the place of every record; images stay
+ * on disk. Any record can be read then, so that an epoch is a shuffle of the whole set, not of files and a window, and work can be split among any number of workers and replicas without changing it.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,8 +9,9 @@ import { kindOf, reasonOf } from '../utils/files/file-errors.js';
 import { quoted } from '../utils/files/quoted.js';
 import { DataError } from './data-error.js';
 import type { DataSet } from './data-set.js';
+import { readLengths } from './record-lengths.js';
 import { noSkippedRecords, type SkippedRecords } from './skipped-records.js';
-import { recordPlaces } from './tfrecord.js';
+import { FOOTER_BYTES, HEADER_BYTES, recordPlaces } from './tfrecord.js';
 
 /** ImageNet's: 1 … 1000, and 0 for what is none of them. */
 export const IMAGENET_CLASSES = 1001;
@@ -52,7 +52,7 @@ export function openImagenet({
   const classNames = readClassNames(dataDir);
   const files = imagenetFiles(dataDir, isTraining);
   const [height, width] = imageShape;
-  const index = indexRecords(files);
+  const index = indexRecords(dataDir, isTraining, files);
   const count = index.offsets.length;
   if (count === 0) throw new DataError(`${files[0]}: it and all other files of its kind are empty.\n${MAKE}`);
   const skipped = noSkippedRecords(count, skipBadRecords);
@@ -155,26 +155,29 @@ function list(dataDir: string): string[] {
   }
 }
 
-/** Walks all files. In shared memory. */
-function indexRecords(files: readonly string[]): Pick<ImagenetSource, 'firsts' | 'offsets' | 'lengths'> {
-  const offsets: number[] = [];
-  const lengths: number[] = [];
+/** Of all files, in shared memory: by the list of lengths if there is one, else walking from record to record. */
+function indexRecords(
+  dataDir: string,
+  isTraining: boolean,
+  files: readonly string[],
+): Pick<ImagenetSource, 'firsts' | 'offsets' | 'lengths'> {
+  const known = readLengths(dataDir, isTraining ? 'train' : 'validation', files);
+  const byFile = known ?? files.map((file) => Uint32Array.from(Array.from(recordPlaces(file), ({ length }) => length)));
+  const count = byFile.reduce((sum, { length }) => sum + length, 0);
   const firsts = new Uint32Array(new SharedArrayBuffer(4 * (files.length + 1)));
-  for (const [number, file] of files.entries()) {
-    for (const { offset, length } of recordPlaces(file)) {
-      offsets.push(offset);
-      lengths.push(length);
+  const offsets = new Float64Array(new SharedArrayBuffer(8 * count));
+  const lengths = new Uint32Array(new SharedArrayBuffer(4 * count));
+  let record = 0;
+  for (const [file, ofFile] of byFile.entries()) {
+    lengths.set(ofFile, record);
+    let offset = 0;
+    for (const length of ofFile) {
+      offsets[record++] = offset;
+      offset += HEADER_BYTES + length + FOOTER_BYTES;
     }
-    firsts[number + 1] = offsets.length;
+    firsts[file + 1] = record;
   }
-  const shared = {
-    firsts,
-    offsets: new Float64Array(new SharedArrayBuffer(8 * offsets.length)),
-    lengths: new Uint32Array(new SharedArrayBuffer(4 * offsets.length)),
-  };
-  shared.offsets.set(offsets);
-  shared.lengths.set(lengths);
-  return shared;
+  return { firsts, offsets, lengths };
 }
 
 /** Where a record lies. */

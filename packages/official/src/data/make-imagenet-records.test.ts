@@ -88,8 +88,22 @@ describe('make-imagenet-records', () => {
     assert.deepEqual(readdirSync(out).sort(), [
       'labels.txt',
       ...[0, 1, 2, 3].map((i) => `train-0000${i}-of-00004`),
+      'train.lengths',
       'validation-00000-of-00001',
+      'validation.lengths',
     ]);
+    const index = () => {
+      const { offsets, lengths, firsts } = openImagenet({
+        dataDir: out,
+        isTraining: true,
+        numClasses: 3,
+        imageShape: [32, 32, 3],
+      }).source;
+      return { offsets: [...offsets], lengths: [...lengths], firsts: [...firsts] };
+    };
+    const listed = index();
+    rmSync(join(out, 'train.lengths'));
+    assert.deepEqual(listed, index(), 'the list of lengths is what a walk finds');
     const [train, validation] = [await rows('train'), await rows('validation')];
     const names = [...train, ...validation].map(({ name }) => name);
     assert.equal(new Set(names).size, 61);

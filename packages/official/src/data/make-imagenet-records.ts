@@ -15,6 +15,7 @@ import { encodeExample, type Feature } from './example.js';
 import { DECODING, ImageError, imageError, loadSharp } from './image.js';
 import { LABELS_FILE, shardName } from './imagenet-data.js';
 import { findPictures, type Picture, type PictureFolders } from './picture-folders.js';
+import { writeLengths } from './record-lengths.js';
 import { RecordWriter } from './tfrecord.js';
 
 /** Of JPEGs that are made here, with full colour resolution. */
@@ -135,7 +136,7 @@ class Work {
     wanted: number | null,
   ): Promise<{ count: number; shards: number }> {
     const shards = Math.min(pictures.length, wanted ?? Math.ceil(pictures.length / PICTURES_PER_SHARD));
-    let count = 0;
+    const lengths: number[] = [];
     for (let shard = 0; shard < shards; shard++) {
       const begin = Math.floor((pictures.length * shard) / shards);
       const end = Math.floor((pictures.length * (shard + 1)) / shards);
@@ -143,14 +144,15 @@ class Work {
       try {
         for await (const [picture, record] of this.#records(pictures.slice(begin, end))) {
           writer.write(record);
-          count++;
+          lengths.push(record.length);
           if (split === 'train') (this.#trained[picture.index] as number)++;
         }
       } finally {
         writer.close();
       }
     }
-    return { count, shards };
+    naming(this.target, () => writeLengths(this.target, split, lengths));
+    return { count: lengths.length, shards };
   }
 
   /** In order, some ahead of the one that is wanted; those that can be read. */
