@@ -88,7 +88,9 @@ describe('lockstep make-imagenet-records, lockstep imagenet', () => {
     );
     assert.ok(losses.length >= 20, output);
     const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
-    assert.ok(mean(losses.slice(-6, -1)) < mean(losses.slice(0, 5)) - 0.3, `${losses}`);
+    // Single steps of 16 distorted pictures say little: the last third beside the first.
+    const third = Math.floor(losses.length / 3);
+    assert.ok(mean(losses.slice(-third)) < mean(losses.slice(0, third)) - 0.2, `${losses}`);
     // A third by chance. 36 pictures are few, and one evaluation says little.
     assert.equal(accuracies.length, 3, output);
     assert.ok(Math.max(...accuracies) > 55, output);
