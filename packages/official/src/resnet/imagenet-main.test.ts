@@ -122,6 +122,13 @@ describe('the data’s folder', () => {
     assert.equal((await run('same', '--num_classes=3', '--train_epochs=0')).status, 0);
   });
 
+  it('a run that was cut off goes on as if it had not been, bit by bit', async () => {
+    await run('cut', '--max_train_steps=2');
+    const { result } = await run('cut');
+    assert.equal(result?.globalStep, 3);
+    assert.deepEqual(differences(readCheckpoint(model('cut'), 3), readCheckpoint(model('from-folder'), 3)), []);
+  });
+
   it('two replicas train as many steps, and stay the same bit by bit', async () => {
     const [one, two] = await Promise.all([run('once', ...mirrored), run('twice', ...mirrored)]);
     assert.equal(one.status, 0, one.text);
