@@ -2,8 +2,8 @@
  * libgomp, the OpenMP runtime that oneDNN's threads are made by: how many there are, and how long one that waits keeps its core.
  *
  * By default a thread spins for milliseconds before it sleeps. That is good on a machine that does nothing else, and bad on any other: the
- * thread that it waits for may need that very core. Spinning is bounded to about the time between two kernels of a step, so that threads
- * of an idle machine do not fall asleep within one, and a neighbour gets its core almost at once. `lockstep bench busy` shows both.
+ * thread that it waits for may need that very core. Spinning is bounded such that threads of an idle machine hardly ever fall asleep
+ * within a step, and a neighbour gets its core after some tenths of a millisecond. `lockstep bench busy` and docs/busy-machines.md show both.
  */
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
@@ -15,7 +15,7 @@ const SPIN_VARIABLE = 'GOMP_SPINCOUNT';
 /** Whoever sets one of these decides for himself. */
 const USERS = [SPIN_VARIABLE, 'OMP_WAIT_POLICY'];
 /** Rounds of a waiting thread, of some ten nanoseconds each. libgomp's own: 300,000. */
-const SPINS = 3000;
+const SPINS = 30_000;
 
 const RTLD_NOW = 0x2;
 const RTLD_NODELETE = 0x1000;
