@@ -87,7 +87,13 @@ while zpty -r shell out; do text+=$out; [[ $text == *'not found'* ]] && break; d
 zpty -d shell
 print -r -- $text`;
   const ask = (line: string): string => {
-    const text = run('zsh', ['-f', '-c', PROGRAM, 'zsh', script('zsh'), line]);
+    const options = { cwd: folder, encoding: 'utf8', timeout: 12_000, killSignal: 'SIGKILL' } as const;
+    const type = () => spawnSync('zsh', ['-f', '-c', PROGRAM, 'zsh', script('zsh'), line], options);
+    let typed = type();
+    // A key that comes while zsh sets up its terminal is lost, on a busy machine, and then nothing ends: typed again.
+    for (let again = 0; typed.status === null && again < 3; again++) typed = type();
+    assert.equal(typed.status, 0, typed.stdout + typed.stderr);
+    const text = typed.stdout;
     return /#(lockstep [\w .=,:/-]*)/.exec(text)?.[1]?.trim() ?? text;
   };
 
