@@ -74,11 +74,14 @@ describe('bash', { skip: whyNo('bash') }, () => {
 });
 
 describe('zsh', { skip: whyNo('zsh') }, () => {
-  /** A line with a tab in an interactive zsh, and what becomes of it: typed behind a #, it is echoed as no command. */
+  /**
+   * A line with a tab in an interactive zsh, and what becomes of it: typed behind a #, it is echoed as no command. The keys are emacs':
+   * zsh takes vi's where EDITOR says so, as npm does.
+   */
   const PROGRAM = `
 zmodload zsh/zpty
 zpty shell zsh -f -i
-zpty -w shell "PS1=; autoload -U compinit; compinit -u -D; source $1; unsetopt beep; print rea''dy"
+zpty -w shell "bindkey -e; PS1=; autoload -U compinit; compinit -u -D; source $1; unsetopt beep; print rea''dy"
 text=
 while zpty -r shell out; do text+=$out; [[ $text == *ready* ]] && break; done
 zpty -w -n shell "$2"$'\\t\\C-a#\\n'
@@ -87,13 +90,7 @@ while zpty -r shell out; do text+=$out; [[ $text == *'not found'* ]] && break; d
 zpty -d shell
 print -r -- $text`;
   const ask = (line: string): string => {
-    const options = { cwd: folder, encoding: 'utf8', timeout: 12_000, killSignal: 'SIGKILL' } as const;
-    const type = () => spawnSync('zsh', ['-f', '-c', PROGRAM, 'zsh', script('zsh'), line], options);
-    let typed = type();
-    // A key that comes while zsh sets up its terminal is lost, on a busy machine, and then nothing ends: typed again.
-    for (let again = 0; typed.status === null && again < 3; again++) typed = type();
-    assert.equal(typed.status, 0, typed.stdout + typed.stderr);
-    const text = typed.stdout;
+    const text = run('zsh', ['-f', '-c', PROGRAM, 'zsh', script('zsh'), line]);
     return /#(lockstep [\w .=,:/-]*)/.exec(text)?.[1]?.trim() ?? text;
   };
 
