@@ -4,37 +4,28 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
-import { reportErrors } from '../backend.js';
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { flagMain } from '../flag-main.js';
 import { projectFiles } from '../init/project-files.js';
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help, positionals } = parseFlags(argv, flags, { allowPositionals: true });
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
+  return flagMain(
+    argv,
+    defineFlags(),
+    (positionals) => {
       const [folder, ...rest] = positionals;
       if (folder === undefined || rest.length > 0) {
         throw new UsageError(
           `lockstep init takes one folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          {
-            remedy: 'Write `lockstep init my-project`.',
-          },
+          { remedy: 'Write `lockstep init my-project`.' },
         );
       }
       writeProject(folder);
       process.stdout.write(next(folder));
       return 0;
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
-  });
+    },
+    { allowPositionals: true },
+  );
 }
 
 export function defineFlags(): FlagValues {

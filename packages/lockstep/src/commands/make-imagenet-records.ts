@@ -1,23 +1,20 @@
 /** `lockstep make-imagenet-records DIR OUT`: folders of pictures, one for each class, become the shards that `lockstep imagenet` reads. */
 import { createProgress, progressStyle, useColor } from '@lockstep/distribute/progress';
 import { type MadeRecords, makeImagenetRecords, UNREADABLE_FILE } from '@lockstep/official/data/make-imagenet-records';
-import { FlagValues, parseFlags, UsageError } from '@lockstep/official/utils/flags/core';
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { defineLockstep } from '@lockstep/official/utils/flags/lockstep';
 import { INTERRUPTED } from '@lockstep/official/utils/misc/interrupt';
-import { reportErrors } from '../backend.js';
+import { flagMain } from '../flag-main.js';
 
 /** Of those that cannot be read. */
 const NAMED = 10;
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(async () => {
-    const flags = defineFlags();
-    try {
-      const { help, positionals } = parseFlags(argv, flags, { allowPositionals: true });
-      if (help) {
-        process.stdout.write(help.text);
-        return 0;
-      }
+  const flags = defineFlags();
+  return flagMain(
+    argv,
+    flags,
+    (positionals) => {
       const [dir, out, ...rest] = positionals;
       if (dir === undefined || out === undefined || rest.length > 0) {
         throw new UsageError(
@@ -25,13 +22,10 @@ export function main(argv: readonly string[]): Promise<number> {
           { remedy: 'Write `lockstep make-imagenet-records PICTURES RECORDS`.' },
         );
       }
-      return await make(dir, out, flags);
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      process.stderr.write(`${error.message}\n`);
-      return 2;
-    }
-  });
+      return make(dir, out, flags);
+    },
+    { allowPositionals: true },
+  );
 }
 
 export function defineFlags(): FlagValues {
