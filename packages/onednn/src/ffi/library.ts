@@ -10,13 +10,11 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import koffi, { type LibraryHandle } from 'koffi';
 import { pinOpenMp } from './openmp.js';
+import { loadLibc, pinner } from './pin-library.js';
 import { installCommand } from './system-package.js';
 
 /** The environment variable that names the library's file, or a folder that has it, before every other place. */
 export const LIBRARY_VARIABLE = 'LOCKSTEP_DNNL_LIBRARY';
-
-const RTLD_NOW = 0x2;
-const RTLD_NODELETE = 0x1000;
 
 /** oneDNN could not be found or loaded. The message lists what was tried and what to install. */
 export class OneDnnNotFoundError extends Error {
@@ -123,8 +121,6 @@ export function loadLibrary(environment: NodeJS.ProcessEnv = process.env): Loade
 
 function pin(path: string): void {
   if (process.platform === 'win32') return;
-  const libc = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
-  const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
   if (process.platform === 'linux') pinOpenMp(process.env, path);
-  dlopen(path, RTLD_NOW | (process.platform === 'linux' ? RTLD_NODELETE : 0x80));
+  pinner(loadLibc())(path);
 }

@@ -7,6 +7,7 @@
  */
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+import { loadLibc, pinner } from './pin-library.js';
 
 const LINUX_NAME = 'libgomp.so.1';
 
@@ -16,9 +17,6 @@ const SPIN_VARIABLE = 'GOMP_SPINCOUNT';
 const USERS = [SPIN_VARIABLE, 'OMP_WAIT_POLICY'];
 /** Rounds of a waiting thread, of some ten nanoseconds each. libgomp's own: 300,000. */
 const SPINS = 30_000;
-
-const RTLD_NOW = 0x2;
-const RTLD_NODELETE = 0x1000;
 
 export interface OpenMp {
   get(): number;
@@ -31,11 +29,10 @@ export interface OpenMp {
  *   library by its name.
  */
 export function pinOpenMp(environment: NodeJS.ProcessEnv, user = ''): void {
-  const libc = koffi.load('libc.so.6');
-  const dlopen = libc.func('uintptr_t dlopen(const char *path, int flags)');
+  const libc = loadLibc();
+  const pin = pinner(libc);
   const load = (): void => {
-    const flags = RTLD_NOW | RTLD_NODELETE;
-    if (!dlopen(LINUX_NAME, flags) && user.includes('/')) dlopen(join(dirname(user), LINUX_NAME), flags);
+    if (!pin(LINUX_NAME) && user.includes('/')) pin(join(dirname(user), LINUX_NAME));
   };
   if (USERS.some((name) => environment[name] !== undefined)) {
     load();
