@@ -253,7 +253,7 @@ export class FlatReducer implements Reducer {
     return { finite, updated: true, updateMs: performance.now() - began };
   }
 
-  /** Without effect, as {@link push} and {@link leave}: weights here are what counts. */
+  /** Without effect, as {@link leave}: weights here are what counts. {@link push} waits for the other replicas alone. */
   pull(): void {}
   push(): void {
     this.#counted(() => this.#communicator.barrier());

@@ -16,7 +16,7 @@ import { copyValues, hostAccess } from '../devices/host-access.js';
 import { finish, hashNumbers, mix } from '../mirror/fingerprint.js';
 import { checkEqual } from '../mirror/mirrored-variables.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
-import { layOut } from './flat-variables.js';
+import { layOut, makeView } from './flat-variables.js';
 import { type KnownOptimizer, knownOptimizer, type SlotList, type SlotVariable } from './known-optimizers.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { Clip, FlatLayout, Reducer } from './reducer.js';
@@ -266,9 +266,7 @@ export class FlatUpdate {
     if (paths.some((path) => path !== Path.ready)) this.parts.local.barrier();
     for (const { variable, view } of torn) {
       if (this.parts.local.rank === 0) copyValues(variable, view.values);
-      const tensor = tf.tensor(view.values, variable.shape, 'float32');
-      variable.assign(tensor);
-      tensor.dispose();
+      makeView(variable, view.values);
       view.dataId = variable.dataId;
     }
   }

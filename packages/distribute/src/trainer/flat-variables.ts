@@ -17,6 +17,13 @@ export function layOut(variables: readonly tf.Variable[]): TrainerSegment[] {
   });
 }
 
+/** A variable becomes a view of these values, where the backend's tensors are the arrays that they are made of; a copy of them elsewhere. */
+export function makeView(variable: tf.Variable, values: Float32Array): void {
+  const view = tf.tensor(values, variable.shape, 'float32');
+  variable.assign(view);
+  view.dispose();
+}
+
 /** See the file's head. Once they are bound, nobody else is to assign the variables. */
 export class FlatVariables {
   readonly #access = hostAccess();
@@ -43,11 +50,8 @@ export class FlatVariables {
       this.update();
       return;
     }
-    for (const [i, { shape }] of this.segments.entries()) {
-      const variable = this.variables[i] as tf.Variable;
-      const view = tf.tensor(this.#place(i), [...shape], 'float32');
-      variable.assign(view);
-      view.dispose();
+    for (const [i, variable] of this.variables.entries()) {
+      makeView(variable, this.#place(i));
       this.#data[i] = variable.dataId;
     }
   }

@@ -172,7 +172,7 @@ export class CollectiveReducer implements Reducer {
     return { finite: this.#isStepFinite(), updated: true, updateMs };
   }
 
-  /** Without effect, as {@link push} and {@link leave}: weights here are what counts. */
+  /** Without effect, as {@link leave}: weights here are what counts. {@link push} waits for the other replicas alone. */
   pull(): void {}
   push(): void {
     this.options.communicator.local.barrier();
