@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Philox } from '../utils/random/philox.js';
+import { shuffle } from '../utils/random/shuffle.js';
 import { CHANNELS, HEIGHT, NUM_CLASSES, RECORD_BYTES, WIDTH } from './cifar10-data.js';
 
 export const DIGITS_TRAIN = 9_000;
@@ -51,12 +52,7 @@ function shuffledRecords(): Uint8Array[] {
   if (records.length !== DIGITS_TRAIN + DIGITS_VALIDATION) {
     throw new Error(`The package mnist has ${records.length} digits, expected ${DIGITS_TRAIN + DIGITS_VALIDATION}.`);
   }
-  const random = new Philox(SPLIT_SEED);
-  for (let i = records.length - 1; i > 0; i--) {
-    const j = random.integer(i + 1);
-    [records[i], records[j]] = [records[j] as Uint8Array, records[i] as Uint8Array];
-  }
-  return records;
+  return shuffle(records, new Philox(SPLIT_SEED));
 }
 
 function toRecord(digit: number, data: readonly number[], at: number): Uint8Array {

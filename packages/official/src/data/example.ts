@@ -6,7 +6,8 @@
  *
  * `@bufbuild/protobuf` reads and writes the wire format; these messages are all there is to declare. Bytes are views of the record.
  */
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { type BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { readFields } from '../utils/files/protobuf-fields.js';
 
 /** A named list. */
 export type Feature =
@@ -20,65 +21,56 @@ export type Example = ReadonlyMap<string, Feature>;
 /** @param wanted leaves out features with other names @throws Error where the bytes are no Example */
 export function decodeExample(bytes: Uint8Array, wanted?: ReadonlySet<string>): Example {
   const example = new Map<string, Feature>();
-  const entry = (field: BinaryReader) => {
+  const readEntry = (entry: Uint8Array) => {
     let name = '';
     let value: Uint8Array = new Uint8Array();
-    for (const [number, reader] of messageIn(field)) {
-      if (number === 1) name = reader.string();
-      else value = reader.bytes();
-    }
+    readFields(entry, {
+      1: (reader) => {
+        name = reader.string();
+      },
+      2: (reader) => {
+        value = reader.bytes();
+      },
+    });
     if (wanted && !wanted.has(name)) return;
     const feature = decodeFeature(value);
     if (feature) example.set(name, feature);
   };
-  for (const [, features] of fields(new BinaryReader(bytes), [1])) {
-    for (const [, field] of messageIn(features, [1])) entry(field);
-  }
+  readFields(bytes, {
+    1: (features) => readFields(features.bytes(), { 1: (entry) => readEntry(entry.bytes()) }),
+  });
   return example;
 }
 
 /** @returns null where none of the lists is set */
 function decodeFeature(bytes: Uint8Array): Feature | null {
-  let feature: Feature | null = null;
-  for (const [number, list] of fields(new BinaryReader(bytes), [1, 2, 3])) {
-    if (number === 1) {
+  let feature = null as Feature | null;
+  readFields(bytes, {
+    1: (list) => {
       const values: Uint8Array[] = [];
-      for (const [, reader] of messageIn(list, [1])) values.push(reader.bytes());
+      readFields(list.bytes(), { 1: (reader) => values.push(reader.bytes()) });
       feature = { kind: 'bytes', values };
-    } else if (number === 2) {
-      feature = { kind: 'float', values: numbersIn(list, WireType.Bit32, (reader) => reader.float()) };
-    } else {
-      feature = { kind: 'int64', values: numbersIn(list, WireType.Varint, (reader) => BigInt(reader.int64())) };
-    }
-  }
+    },
+    2: (list) => {
+      feature = { kind: 'float', values: numbersIn(list.bytes(), WireType.Bit32, (reader) => reader.float()) };
+    },
+    3: (list) => {
+      feature = { kind: 'int64', values: numbersIn(list.bytes(), WireType.Varint, (reader) => BigInt(reader.int64())) };
+    },
+  });
   return feature;
 }
 
 /** A repeated field 1 of numbers, packed or not. */
-function numbersIn<T>(list: BinaryReader, single: WireType, read: (reader: BinaryReader) => T): T[] {
+function numbersIn<T>(list: Uint8Array, single: WireType, read: (reader: BinaryReader) => T): T[] {
   const values: T[] = [];
-  for (const [, reader, wire] of messageIn(list, [1])) {
-    if (wire === single) values.push(read(reader));
-    else for (const end = reader.uint32() + reader.pos; reader.pos < end; ) values.push(read(reader));
-  }
+  readFields(list, {
+    1: (reader, wire) => {
+      if (wire === single) values.push(read(reader));
+      else for (const end = reader.uint32() + reader.pos; reader.pos < end; ) values.push(read(reader));
+    },
+  });
   return values;
-}
-
-/** The fields of a message that stands with its length before it. */
-function messageIn(reader: BinaryReader, numbers?: readonly number[]): Generator<[number, BinaryReader, WireType]> {
-  return fields(new BinaryReader(reader.bytes()), numbers);
-}
-
-/** Fields of a message that have one of these numbers; whoever iterates reads each. */
-function* fields(
-  reader: BinaryReader,
-  numbers: readonly number[] = [1, 2],
-): Generator<[number, BinaryReader, WireType]> {
-  while (reader.pos < reader.len) {
-    const [number, wire] = reader.tag();
-    if (numbers.includes(number)) yield [number, reader, wire];
-    else reader.skip(wire, number);
-  }
 }
 
 /** As TensorFlow writes it: numbers packed, names in the order given. */

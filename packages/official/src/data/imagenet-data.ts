@@ -11,7 +11,7 @@ import { DataError } from './data-error.js';
 import type { DataSet } from './data-set.js';
 import { readLengths } from './record-lengths.js';
 import { noSkippedRecords, type SkippedRecords } from './skipped-records.js';
-import { FOOTER_BYTES, HEADER_BYTES, recordPlaces } from './tfrecord.js';
+import { frameBytes, recordPlaces } from './tfrecord.js';
 
 /** ImageNet's: 1 … 1000, and 0 for what is none of them. */
 export const IMAGENET_CLASSES = 1001;
@@ -173,7 +173,7 @@ function indexRecords(
     let offset = 0;
     for (const length of ofFile) {
       offsets[record++] = offset;
-      offset += HEADER_BYTES + length + FOOTER_BYTES;
+      offset += frameBytes(length);
     }
     firsts[file + 1] = record;
   }

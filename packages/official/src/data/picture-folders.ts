@@ -7,6 +7,7 @@ import { extname, join } from 'node:path';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
 import { quoted } from '../utils/files/quoted.js';
 import { Philox } from '../utils/random/philox.js';
+import { shuffle } from '../utils/random/shuffle.js';
 import { DataError } from './data-error.js';
 
 const ENDINGS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp']);
@@ -124,13 +125,7 @@ function holdOut(
 }
 
 function shuffled<T>(items: readonly T[], seed: number, stream: number): T[] {
-  const random = new Philox(seed, [SPLIT_STREAM, stream]);
-  const mixed = [...items];
-  for (let i = mixed.length - 1; i > 0; i--) {
-    const j = random.integer(i + 1);
-    [mixed[i], mixed[j]] = [mixed[j] as T, mixed[i] as T];
-  }
-  return mixed;
+  return shuffle([...items], new Philox(seed, [SPLIT_STREAM, stream]));
 }
 
 /** Hidden ones are left out. */

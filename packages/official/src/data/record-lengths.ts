@@ -5,7 +5,7 @@
  */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { FOOTER_BYTES, HEADER_BYTES } from './tfrecord.js';
+import { frameBytes } from './tfrecord.js';
 
 type Split = 'train' | 'validation';
 
@@ -26,7 +26,7 @@ export function readLengths(folder: string, split: Split, files: readonly string
   for (const file of files) {
     const begin = at;
     let left = statSync(file, { throwIfNoEntry: false })?.size ?? -1;
-    while (left > 0 && at < lengths.length) left -= HEADER_BYTES + (lengths[at++] as number) + FOOTER_BYTES;
+    while (left > 0 && at < lengths.length) left -= frameBytes(lengths[at++] as number);
     if (left !== 0) return null;
     byFile.push(lengths.subarray(begin, at));
   }

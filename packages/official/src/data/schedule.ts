@@ -5,6 +5,7 @@
  * step without replaying.
  */
 import { Philox } from '../utils/random/philox.js';
+import { shuffle } from '../utils/random/shuffle.js';
 import type { ExampleReference } from './data-set.js';
 
 const SHUFFLE_STREAM = 1;
@@ -30,17 +31,10 @@ export function createSchedule(options: ScheduleOptions): Schedule {
   return options.kind === 'training' ? new TrainingSchedule(options) : new RangeSchedule(options.ranges);
 }
 
-/** The order of an epoch's examples: a Fisher–Yates shuffle. */
+/** The order of an epoch's examples. */
 export function epochOrder(count: number, seed: number, epoch: number): Uint32Array {
-  const random = new Philox(seed, [SHUFFLE_STREAM, epoch]);
   const order = Uint32Array.from({ length: count }, (_, i) => i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = random.integer(i + 1);
-    const kept = order[i] as number;
-    order[i] = order[j] as number;
-    order[j] = kept;
-  }
-  return order;
+  return shuffle(order, new Philox(seed, [SHUFFLE_STREAM, epoch]));
 }
 
 export interface TrainingScheduleOptions {

@@ -6,14 +6,18 @@
  * (TensorFlow, core/lib/io/record_writer.cc.) A file is walked once for the places of its records; each is then read by its place.
  * What a record holds is somebody else's business (example.ts).
  */
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { writeAll } from '../utils/files/bytes.js';
 import { maskedCrc32c } from '../utils/files/crc32c.js';
 import { reasonOf } from '../utils/files/file-errors.js';
 import { DataError } from './data-error.js';
 
-export const HEADER_BYTES = 12;
-export const FOOTER_BYTES = 4;
+const HEADER_BYTES = 12;
+const FOOTER_BYTES = 4;
+
+/** Of a record and its frame. @param length bytes of what it holds */
+export const frameBytes = (length: number): number => HEADER_BYTES + length + FOOTER_BYTES;
 
 /** Where a record lies. */
 export interface RecordPlace {
@@ -49,7 +53,7 @@ export function* recordPlaces(file: string): Generator<RecordPlace> {
         throw new RecordError(file, offset, `is cut off: there are ${read} of its header's ${HEADER_BYTES} bytes`);
       }
       const length = lengthOf(header, file, offset);
-      const end = offset + HEADER_BYTES + length + FOOTER_BYTES;
+      const end = offset + frameBytes(length);
       if (end > size) throw new RecordError(file, offset, cutOff(length, size - offset));
       yield { offset, length };
       offset = end;
@@ -64,7 +68,7 @@ export function* recordPlaces(file: string): Generator<RecordPlace> {
  * @throws RecordError naming the file and the offset: cut off, another length than at its place, or a wrong checksum
  */
 export async function readRecord(file: string, { offset, length }: RecordPlace): Promise<Uint8Array> {
-  const frame = new Uint8Array(HEADER_BYTES + length + FOOTER_BYTES);
+  const frame = new Uint8Array(frameBytes(length));
   let read = 0;
   try {
     const handle = await open(file, 'r');
@@ -80,11 +84,20 @@ export async function readRecord(file: string, { offset, length }: RecordPlace):
   } catch (error) {
     throw cannotRead(file, error);
   }
-  if (read < frame.length) throw new RecordError(file, offset, cutOff(length, read));
+  return recordIn(frame.subarray(0, read), file, { offset, length });
+}
+
+/**
+ * What a frame holds: a view of it.
+ * @param frame what could be read of it
+ * @throws RecordError as {@link readRecord}
+ */
+export function recordIn(frame: Uint8Array, file: string, { offset, length }: RecordPlace): Uint8Array {
+  if (frame.length < frameBytes(length)) throw new RecordError(file, offset, cutOff(length, frame.length));
   const found = lengthOf(frame, file, offset);
   if (found !== length) throw new RecordError(file, offset, `has ${found} bytes, and had ${length} before`);
   const bytes = frame.subarray(HEADER_BYTES, HEADER_BYTES + length);
-  const stored = new DataView(frame.buffer).getUint32(HEADER_BYTES + length, true);
+  const stored = new DataView(frame.buffer, frame.byteOffset).getUint32(HEADER_BYTES + length, true);
   if (maskedCrc32c(bytes) !== stored) throw new RecordError(file, offset, `of ${length} bytes has a wrong CRC`);
   return bytes;
 }
@@ -96,7 +109,7 @@ export async function* readRecords(file: string): AsyncGenerator<Uint8Array> {
 
 /** A record with its frame. */
 export function frameRecord(bytes: Uint8Array): Uint8Array {
-  const frame = new Uint8Array(HEADER_BYTES + bytes.length + FOOTER_BYTES);
+  const frame = new Uint8Array(frameBytes(bytes.length));
   const view = new DataView(frame.buffer);
   view.setBigUint64(0, BigInt(bytes.length), true);
   view.setUint32(8, maskedCrc32c(frame.subarray(0, 8)), true);
@@ -116,9 +129,7 @@ export class RecordWriter {
 
   write(bytes: Uint8Array): void {
     const frame = frameRecord(bytes);
-    for (let done = 0; done < frame.length; ) {
-      done += naming(this.file, () => writeSync(this.#descriptor, frame, done), 'written');
-    }
+    naming(this.file, () => writeAll(this.#descriptor, frame), 'written');
   }
 
   close(): void {
@@ -135,7 +146,7 @@ function lengthOf(header: Uint8Array, file: string, offset: number): number {
 }
 
 function cutOff(length: number, there: number): string {
-  return `is cut off: there are ${there} of its ${HEADER_BYTES + length + FOOTER_BYTES} bytes`;
+  return `is cut off: there are ${there} of its ${frameBytes(length)} bytes`;
 }
 
 function naming<T>(file: string, action: () => T, verb = 'read'): T {

@@ -115,7 +115,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
-  const observers: RunObserver[] = [];
+  let observer = observeAll([]);
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
     // Looked at again now that nobody else writes there. What is to go goes when the replicas are ready to train.
@@ -129,13 +129,12 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       : null;
     // Meeting the other workers may have taken minutes.
     lock?.check();
-    observers.push(
+    observer = observeAll([
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
       ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
-    );
-    const observer = observeAll(observers);
+    ]);
     if (isChief) {
       observer.begin({
         modelName: 'resnet',
@@ -213,7 +212,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       trainHooks,
     };
   } finally {
-    for (const one of observers) one.end?.();
+    observer.end();
     lock?.release();
   }
 }

@@ -2,11 +2,11 @@
  * TensorBoard's event files: `events.out.tfevents.SECONDS.HOST…`, TFRecord frames of Event messages that are only ever appended. A crash
  * loses what was not yet flushed, and at most cuts off the last record: reading goes on up to it.
  */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { frameRecord, HEADER_BYTES, RecordError, recordPlaces } from '../data/tfrecord.js';
-import { maskedCrc32c } from '../utils/files/crc32c.js';
+import { frameBytes, frameRecord, RecordError, recordIn, recordPlaces } from '../data/tfrecord.js';
+import { writeAll } from '../utils/files/bytes.js';
 import { reasonOf } from '../utils/files/file-errors.js';
 import { decodeEvent, type Event, encodeEvent, FILE_VERSION } from './event.js';
 
@@ -72,7 +72,7 @@ export class EventFileWriter {
     this.#bytes = 0;
     try {
       this.#descriptor ??= openSync(this.#file, 'a');
-      for (let done = 0; done < bytes.length; ) done += writeSync(this.#descriptor, bytes, done);
+      writeAll(this.#descriptor, bytes);
     } catch (error) {
       this.#isBroken = true;
       this.#warn(
@@ -103,26 +103,19 @@ export class EventFileWriter {
 export function* readEvents(file: string): Generator<Event> {
   const descriptor = openSync(file, 'r');
   try {
-    for (const { offset, length } of placesUntilDamage(file)) {
-      const bytes = new Uint8Array(length + 4);
+    for (const place of recordPlaces(file)) {
+      const frame = new Uint8Array(frameBytes(place.length));
       let read = 0;
-      while (read < bytes.length) {
-        const more = readSync(descriptor, bytes, read, bytes.length - read, offset + HEADER_BYTES + read);
-        if (more === 0) return;
+      while (read < frame.length) {
+        const more = readSync(descriptor, frame, read, frame.length - read, place.offset + read);
+        if (more === 0) break;
         read += more;
       }
-      if (new DataView(bytes.buffer).getUint32(length, true) !== maskedCrc32c(bytes.subarray(0, length))) return;
-      yield decodeEvent(bytes.subarray(0, length));
+      yield decodeEvent(recordIn(frame.subarray(0, read), file, place));
     }
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-function* placesUntilDamage(file: string): ReturnType<typeof recordPlaces> {
-  try {
-    yield* recordPlaces(file);
   } catch (error) {
     if (!(error instanceof RecordError)) throw error;
+  } finally {
+    closeSync(descriptor);
   }
 }

@@ -8,7 +8,8 @@
  * A text is a tensor of strings whose metadata name the plugin 'text'. `@bufbuild/protobuf` reads and writes the wire format; what is not
  * known here is passed over.
  */
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { readFields } from '../utils/files/protobuf-fields.js';
 
 export interface Event {
   /** Seconds since 1970, with fractions. */
@@ -62,40 +63,35 @@ export function decodeEvent(bytes: Uint8Array): Event {
   const scalars: Record<string, number> = {};
   const texts: Record<string, string> = {};
   let [wallTime, step, fileVersion] = [0, 0, undefined as string | undefined];
-  for (const [number, reader, wire] of fields(new BinaryReader(bytes))) {
-    if (number === 1) wallTime = reader.double();
-    else if (number === 2) step = Number(reader.int64());
-    else if (number === 3) fileVersion = reader.string();
-    else if (number === 5) {
-      for (const [inner, value] of fields(message(reader))) {
-        if (inner === 1) decodeValue(message(value), scalars, texts);
-        else value.skip(WireType.LengthDelimited, inner);
-      }
-    } else reader.skip(wire, number);
-  }
+  readFields(bytes, {
+    1: (reader) => {
+      wallTime = reader.double();
+    },
+    2: (reader) => {
+      step = Number(reader.int64());
+    },
+    3: (reader) => {
+      fileVersion = reader.string();
+    },
+    5: (summary) => readFields(summary.bytes(), { 1: (value) => decodeValue(value.bytes(), scalars, texts) }),
+  });
   return { wallTime, step, ...(fileVersion !== undefined && { fileVersion }), scalars, texts };
 }
 
-function decodeValue(value: BinaryReader, scalars: Record<string, number>, texts: Record<string, string>): void {
+function decodeValue(bytes: Uint8Array, scalars: Record<string, number>, texts: Record<string, string>): void {
   let tag = '';
-  for (const [number, reader, wire] of fields(value)) {
-    if (number === 1) tag = reader.string();
-    else if (number === 2) scalars[tag] = reader.float();
-    else if (number === 8) {
-      for (const [inner, tensor, innerWire] of fields(message(reader))) {
-        if (inner === 8) texts[tag] = tensor.string();
-        else tensor.skip(innerWire, inner);
-      }
-    } else reader.skip(wire, number);
-  }
-}
-
-const message = (reader: BinaryReader) => new BinaryReader(reader.bytes());
-
-/** Whoever iterates reads or skips each. */
-function* fields(reader: BinaryReader): Generator<[number, BinaryReader, WireType]> {
-  while (reader.pos < reader.len) {
-    const [number, wire] = reader.tag();
-    yield [number, reader, wire];
-  }
+  readFields(bytes, {
+    1: (reader) => {
+      tag = reader.string();
+    },
+    2: (reader) => {
+      scalars[tag] = reader.float();
+    },
+    8: (tensor) =>
+      readFields(tensor.bytes(), {
+        8: (reader) => {
+          texts[tag] = reader.string();
+        },
+      }),
+  });
 }

@@ -20,9 +20,9 @@ import {
   type Stats,
   statSync,
   unlinkSync,
-  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { writeAll } from '../files/bytes.js';
 import { reasonOf } from '../files/file-errors.js';
 import { quoted } from '../files/quoted.js';
 import type { CheckpointFormat } from './checkpoint-format.js';
@@ -437,9 +437,7 @@ function openTemporary(path: string): number {
 function writeSynced(path: string, content: Iterable<Uint8Array>): void {
   const descriptor = openTemporary(path);
   try {
-    for (const piece of content) {
-      for (let done = 0; done < piece.length; ) done += writeSync(descriptor, piece, done);
-    }
+    for (const piece of content) writeAll(descriptor, piece);
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);

@@ -5,6 +5,7 @@
  * Files are read and written piece by piece, at positions: one of many gigabytes needs no buffer of its size. What a header
  * may say is checked before any data is read (safetensors-header.ts).
  */
+import { joined } from '../files/bytes.js';
 import { quoted } from '../files/quoted.js';
 import { pieces, type Read, withFile } from './positioned-file.js';
 import {
@@ -63,14 +64,7 @@ export function* tensorFilePieces({ tensors, metadata }: TensorFile): Generator<
 
 /** The whole file's bytes, of one that is small enough for that. @throws as {@link tensorFilePieces}. */
 export function encodeTensorFile(file: TensorFile): Uint8Array {
-  const all = [...tensorFilePieces(file)];
-  const bytes = new Uint8Array(all.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of all) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
-  return bytes;
+  return joined([...tensorFilePieces(file)]);
 }
 
 /**

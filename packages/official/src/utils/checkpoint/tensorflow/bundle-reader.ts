@@ -10,7 +10,7 @@ import { pieces, withFile } from '../positioned-file.js';
 import { TensorFileError } from '../safetensors.js';
 import { type Dtype, dtypeOf, type TensorValues } from './dtypes.js';
 import { type BundleEntry, type BundleHeader, decodeEntry, decodeHeader } from './messages.js';
-import { readTable } from './table.js';
+import { hex, readTable } from './table.js';
 
 export const INDEX_ENDING = '.index';
 /** The version of the format that is read here. */
@@ -200,6 +200,5 @@ export function lengthBytes(length: number): Uint8Array {
 
 function verify(found: number, expected: number, where: string): void {
   if (found === expected) return;
-  const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
   throw new TensorFileError(`is damaged: ${where}, has the CRC-32C ${hex(found)}, not ${hex(expected)}`);
 }

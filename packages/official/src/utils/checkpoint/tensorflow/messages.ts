@@ -2,7 +2,8 @@
  * The protocol buffers of a bundle's index (tensorflow/core/protobuf/tensor_bundle.proto and tensor_shape.proto), field by field: a header
  * for the whole, and an entry for each tensor. Fields that are zero are left out, as every writer of proto3 does.
  */
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { readFields } from '../../files/protobuf-fields.js';
 
 /** BundleHeaderProto: num_shards = 1, endianness = 2, version = 3 { producer = 1, min_consumer = 2 }. */
 export interface BundleHeader {
@@ -28,19 +29,6 @@ export interface BundleEntry {
   readonly checksum: number;
   /** Pieces that a partitioned variable was saved in; 0: it is whole. */
   readonly slices: number;
-}
-
-type Fields = Record<number, (reader: BinaryReader) => void>;
-
-/** Hands each known field to who knows it, and steps over the others. @throws RangeError, Error for what is no message */
-function readFields(bytes: Uint8Array, fields: Fields): void {
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [number, type] = reader.tag();
-    const read = fields[number];
-    if (read) read(reader);
-    else reader.skip(type, number);
-  }
 }
 
 export function decodeHeader(bytes: Uint8Array): BundleHeader {

@@ -4,6 +4,7 @@
  * CRC-32C; an index block with the place of every block; a footer with the place of that, and the magic number. Every block is checked.
  */
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
+import { joined } from '../../files/bytes.js';
 import { crc32c, maskCrc } from '../../files/crc32c.js';
 import { TensorFileError } from '../safetensors.js';
 import { uncompressSnappy } from './snappy.js';
@@ -221,16 +222,7 @@ function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
   return new DataView(buffer, byteOffset, byteLength);
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-function hex(value: number): string {
+/** A checksum as people write it. */
+export function hex(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`;
 }
