@@ -54,6 +54,8 @@ const FOR_TESTS = [
   },
   { what: 'strace', commands: ['strace'], packages: ['strace'] },
   { what: 'network namespaces', commands: ['ip', 'tc'], packages: ['iproute2'] },
+  // Pages are tested in it, and its software renderer is the GPU where there is none (through Vulkan's loader).
+  { what: 'Chromium', files: /^libvulkan\.so\.1$/, commands: ['chromium'], packages: ['chromium libvulkan1'] },
 ];
 const FOLDERS = [
   ...(process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean),
