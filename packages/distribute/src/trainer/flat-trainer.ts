@@ -15,6 +15,7 @@ import { type HostAccess, hostAccess } from '../devices/host-access.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
 import { plainKernels } from '../simd/plain-kernels.js';
+import { activeTrace } from '../trace/trace.js';
 import { checkLearningRate, checkStep, checkTrainer } from './check-trainer.js';
 import { FlatVariables, layOut } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
@@ -207,6 +208,7 @@ export class FlatTrainer implements Trainer {
     const local = this.#local;
     this.#completeGradients();
     const backwardDone = performance.now();
+    activeTrace()?.passes(local.begin, local.forwardDone, backwardDone);
     const phasesUntil = (end: number, updateMs: number) => ({
       forward: local.forwardDone - local.begin,
       backward: backwardDone - local.forwardDone,
@@ -232,6 +234,8 @@ export class FlatTrainer implements Trainer {
     this.#addedLoss = 0;
     // Waits for all to be through with backward. Read before weights change.
     const reports = this.#reducer.meet(this.#reports.write(own));
+    const met = performance.now();
+    activeTrace()?.add('reduce', 'step', backwardDone, undefined, met);
     const { lossSum, stop } = this.#reports.read(reports, () => this.#reducer.abandon());
     this.parts.stop?.learn(stop);
     this.#tellMissing();
@@ -244,6 +248,7 @@ export class FlatTrainer implements Trainer {
       apply: Number.isFinite(lossSum),
     });
     if (updated && this.isInStep) this.#variables.update();
+    activeTrace()?.add('update', 'step', met);
     this.#produced.fill(0);
     const isMadeUpFor = this.#lossScale.settle(finite);
     return {
@@ -324,6 +329,7 @@ export class FlatTrainer implements Trainer {
     this.#access.read(gradient, target as Float32Array, () => {
       if (this.#accumulate > 1) this.#add(index);
       this.#made[index] = 1;
+      activeTrace()?.mark(variable.name);
       if (this.#added + 1 === this.#accumulate) this.#reducer.markReady(index);
     });
   }

@@ -18,14 +18,22 @@ import { SummaryObserver } from '../summary/summary-observer.js';
 import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
-import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
+import {
+  type FlagsObject,
+  type FlagValues,
+  getLossScale,
+  getNumGpus,
+  getProfileSteps,
+  UsageError,
+} from '../utils/flags/core.js';
 import { benchmarkObserver } from '../utils/logs/benchmark-observer.js';
-import type { TrainHook } from '../utils/logs/hooks.js';
+import { PROFILER_SAVE_STEPS, type TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import { HooksObserver } from '../utils/logs/hooks-observer.js';
 import type { Log } from '../utils/logs/log.js';
 import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { type EvaluationResult, observeAll, type RunObserver } from '../utils/logs/run-observer.js';
+import { writeTimeline } from '../utils/logs/timeline.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
@@ -36,6 +44,7 @@ import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
 import { placeOf, readRun, runCheckpoints, stateOf } from './replica/run-state.js';
+import type { ProfileOptions } from './replica/step-profile.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
@@ -134,6 +143,11 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
       ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
+      {
+        timeline: (timeline) => {
+          if (timeline.isAsked) writeTimeline(FLAGS.model_dir, timeline, log);
+        },
+      },
     ]);
     if (isChief) {
       observer.begin({
@@ -180,6 +194,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       checkpointFormat: FLAGS.checkpoint_format,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
+      profile: profileOf(FLAGS),
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
@@ -215,6 +230,12 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     observer.end();
     lock?.release();
   }
+}
+
+/** Which steps are traced: the same on all workers, whoever writes. */
+function profileOf(FLAGS: FlagsObject): ProfileOptions {
+  const isHooked = (FLAGS.hooks ?? []).some((name) => name.trim().toLowerCase() === 'profilerhook');
+  return { everySteps: isHooked ? PROFILER_SAVE_STEPS : null, steps: getProfileSteps(FLAGS.profile_steps) };
 }
 
 /** Event files for TensorBoard, unless they are not wanted. */
@@ -423,6 +444,9 @@ function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
       break;
     case 'step':
       observers.step(message);
+      break;
+    case 'timeline':
+      observers.timeline(message.timeline);
       break;
     case 'call ends':
       observers.callEnds(message.globalStep);

@@ -2,11 +2,13 @@
 import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
 import type { EvaluationResult, StepReport } from '../../utils/logs/run-observer.js';
+import type { Timeline } from '../../utils/logs/timeline.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
 import type { RunFormatName } from '../checkpoint-formats.js';
 import type { DecayOptions } from '../lr-schedule.js';
 import type { ResNetPlan } from '../resnet-model.js';
 import type { Epochs, Position } from './position.js';
+import type { ProfileOptions } from './step-profile.js';
 
 /** Everything a run needs, as plain data: it crosses threads. */
 export interface ReplicaArguments {
@@ -50,6 +52,7 @@ export interface ReplicaArguments {
   readonly dtype: ActivationType;
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;
+  readonly profile: ProfileOptions;
 }
 
 /** What replica 0 tells the main thread. */
@@ -57,6 +60,7 @@ export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | ({ readonly kind: 'step' } & StepReport)
+  | { readonly kind: 'timeline'; readonly timeline: Timeline }
   | { readonly kind: 'evaluation'; readonly result: EvaluationResult }
   | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };
 

@@ -14,6 +14,7 @@ import { SyntheticInput } from '../../data/synthetic.js';
 import { CheckpointError, type CheckpointManager } from '../../utils/checkpoint/checkpoint-manager.js';
 import type { Log } from '../../utils/logs/log.js';
 import type { EvaluationResult } from '../../utils/logs/run-observer.js';
+import type { Timeline } from '../../utils/logs/timeline.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
 import { pastStopThreshold } from '../../utils/misc/model-helpers.js';
 import { smoothedCrossEntropy } from '../fused-ops.js';
@@ -43,6 +44,7 @@ import {
   stateOf,
   toTensorFile,
 } from './run-state.js';
+import { StepProfile } from './step-profile.js';
 
 const REPORT_INTERVAL_MS = 200;
 
@@ -69,6 +71,7 @@ class Run {
   #callImages = 0;
   readonly #learningRate: (step: number) => number;
   readonly #position: RunPosition;
+  readonly #profile: StepProfile;
   readonly #arrays: RunArrays;
   #lastSave = performance.now();
   #lastReport = 0;
@@ -84,6 +87,7 @@ class Run {
     private readonly args: ReplicaArguments,
   ) {
     this.#position = new RunPosition(args.epochs, args.batchSize, args.maxTrainSteps);
+    this.#profile = new StepProfile(args.profile, context);
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
     const { weightDecay, decayExcept, momentum, lossScale, lars, recipe } = args;
@@ -227,21 +231,13 @@ class Run {
     this.#callCorrect = 0;
     this.#callImages = 0;
     const position = this.#position;
+    this.#profile.callBegins();
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
     const callBegin = performance.now();
     try {
-      for (;;) {
-        if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
-        const begin = performance.now();
-        const batch = input.next();
-        if (batch === null) return 'complete';
-        const inputMs = performance.now() - begin;
-        const skipped = await this.#step(batch, inputMs, begin, input.steps);
-        input.release();
-        // The end of a call saves anyway, and a skipped step leaves nothing new to save.
-        if (!skipped && position.stepInCall < input.steps && !position.isPastLastStep) this.#saveIfDue();
-        if (this.context.shouldStop()) return 'interrupted';
-      }
+      const ended = await this.#takeSteps(input);
+      this.#tellTimeline(this.#profile.finish());
+      return ended;
     } finally {
       this.#tell({ kind: 'call ends', globalStep: position.globalStep });
       this.#trainMs += performance.now() - callBegin;
@@ -250,14 +246,37 @@ class Run {
     }
   }
 
+  async #takeSteps(input: InputSource): Promise<'complete' | 'last step' | 'interrupted'> {
+    const position = this.#position;
+    for (;;) {
+      if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
+      this.#profile.before(position.globalStep + 1);
+      const begin = performance.now();
+      const batch = input.next();
+      if (batch === null) return 'complete';
+      const inputMs = performance.now() - begin;
+      const skipped = await this.#step(batch, inputMs, begin, input.steps);
+      input.release();
+      // The end of a call saves anyway, and a skipped step leaves nothing new to save.
+      if (!skipped && position.stepInCall < input.steps && !position.isPastLastStep) this.#saveIfDue();
+      if (this.context.shouldStop()) return 'interrupted';
+    }
+  }
+
+  #tellTimeline(timeline: Timeline | null): void {
+    if (timeline) this.#tell({ kind: 'timeline', timeline });
+  }
+
   /** @returns whether the loss scale skipped the step: as in TensorFlow, the global step does not advance then. */
   async #step(batch: Batch, inputMs: number, begin: number, steps: number): Promise<boolean> {
     const position = this.#position;
+    const inputDone = performance.now();
     const learningRate = this.#learningRate(position.globalStep);
     const { loss, finite, skipped, lossScale, phases } = await this.#trainer.step(this.#loss, learningRate, [
       { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },
       { values: batch.labels, shape: [batch.size] },
     ]);
+    this.#tellTimeline(this.#profile.after(position.globalStep + 1, begin, inputDone));
     if (skipped) {
       this.#log(`Step ${position.globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
       position.advance(false);

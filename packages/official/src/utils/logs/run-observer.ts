@@ -4,6 +4,7 @@
  * the main thread: what it is told happened some milliseconds ago.
  */
 import type { RunInfoOptions } from './run-info.js';
+import type { Timeline } from './timeline.js';
 
 /** A training step. */
 export interface StepReport {
@@ -42,6 +43,8 @@ export interface RunObserver {
   /** A train call begins, from this step on. */
   callBegins?(globalStep: number): void;
   step?(step: StepReport): void;
+  /** Steps were traced; the last of them is told by {@link step} after this. */
+  timeline?(timeline: Timeline): void;
   callEnds?(globalStep: number): void;
   evaluation?(result: EvaluationResult): void;
   checkpoint?(path: string, globalStep: number): void;
@@ -63,6 +66,9 @@ export function observeAll(observers: readonly RunObserver[]): Required<RunObser
     },
     step: (step) => {
       for (const one of observers) one.step?.(step);
+    },
+    timeline: (timeline) => {
+      for (const one of observers) one.timeline?.(timeline);
     },
     callEnds: (globalStep) => {
       for (const one of observers) one.callEnds?.(globalStep);
