@@ -45,6 +45,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),
   },
+  board: {
+    summary: 'Show runs in a browser, live ones as they go, others side by side: board MODEL_DIR.',
+    load: () => import('./commands/board.js'),
+  },
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),

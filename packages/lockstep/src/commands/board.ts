@@ -1,0 +1,80 @@
+/** `lockstep board MODEL_DIR`: a page on this machine that follows runs, or compares finished ones. */
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { Board } from '../board/server.js';
+import { flagMain } from '../flag-main.js';
+
+declare module '@lockstep/official/utils/flags/flag-values' {
+  interface FlagTypes {
+    host: string;
+    port: number;
+  }
+}
+
+/** TensorBoard's is 6006; both may run. */
+const PORT = 6007;
+
+export function main(argv: readonly string[]): Promise<number> {
+  const flags = defineFlags();
+  return flagMain(
+    argv,
+    flags,
+    async (positionals) => {
+      const [folder, ...rest] = positionals;
+      if (folder === undefined || rest.length > 0) {
+        throw new UsageError(
+          `lockstep board takes one folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
+          { remedy: 'Write `lockstep board MODEL_DIR`; a folder of several model folders shows them side by side.' },
+        );
+      }
+      const board = await startAt(folder, flags);
+      process.stdout.write(`${board.url}\n`);
+      process.stderr.write(`The board of ${folder}; Ctrl-C ends it.\n`);
+      await interrupted();
+      await board.close();
+      return 0;
+    },
+    { allowPositionals: true },
+  );
+}
+
+/** Where the usual port is taken and nobody asked for it, a free one does. */
+async function startAt(folder: string, flags: FlagValues): Promise<Board> {
+  const { host, port } = flags.FLAGS;
+  try {
+    return await Board.start({ folder, host, port });
+  } catch (error) {
+    if (flags.isGiven('port') || ((error as Error).cause as NodeJS.ErrnoException)?.code !== 'EADDRINUSE') throw error;
+    return await Board.start({ folder, host, port: 0 });
+  }
+}
+
+function interrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  });
+}
+
+export function defineFlags(): FlagValues {
+  const flags = new FlagValues({
+    program: 'lockstep board',
+    summary:
+      'Shows the runs below a folder in a browser: live ones as they go, finished ones side by side. It reads event files, so runs of other tools show as well.',
+    examples: ['lockstep board model', 'lockstep board runs --port=8080'],
+  });
+  const key = true;
+  flags.DEFINE_string({
+    name: 'host',
+    default: '127.0.0.1',
+    key,
+    help: 'Address to listen at. 127.0.0.1 is this machine alone; at another one the page wants the token that is printed with its address.',
+  });
+  flags.DEFINE_integer({
+    name: 'port',
+    default: PORT,
+    lowerBound: 0,
+    upperBound: 65_535,
+    key,
+    help: 'Port to listen at; 0 takes a free one. Where the usual one is taken, a free one is taken, too.',
+  });
+  return flags;
+}
