@@ -1,20 +1,19 @@
 /**
- * The board's server: the page's three files, figures as JSON, and a stream that says which runs have changed. It answers to names of this
- * machine alone (a page elsewhere could lead a browser here by a name of its own), takes no path from anybody (runs have numbers, series
- * have tags), and is read-only. Bound to another address than this machine's own it wants a token.
+ * What the board answers: figures as JSON, and a stream that says which runs have changed. The page's own files, the address and who may ask
+ * are the web server's business (web/static-server.ts). Nobody names a path here: runs have numbers, series have tags, timelines have steps.
  */
-import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { type AddressInfo, isIPv6 } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
-import { reasonOf } from '@lockstep/official/utils/files/file-errors';
-import { type Asset, pageAssets } from './assets.js';
+import { fileURLToPath } from 'node:url';
+import { type RequestHandler, type StaticServer, startStaticServer } from '../web/static-server.js';
 import type { ChangeNote, SeriesAnswer } from './protocol.js';
 import type { Run } from './run.js';
 import { Runs } from './runs.js';
 
-const LOOPBACK = ['127.0.0.1', '::1', 'localhost'];
+/** The page as the build made it (scripts/build-page.mjs). */
+export const PAGE_FOLDER = fileURLToPath(new URL('./page/', import.meta.url));
+
 /** From one look at the files to the next, while somebody watches. */
 const LOOK_MS = 1000;
 /** A stream that says nothing may be taken for a dead one. */
@@ -24,18 +23,11 @@ const FIRST_WAIT_MS = 800;
 const MAX_POINTS = 5000;
 const MAX_SERIES = 2000;
 const MAX_TIMELINE_BYTES = 64 * 2 ** 20;
-
-const HEADERS = {
-  'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-  'X-Content-Type-Options': 'nosniff',
-  'Referrer-Policy': 'no-referrer',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cache-Control': 'no-store',
-} as const;
+/** Of one watcher that does not listen. */
+const MAX_UNHEARD = 2 ** 16;
 
 export interface BoardOptions {
+  /** Of runs; it may not be there yet. */
   readonly folder: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
@@ -43,144 +35,77 @@ export interface BoardOptions {
   readonly port?: number;
 }
 
-/** A server that listens. */
-export class Board {
+export interface Board extends StaticServer {
   readonly runs: Runs;
-  readonly #server: Server;
-  readonly #token: string | null;
+}
+
+/** @throws Error naming the address where it cannot be listened at, and what to do */
+export async function startBoard({ folder, ...where }: BoardOptions): Promise<Board> {
+  const runs = new Runs(folder);
+  const watch = new Watch(runs);
+  const { url, close } = await startStaticServer({ ...where, root: PAGE_FOLDER, handlers: handlersOf(runs, watch) });
+  return {
+    url,
+    runs,
+    close: async () => {
+      watch.end();
+      await close();
+    },
+  };
+}
+
+function handlersOf(runs: Runs, watch: Watch): Record<string, RequestHandler> {
+  const query = ({ url }: IncomingMessage) => new URL(url ?? '/', 'http://board').searchParams;
+  /** What is asked of one run. */
+  const ofRun =
+    (answer: (response: ServerResponse, run: Run, asked: URLSearchParams) => void): RequestHandler =>
+    (request, response) => {
+      const asked = query(request);
+      const run = runs.byId(numberOf(asked.get('run')) ?? -1);
+      if (run) answer(response, run, asked);
+      else send(response, 404, 'text/plain', 'There is no such run.');
+    };
+  return {
+    '/api/runs': async (_, response) => {
+      await Promise.race([runs.refresh(), new Promise((resolve) => setTimeout(resolve, FIRST_WAIT_MS))]);
+      sendJson(response, { ...runs.answer(), ...(runs.problem !== null && { problem: runs.problem }) });
+    },
+    '/api/series': (request, response) => sendJson(response, seriesOf(runs, query(request))),
+    '/api/changes': (request, response) => watch.add(request, response),
+    '/api/run': ofRun((response, run) => sendJson(response, run.details)),
+    '/api/image': ofRun((response, run, asked) => sendImage(response, run, asked.get('tag') ?? '')),
+    '/api/timeline': ofRun((response, run, asked) => sendTimeline(response, run, numberOf(asked.get('step')) ?? -1)),
+  };
+}
+
+/** Who is told of changes, by Server-Sent Events: `data: {"runs": [ids]}`. While nobody is, nothing is read. */
+class Watch {
   readonly #watchers = new Set<ServerResponse>();
-  readonly #assets: ReadonlyMap<string, Asset> = pageAssets();
-  readonly #host: string;
   #looking: NodeJS.Timeout | null = null;
-  #alive: NodeJS.Timeout | null = null;
+  readonly #alive = setInterval(() => {
+    for (const one of this.#watchers) one.write(': alive\n\n');
+  }, ALIVE_MS).unref();
 
-  private constructor({ folder, host = LOOPBACK[0] as string }: BoardOptions) {
-    this.runs = new Runs(folder);
-    this.#host = host;
-    this.#token = LOOPBACK.includes(host) ? null : randomBytes(16).toString('hex');
-    this.#server = createServer((request, response) => {
-      this.#answer(request, response).catch((error: unknown) => {
-        if (!response.headersSent) send(response, 500, 'text/plain', reasonOf(error));
-        else response.destroy();
-      });
-    });
-  }
+  constructor(private readonly runs: Runs) {}
 
-  /** @throws Error naming the address where it cannot be listened at, and what to do */
-  static async start(options: BoardOptions): Promise<Board> {
-    const board = new Board(options);
-    const { port = 0 } = options;
-    await new Promise<void>((resolve, reject) => {
-      board.#server.once('error', reject);
-      board.#server.listen({ port, host: board.#host }, resolve);
-    }).catch((error: NodeJS.ErrnoException) => {
-      const isTaken = error.code === 'EADDRINUSE';
-      throw new Error(
-        `The board cannot listen at ${board.#host}:${port}: ${isTaken ? 'somebody else does (EADDRINUSE)' : reasonOf(error)}.\n` +
-          `help: ${isTaken || error.code === 'EACCES' ? 'choose another --port; 0 takes a free one' : 'give --host an address of this machine'}.`,
-        { cause: error },
-      );
-    });
-    return board;
-  }
-
-  /** With the token, where one is needed. */
-  get url(): string {
-    const { port, address } = this.#server.address() as AddressInfo;
-    const host = LOOPBACK.includes(this.#host) ? this.#host : address;
-    const open = `http://${isIPv6(host) ? `[${host}]` : host}:${port}/`;
-    return this.#token === null ? open : `${open}?token=${this.#token}`;
-  }
-
-  async close(): Promise<void> {
-    if (this.#looking) clearTimeout(this.#looking);
-    if (this.#alive) clearInterval(this.#alive);
-    for (const one of this.#watchers) one.end();
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeAllConnections();
-    await closed;
-  }
-
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      response.setHeader('Allow', 'GET, HEAD');
-      return send(response, 405, 'text/plain', 'The board only shows.');
-    }
-    if (!this.#isMeant(request)) return send(response, 403, 'text/plain', 'This is not a name of the board.');
-    const url = new URL(request.url ?? '/', 'http://board');
-    if (this.#token !== null && !this.#isLetIn(request, response, url)) return;
-    const asset = this.#assets.get(url.pathname);
-    if (asset) return send(response, 200, asset.type, asset.bytes);
-    switch (url.pathname) {
-      case '/api/runs':
-        await Promise.race([this.runs.refresh(), new Promise((resolve) => setTimeout(resolve, FIRST_WAIT_MS))]);
-        return sendJson(response, { ...this.runs.answer(), ...(this.runs.problem && { problem: this.runs.problem }) });
-      case '/api/series':
-        return sendJson(response, seriesOf(this.runs, url.searchParams));
-      case '/api/changes':
-        return this.#watch(request, response);
-      case '/api/run':
-      case '/api/image':
-      case '/api/timeline': {
-        const run = this.runs.byId(numberOf(url.searchParams.get('run')) ?? -1);
-        if (!run) return send(response, 404, 'text/plain', 'There is no such run.');
-        if (url.pathname === '/api/run') return sendJson(response, run.details);
-        return url.pathname === '/api/image'
-          ? sendImage(response, run, url.searchParams.get('tag') ?? '')
-          : sendTimeline(response, run, numberOf(url.searchParams.get('step')) ?? -1);
-      }
-      default:
-        return send(response, 404, 'text/plain', 'There is nothing here.');
-    }
-  }
-
-  /** Bound to this machine alone, it is asked for by this machine's names alone. */
-  #isMeant({ headers: { host, origin } }: IncomingMessage): boolean {
-    if (this.#token !== null) return true;
-    const { port } = this.#server.address() as AddressInfo;
-    const isOurs = (text: string) => LOOPBACK.some((name) => text === `${isIPv6(name) ? `[${name}]` : name}:${port}`);
-    return host !== undefined && isOurs(host) && (origin === undefined || isOurs(origin.replace(/^http:\/\//, '')));
-  }
-
-  /** By a cookie, or by the token in the address, which becomes one. */
-  #isLetIn(request: IncomingMessage, response: ServerResponse, url: URL): boolean {
-    const { port } = this.#server.address() as AddressInfo;
-    const name = `lockstep-board-${port}`;
-    const cookie = (request.headers.cookie ?? '').split('; ').find((one) => one.startsWith(`${name}=`));
-    if (cookie && this.#isToken(cookie.slice(name.length + 1))) return true;
-    if (this.#isToken(url.searchParams.get('token') ?? '')) {
-      response.setHeader('Set-Cookie', `${name}=${this.#token}; HttpOnly; SameSite=Strict; Path=/`);
-      // So that it stays in no history and no picture of the screen.
-      response.setHeader('Location', '/');
-      send(response, 303, 'text/plain', '');
-      return false;
-    }
-    send(response, 401, 'text/plain', 'The board wants the address that it printed, with its token.');
-    return false;
-  }
-
-  #isToken(text: string): boolean {
-    const [given, wanted] = [Buffer.from(text), Buffer.from(this.#token as string)];
-    return given.length === wanted.length && timingSafeEqual(given, wanted);
-  }
-
-  /** Server-Sent Events: `data: {"runs": [ids]}`. */
-  #watch(request: IncomingMessage, response: ServerResponse): void {
+  add(request: IncomingMessage, response: ServerResponse): void {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
     response.write('retry: 2000\n\n');
     this.#watchers.add(response);
     request.on('close', () => this.#watchers.delete(response));
-    // Nobody watches, nothing is read.
     if (this.#looking === null) this.#lookSoon();
-    this.#alive ??= setInterval(() => {
-      for (const one of this.#watchers) one.write(': alive\n\n');
-    }, ALIVE_MS).unref();
+  }
+
+  end(): void {
+    clearInterval(this.#alive);
+    if (this.#looking) clearTimeout(this.#looking);
+    for (const one of this.#watchers) one.end();
+    this.#watchers.clear();
   }
 
   #lookSoon(): void {
     this.#looking = setTimeout(async () => {
-      const runs = await this.runs.refresh().catch(() => []);
+      const runs = await this.runs.refresh();
       this.#looking = null;
       if (runs.length > 0) this.#push({ runs });
       if (this.#watchers.size > 0) this.#lookSoon();
@@ -189,8 +114,7 @@ export class Board {
 
   #push(note: ChangeNote): void {
     for (const one of this.#watchers) {
-      // Whoever does not listen is not written to without end.
-      if (one.writableLength > 2 ** 16) one.destroy();
+      if (one.writableLength > MAX_UNHEARD) one.destroy();
       else one.write(`data: ${JSON.stringify(note)}\n\n`);
     }
   }

@@ -1,12 +1,14 @@
 /** `lockstep board MODEL_DIR`: a page on this machine that follows runs, or compares finished ones. */
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
-import { Board } from '../board/server.js';
+import { type Board, startBoard } from '../board/server.js';
 import { flagMain } from '../flag-main.js';
+import { serveUntilStopped } from '../web/serve-until-stopped.js';
 
 declare module '@lockstep/official/utils/flags/flag-values' {
   interface FlagTypes {
     host: string;
     port: number;
+    open: boolean;
   }
 }
 
@@ -27,11 +29,7 @@ export function main(argv: readonly string[]): Promise<number> {
         );
       }
       const board = await startAt(folder, flags);
-      process.stdout.write(`${board.url}\n`);
-      process.stderr.write(`The board of ${folder}; Ctrl-C ends it.\n`);
-      await interrupted();
-      await board.close();
-      return 0;
+      return await serveUntilStopped(board, { title: `The board of ${folder}`, open: flags.FLAGS.open });
     },
     { allowPositionals: true },
   );
@@ -41,17 +39,11 @@ export function main(argv: readonly string[]): Promise<number> {
 async function startAt(folder: string, flags: FlagValues): Promise<Board> {
   const { host, port } = flags.FLAGS;
   try {
-    return await Board.start({ folder, host, port });
+    return await startBoard({ folder, host, port });
   } catch (error) {
     if (flags.isGiven('port') || ((error as Error).cause as NodeJS.ErrnoException)?.code !== 'EADDRINUSE') throw error;
-    return await Board.start({ folder, host, port: 0 });
+    return await startBoard({ folder, host, port: 0 });
   }
-}
-
-function interrupted(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
-  });
 }
 
 export function defineFlags(): FlagValues {
@@ -76,5 +68,6 @@ export function defineFlags(): FlagValues {
     key,
     help: 'Port to listen at; 0 takes a free one. Where the usual one is taken, a free one is taken, too.',
   });
+  flags.DEFINE_bool({ name: 'open', default: false, key, help: 'Open the page in a browser.' });
   return flags;
 }

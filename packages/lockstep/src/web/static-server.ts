@@ -1,17 +1,19 @@
 /**
  * A web server for one's own pages on one's own machine: the files of one folder, and what a command answers itself (events, figures), on
- * the loopback address alone. It gives out nothing that lies outside its folder, whatever the path says or a link leads to, and answers
- * no page of another site: a name that somebody made lead to 127.0.0.1 is refused by its Host header. It is no server for a network: a
- * page that is meant for one is copied to a server that is.
+ * the loopback address. It gives out nothing that lies outside its folder, whatever the path says or a link leads to, and answers
+ * no page of another site: a name that somebody made lead to 127.0.0.1 is refused by its Host header. At another address, which somebody
+ * has to ask for, it wants a token with the first request, and knows the browser by a cookie from then on.
  */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, isIPv6 } from 'node:net';
 import { extname, join, sep } from 'node:path';
 
 /** The address that other machines cannot reach. */
 export const LOOPBACK = '127.0.0.1';
+const LOOPBACKS = [LOOPBACK, 'localhost', '::1'];
 
 /**
  * What a page may do: load its own files and nothing else, show images that it made, compute in workers. No script in the page's text, no
@@ -67,25 +69,30 @@ export interface StaticServerOptions {
   readonly handlers?: Readonly<Record<string, RequestHandler>>;
   /** Default 0: any that is free. */
   readonly port?: number;
+  /** Address of this machine to listen at. Default {@link LOOPBACK}; at any but the loopback's a token is drawn and wanted. */
+  readonly host?: string;
 }
 
 export interface StaticServer {
-  /** 'http://127.0.0.1:4711/' */
+  /** 'http://127.0.0.1:4711/'; with `?token=…` where one is wanted */
   readonly url: string;
   /** Ends it, and connections that are open still. */
   close(): Promise<void>;
 }
 
-/** @throws Error if the folder is not there, or the port is taken or not allowed */
-export async function startStaticServer({ root, handlers = {}, port = 0 }: StaticServerOptions): Promise<StaticServer> {
+/** @throws Error if the folder is not there, or the port or the address is taken, not allowed or not this machine's */
+export async function startStaticServer(options: StaticServerOptions): Promise<StaticServer> {
+  const { root, handlers = {}, port = 0, host = LOOPBACK } = options;
   const folder = root === null ? null : await realpath(root);
+  const token = LOOPBACKS.includes(host) ? null : randomBytes(16).toString('hex');
   const server = createServer((request, response) => {
-    answer(request, response, folder, handlers).catch((error: Error) => fail(response, 500, error.message));
+    answer(request, response, folder, handlers, token).catch((error: Error) => fail(response, 500, error.message));
   });
-  await listen(server, port);
-  const { port: actual } = server.address() as AddressInfo;
+  await listen(server, port, host);
+  const { port: actual, address } = server.address() as AddressInfo;
+  const name = host === 'localhost' ? host : isIPv6(address) ? `[${address}]` : address;
   return {
-    url: `http://${LOOPBACK}:${actual}/`,
+    url: `http://${name}:${actual}/${token === null ? '' : `?token=${token}`}`,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -94,19 +101,18 @@ export async function startStaticServer({ root, handlers = {}, port = 0 }: Stati
   };
 }
 
-function listen(server: Server, port: number): Promise<void> {
+function listen(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why =
         { EADDRINUSE: 'another program has it', EACCES: 'this user may not have it' }[error.code ?? ''] ??
         error.message;
-      reject(
-        new Error(`port ${port} of ${LOOPBACK} cannot be used: ${why}.\nhelp: --port=0 takes any that is free.`, {
-          cause: error,
-        }),
-      );
+      const help = /^E(ADDRINUSE|ACCES)$/.test(error.code ?? '')
+        ? '--port=0 takes any that is free'
+        : `--host takes an address of this machine, and ${LOOPBACK} without the flag`;
+      reject(new Error(`port ${port} of ${host} cannot be used: ${why}.\nhelp: ${help}.`, { cause: error }));
     });
-    server.listen(port, LOOPBACK, () => resolve());
+    server.listen(port, host, () => resolve());
   });
 }
 
@@ -115,13 +121,17 @@ async function answer(
   response: ServerResponse,
   root: string | null,
   handlers: Readonly<Record<string, RequestHandler>>,
+  token: string | null,
 ): Promise<void> {
   for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-  if (!isOwnHost(request)) return fail(response, 421, 'This server answers to its own address alone.');
+  // Under what names a machine is known on its network is nobody's to say here: the token tells.
+  if (token === null && !isOwnHost(request))
+    return fail(response, 421, 'This server answers to its own address alone.');
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD');
     return fail(response, 405, 'Only GET and HEAD.');
   }
+  if (token !== null && !letIn(request, response, token)) return;
   const path = (request.url ?? '').replace(/[?#].*$/s, '');
   const handler = Object.hasOwn(handlers, path) ? handlers[path] : undefined;
   if (handler) return await handler(request, response);
@@ -130,10 +140,30 @@ async function answer(
   await send(file, request, response);
 }
 
+/** By the cookie, or by the token in the address, which becomes one: it is to stay in no history. @returns whether to go on */
+function letIn(request: IncomingMessage, response: ServerResponse, token: string): boolean {
+  // Cookies do not know ports.
+  const name = `lockstep-${request.socket.localPort}`;
+  const isToken = (text: string) => {
+    const [given, wanted] = [Buffer.from(text), Buffer.from(token)];
+    return given.length === wanted.length && timingSafeEqual(given, wanted);
+  };
+  const cookie = (request.headers.cookie ?? '').split(/; */).find((one) => one.startsWith(`${name}=`));
+  if (cookie !== undefined && isToken(cookie.slice(name.length + 1))) return true;
+  const [, given] = /[?&]token=([0-9a-f]+)/.exec(request.url ?? '') ?? [];
+  if (given === undefined || !isToken(given)) {
+    fail(response, 401, 'The token is missing or another one: open the address as it was printed.');
+    return false;
+  }
+  response.setHeader('Set-Cookie', `${name}=${token}; HttpOnly; SameSite=Strict; Path=/`);
+  response.writeHead(303, { Location: '/' }).end();
+  return false;
+}
+
 /** A page of another site can make its own name lead here; its requests say that name. */
 function isOwnHost({ headers, socket }: IncomingMessage): boolean {
   const { localPort } = socket;
-  const hosts = [LOOPBACK, 'localhost'].flatMap((name) => [
+  const hosts = LOOPBACKS.map((name) => (isIPv6(name) ? `[${name}]` : name)).flatMap((name) => [
     `${name}:${localPort}`,
     ...(localPort === 80 ? [name] : []),
   ]);

@@ -27,7 +27,7 @@ export class ChartGrid {
       if (chart === undefined) {
         chart = new LineChart(this.store, this.loader, options);
         this.#charts.set(key, chart);
-      }
+      } else chart.update(options);
       const here = this.element.children[at];
       if (here !== chart.element) this.element.insertBefore(chart.element, here ?? null);
     }

@@ -17,6 +17,8 @@ import { command, empty, type View } from './view.js';
 
 const VIEWS = ['Learning', 'Speed', 'Timeline', 'Evaluation', 'Settings', 'All'] as const;
 type ViewName = (typeof VIEWS)[number];
+/** Those with plots over an axis. */
+const PLOTTED: ReadonlySet<ViewName> = new Set(['Learning', 'Speed', 'All']);
 const AXES: readonly Axis[] = ['step', 'relative', 'wall'];
 const AXIS_NAMES: Readonly<Record<Axis, string>> = { step: 'Step', relative: 'Time since begin', wall: 'Clock' };
 const THEMES: readonly Theme[] = ['auto', 'light', 'dark'];
@@ -65,6 +67,7 @@ export class Frame {
     { type: 'button', class: 'toggle', title: 'Show everything (0)', onclick: () => this.store.setRange(null) },
     'whole range',
   );
+  readonly #controls = h('div', { class: 'controls' });
   #view: View | null = null;
   #name: ViewName = 'Learning';
   #pending = new Set<number>();
@@ -128,25 +131,24 @@ export class Frame {
           'div',
           { class: 'bar' },
           h('div', { class: 'tabs', role: 'tablist', 'aria-label': 'Views' }, ...Object.values(this.#tabs)),
-          h(
-            'div',
-            { class: 'controls' },
-            this.#reset,
-            h(
-              'label',
-              { class: 'smoothing', title: 'Smoothing ([ and ])' },
-              'Smoothing ',
-              this.#smoothing,
-              this.#smoothingText,
-            ),
-            this.#axis,
-            this.#log,
-          ),
+          this.#controls,
         ),
         this.#notes,
         this.#main,
       ),
       this.#help,
+    );
+    this.#controls.append(
+      this.#reset,
+      h(
+        'label',
+        { class: 'smoothing', title: 'Smoothing ([ and ])' },
+        'Smoothing ',
+        this.#smoothing,
+        this.#smoothingText,
+      ),
+      this.#axis,
+      this.#log,
     );
     if (matchMedia('(max-width: 720px)').matches) this.element.classList.add('closed');
   }
@@ -207,6 +209,7 @@ export class Frame {
   #open(name: ViewName): void {
     const { store } = this;
     this.#name = name;
+    this.#controls.hidden = !PLOTTED.has(name);
     history.replaceState(null, '', `#${name.toLowerCase()}`);
     for (const [other, tab] of Object.entries(this.#tabs)) tab.setAttribute('aria-selected', String(other === name));
     this.#view?.remove();

@@ -25,8 +25,11 @@ export interface ChartOptions {
   readonly isSmoothed?: boolean;
 }
 
+const hintOf = ({ title, tag, hint }: ChartOptions): string => hint ?? (title === tag ? '' : tag);
+
 export class LineChart {
   readonly element: HTMLElement;
+  readonly #hint = h('span', { class: 'hint' });
   readonly #body = h('div', { class: 'plot' });
   readonly #tip = h('div', { class: 'tip', hidden: true });
   readonly #note = h('p', { class: 'plot-note', hidden: true });
@@ -44,9 +47,10 @@ export class LineChart {
   constructor(
     private readonly store: Store,
     private readonly loader: Loader,
-    private readonly options: ChartOptions,
+    private options: ChartOptions,
   ) {
-    const { title, tag, hint } = options;
+    const { title, tag } = options;
+    this.#hint.textContent = hintOf(options);
     const expand = h(
       'button',
       {
@@ -61,7 +65,7 @@ export class LineChart {
     this.element = h(
       'section',
       { class: 'card chart', tabindex: '0', 'aria-label': title, dataset: { tag } },
-      h('header', {}, h('h3', {}, title), h('span', { class: 'hint' }, hint ?? (title === tag ? '' : tag)), expand),
+      h('header', {}, h('h3', {}, title), this.#hint, expand),
       this.#body,
       this.#note,
     );
@@ -81,6 +85,15 @@ export class LineChart {
       () => seen.disconnect(),
       () => size.disconnect(),
     );
+  }
+
+  /** The same plot with other values. */
+  update(options: ChartOptions): void {
+    const isOther = options.transform !== undefined || options.hint !== this.options.hint;
+    this.options = options;
+    if (!isOther) return;
+    this.#hint.textContent = hintOf(options);
+    this.#draw();
   }
 
   remove(): void {
@@ -155,7 +168,7 @@ export class LineChart {
     this.#plot = new uPlot(
       {
         ...this.#size,
-        padding: [8, 12, 0, 0],
+        padding: [8, 20, 0, 0],
         legend: { show: false },
         focus: { alpha: 0.25 },
         cursor: cursor(store),
@@ -289,6 +302,8 @@ export class LineChart {
         ? `step ${[...steps][0]?.toLocaleString('en-US')}`
         : `near ${store.axis === 'step' ? `step ${Math.round(at).toLocaleString('en-US')}` : store.axis === 'relative' ? `${show(at)} h` : new Date(at * 1000).toLocaleString()}`;
     const more = rows.length - MAX_ROWS;
+    // Where the cursor is not, values alone: the plot itself is to be seen, too.
+    this.#tip.classList.toggle('brief', !plot.over.matches(':hover'));
     fill(
       this.#tip,
       h('div', { class: 'tip-place' }, place),

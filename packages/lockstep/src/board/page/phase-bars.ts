@@ -8,7 +8,7 @@ export interface BarRow {
   readonly swatch?: string;
   /** Milliseconds. */
   readonly times: readonly (readonly [phase: string, ms: number])[];
-  /** Said behind the bar. */
+  /** Said below the bar. */
   readonly note?: string;
   readonly isMarked?: boolean;
 }
@@ -43,7 +43,7 @@ export function phaseBars(rows: readonly BarRow[], isDark: boolean): HTMLElement
         ),
         h(
           'span',
-          { class: 'bar' },
+          { class: 'phase-bar' },
           ...times.map(([phase, ms]) =>
             h('i', {
               title: `${phase}: ${show(ms)} ms, ${((100 * ms) / (sums[i] || 1)).toFixed(0)} %`,
@@ -51,7 +51,8 @@ export function phaseBars(rows: readonly BarRow[], isDark: boolean): HTMLElement
             }),
           ),
         ),
-        h('span', { class: 'bar-note' }, `${show(sums[i])} ms`, note !== undefined && h('em', {}, note)),
+        h('span', { class: 'bar-note' }, `${show(sums[i])} ms`),
+        note !== undefined && h('span', { class: 'bar-remark' }, note),
       ),
     ),
   );

@@ -80,7 +80,7 @@ export class PhaseChart {
     this.#plot = new uPlot(
       {
         ...this.#size,
-        padding: [8, 12, 0, 0],
+        padding: [8, 20, 0, 0],
         legend: { show: false },
         cursor: { ...cursor(store), points: { show: false } },
         scales: {

@@ -28,7 +28,7 @@ export function axes({ text, grid }: PlotColors, format: (value: number) => stri
   const common = { stroke: text, font: FONT, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
   const places = (_: uPlot, values: number[]) => values.map((value) => placeName(value, store));
   return [
-    { ...common, size: 28, gap: 4, space: 64, ...(store.axis === 'wall' ? {} : { values: places }) },
+    { ...common, size: 24, gap: 4, space: 64, ...(store.axis === 'wall' ? {} : { values: places }) },
     {
       ...common,
       size: 52,

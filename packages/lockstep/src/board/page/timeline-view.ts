@@ -132,7 +132,7 @@ export class TimelineView implements View {
           times: phases,
           isMarked: times.length > 1 && behind > STRAGGLER,
           ...(times.length > 1 &&
-            behind > STRAGGLER && { note: ` computes ${(100 * behind).toFixed(0)} % longer than the median` }),
+            behind > STRAGGLER && { note: `computes ${(100 * behind).toFixed(0)} % longer than the median` }),
         })),
         isDark,
       ),
