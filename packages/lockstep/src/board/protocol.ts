@@ -67,7 +67,7 @@ export interface ChangeNote {
 /** Text `evaluation/confusion`: see @lockstep/official's summary/evaluation-summary.ts. */
 export interface Confusion {
   readonly classes: number;
-  readonly names?: readonly string[];
+  readonly names?: Readonly<Record<string, string>>;
   /** Row: label, column: prediction. Up to 50 classes. */
   readonly matrix?: readonly (readonly number[])[];
   /** Most frequent mistakes: label, prediction, how often. Where there are more classes. */
@@ -75,10 +75,10 @@ export interface Confusion {
   readonly images: number;
 }
 
-/** Text `evaluation/samples`: tiles of the image of the same tag, row by row. */
+/** Text `evaluation/samples`: tiles of the image `evaluation/samples_image`, row by row. */
 export interface Samples {
   readonly columns: number;
   readonly tile: readonly [height: number, width: number];
-  readonly names?: readonly string[];
+  readonly names?: Readonly<Record<string, string>>;
   readonly items: readonly { readonly label: number; readonly prediction: number; readonly probability: number }[];
 }

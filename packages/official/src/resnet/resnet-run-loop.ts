@@ -180,6 +180,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       checkpointFormat: FLAGS.checkpoint_format,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
+      // Everybody's decision alike: it is a sum over all.
+      evaluationDetails: FLAGS.save_summary_steps > 0 && writes(FLAGS),
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
@@ -428,7 +430,7 @@ function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
       observers.callEnds(message.globalStep);
       break;
     case 'evaluation':
-      observers.evaluation(message.result);
+      observers.evaluation(message.result, message.details ?? undefined);
       break;
     case 'checkpoint':
       observers.checkpoint(message.path, message.globalStep);

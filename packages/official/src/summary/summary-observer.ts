@@ -4,7 +4,8 @@
  * parameters as a table.
  */
 import type { RunInfoOptions } from '../utils/logs/run-info.js';
-import type { EvaluationResult, RunObserver, StepReport } from '../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult, RunObserver, StepReport } from '../utils/logs/run-observer.js';
+import { evaluationSummary } from './evaluation-summary.js';
 import type { EventFileWriter } from './event-file.js';
 
 export interface SummaryOptions {
@@ -62,7 +63,7 @@ export class SummaryObserver implements RunObserver {
     });
   }
 
-  evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult): void {
+  evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult, details?: EvaluationDetails): void {
     this.#describe();
     const scalars = {
       'evaluation/accuracy': accuracy,
@@ -70,6 +71,7 @@ export class SummaryObserver implements RunObserver {
       'evaluation/loss': loss,
     };
     this.writer.add({ step: globalStep, scalars });
+    if (details) this.writer.add({ step: globalStep, ...evaluationSummary(details) });
     this.writer.flush();
   }
 

@@ -9,6 +9,7 @@ import { empty, type View } from './view.js';
 const MAX_RUNS = 6;
 const CONFUSION = 'evaluation/confusion';
 const SAMPLES = 'evaluation/samples';
+const SAMPLES_IMAGE = 'evaluation/samples_image';
 
 export class EvaluationView implements View {
   readonly element = h('div', { class: 'view' });
@@ -59,7 +60,9 @@ export class EvaluationView implements View {
     const confusion = parse<Confusion>(texts[CONFUSION]?.text);
     const samples = parse<Samples>(texts[SAMPLES]?.text);
     const step = texts[CONFUSION]?.step ?? 0;
-    const url = images[SAMPLES] ? this.store.source.imageUrl(run.id, SAMPLES, images[SAMPLES].step) : null;
+    const url = images[SAMPLES_IMAGE]
+      ? this.store.source.imageUrl(run.id, SAMPLES_IMAGE, images[SAMPLES_IMAGE].step)
+      : null;
     return h(
       'section',
       { class: 'card', 'aria-label': `Evaluation of ${run.name}` },
@@ -84,7 +87,8 @@ function parse<T>(text: string | undefined): T | null {
   }
 }
 
-const nameOf = (names: readonly string[] | undefined, label: number): string => names?.[label] ?? String(label);
+const nameOf = (names: Readonly<Record<string, string>> | undefined, label: number): string =>
+  names?.[label] ?? String(label);
 
 function matrix({ matrix: rows = [], names, classes, images }: Confusion): HTMLElement {
   const said = h(
