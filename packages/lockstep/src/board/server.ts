@@ -14,6 +14,8 @@ import { Runs } from './runs.js';
 /** The page as the build made it (scripts/build-page.mjs). */
 export const PAGE_FOLDER = fileURLToPath(new URL('./page/', import.meta.url));
 
+/** TensorBoard's is 6006; both may run. */
+export const PORT = 6007;
 /** From one look at the files to the next, while somebody watches. */
 const LOOK_MS = 1000;
 /** A stream that says nothing may be taken for a dead one. */
@@ -31,7 +33,7 @@ export interface BoardOptions {
   readonly folder: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
-  /** Default 0: a free one. */
+  /** 0: a free one. Default {@link PORT}, or a free one where that is taken. */
   readonly port?: number;
 }
 
@@ -43,7 +45,14 @@ export interface Board extends StaticServer {
 export async function startBoard({ folder, ...where }: BoardOptions): Promise<Board> {
   const runs = new Runs(folder);
   const watch = new Watch(runs);
-  const { url, close } = await startStaticServer({ ...where, root: PAGE_FOLDER, handlers: handlersOf(runs, watch) });
+  const start = (port: number) =>
+    startStaticServer({ ...where, port, root: PAGE_FOLDER, handlers: handlersOf(runs, watch) });
+  const { url, close } = await start(where.port ?? PORT).catch((error: Error) => {
+    const isTaken = (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE';
+    if (where.port === undefined && isTaken) return start(0);
+    watch.end();
+    throw error;
+  });
   return {
     url,
     runs,

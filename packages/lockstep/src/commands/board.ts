@@ -1,6 +1,6 @@
 /** `lockstep board MODEL_DIR`: a page on this machine that follows runs, or compares finished ones. */
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
-import { type Board, startBoard } from '../board/server.js';
+import { PORT, startBoard } from '../board/server.js';
 import { flagMain } from '../flag-main.js';
 import { serveUntilStopped } from '../web/serve-until-stopped.js';
 
@@ -11,9 +11,6 @@ declare module '@lockstep/official/utils/flags/flag-values' {
     open: boolean;
   }
 }
-
-/** TensorBoard's is 6006; both may run. */
-const PORT = 6007;
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
@@ -28,22 +25,12 @@ export function main(argv: readonly string[]): Promise<number> {
           { remedy: 'Write `lockstep board MODEL_DIR`; a folder of several model folders shows them side by side.' },
         );
       }
-      const board = await startAt(folder, flags);
+      const { host, port } = flags.FLAGS;
+      const board = await startBoard({ folder, host, ...(flags.isGiven('port') && { port }) });
       return await serveUntilStopped(board, { title: `The board of ${folder}`, open: flags.FLAGS.open });
     },
     { allowPositionals: true },
   );
-}
-
-/** Where the usual port is taken and nobody asked for it, a free one does. */
-async function startAt(folder: string, flags: FlagValues): Promise<Board> {
-  const { host, port } = flags.FLAGS;
-  try {
-    return await startBoard({ folder, host, port });
-  } catch (error) {
-    if (flags.isGiven('port') || ((error as Error).cause as NodeJS.ErrnoException)?.code !== 'EADDRINUSE') throw error;
-    return await startBoard({ folder, host, port: 0 });
-  }
 }
 
 export function defineFlags(): FlagValues {

@@ -19,6 +19,7 @@ import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
+import { formatValue } from '../utils/flags/flag.js';
 import { benchmarkObserver } from '../utils/logs/benchmark-observer.js';
 import type { TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
@@ -30,6 +31,7 @@ import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
+import { RunSummary } from '../utils/progress/run-summary.js';
 import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import { inputRemark } from './input-remark.js';
@@ -115,6 +117,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
+  const hasEvents = isChief && writes(FLAGS) && FLAGS.save_summary_steps > 0;
+  const summary = new RunSummary({ batchSize, replicas, modelDir: FLAGS.model_dir, hasEvents });
   let observer = observeAll([]);
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
@@ -133,7 +137,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
-      ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
+      summary,
+      ...(hasEvents ? [summariesOf(flags, { batchSize, replicas, strategy: strategy.name }, log)] : []),
     ]);
     if (isChief) {
       observer.begin({
@@ -197,6 +202,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const [chief] = replicaResults as [ReplicaResult];
     const waited = isChief ? inputRemark(chief) : null;
     if (waited !== null) log.info(waited);
+    if (isChief) for (const line of summary.lines) log.info(line);
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }
@@ -219,12 +225,20 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   }
 }
 
-/** Event files for TensorBoard, unless they are not wanted. */
-function summariesOf(FLAGS: FlagsObject, batchSize: number, log: Log): RunObserver[] {
-  const { save_summary_steps: everySteps, model_dir: folder } = FLAGS;
-  if (everySteps === 0) return [];
+/** Event files, for TensorBoard and the board. */
+function summariesOf(
+  flags: FlagValues,
+  run: { readonly batchSize: number; readonly replicas: number; readonly strategy: string },
+  log: Log,
+): RunObserver {
+  const { save_summary_steps: everySteps, model_dir: folder } = flags.FLAGS;
   const writer = new EventFileWriter(folder, { warn: (line) => log.warning(line) });
-  return [new SummaryObserver(writer, { everySteps, batchSize })];
+  const { batchSize, replicas, strategy } = run;
+  // Where machines may differ is nobody's business but theirs: folders, threads, the screen.
+  const given = flags.definitions().filter(({ name, local }) => !local && flags.isGiven(name));
+  const values = given.map(({ name }) => [name, formatValue(flags.FLAGS[name as keyof FlagsObject])]);
+  const parameters = { strategy, replicas, ...Object.fromEntries(values) };
+  return new SummaryObserver(writer, { everySteps, batchSize, parameters });
 }
 
 /** @throws Error where the network is not made for such images. */

@@ -13,6 +13,8 @@ export interface SummaryOptions {
   readonly everySteps: number;
   /** Images of a step, of all replicas and workers. */
   readonly batchSize: number;
+  /** Into the table of parameters, beside the run's own. */
+  readonly parameters?: Readonly<Record<string, unknown>>;
 }
 
 /** Reports come a few times a second by themselves, often enough for a summary every so many steps. */
@@ -89,7 +91,8 @@ export class SummaryObserver implements RunObserver {
     this.#isDescribed = true;
     if (this.#run === null) return;
     const { modelName, datasetName, parameters } = this.#run;
-    const rows = Object.entries({ model: modelName, dataset: datasetName, ...parameters });
+    const more = this.options.parameters;
+    const rows = Object.entries({ model: modelName, dataset: datasetName, ...parameters, ...more });
     const cell = (value: unknown) => String(value).replaceAll('|', '\\|');
     const table = ['| | |', '|---|---|', ...rows.map(([name, value]) => `| ${cell(name)} | ${cell(value)} |`)].join(
       '\n',

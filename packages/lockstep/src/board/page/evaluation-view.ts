@@ -108,7 +108,7 @@ function matrix({ matrix: rows = [], names, classes, images }: Confusion): HTMLE
     table.append(
       h('span'),
       ...rows.map((_, column) =>
-        h('span', { class: 'matrix-name top', title: nameOf(names, column) }, nameOf(names, column)),
+        h('span', { class: 'matrix-name above', title: nameOf(names, column) }, nameOf(names, column)),
       ),
     );
   }
