@@ -23,6 +23,8 @@ interface Followed {
   readonly order: number;
   size: number;
   ino: number;
+  /** Nothing whole was left of it. */
+  isRead: boolean;
 }
 
 export class Run implements ValueVisitor {
@@ -62,10 +64,19 @@ export class Run implements ValueVisitor {
     for (const { name, size, ino } of files) {
       const known = this.#files.get(name);
       if (known) {
-        if (size !== known.size) isNew = true;
+        if (size !== known.size) {
+          isNew = true;
+          known.isRead = false;
+        }
         known.size = size;
       } else {
-        this.#files.set(name, { tail: new EventTail(join(this.folder, name)), order: this.#order++, size, ino });
+        this.#files.set(name, {
+          tail: new EventTail(join(this.folder, name)),
+          order: this.#order++,
+          size,
+          ino,
+          isRead: false,
+        });
         isNew = true;
       }
     }
@@ -74,11 +85,11 @@ export class Run implements ValueVisitor {
 
   /** Reads a slice of one file. @returns whether there may be more */
   read(): boolean {
-    for (const { tail, order, size } of this.#files.values()) {
-      if (tail.problem !== null || tail.offset + tail.waiting >= size) continue;
-      this.#reading = order;
-      const isMore = tail.read(this);
-      if (isMore || tail.problem === null) return true;
+    for (const file of this.#files.values()) {
+      if (file.isRead) continue;
+      this.#reading = file.order;
+      file.isRead = !file.tail.read(this);
+      return true;
     }
     return false;
   }
@@ -109,10 +120,10 @@ export class Run implements ValueVisitor {
   }
 
   get notes(): string[] {
-    return [...this.#files].flatMap(([name, { tail, size }]) => {
+    return [...this.#files].flatMap(([name, { tail, isRead }]) => {
       if (tail.problem !== null) return [`${name} ${tail.problem}.`];
       // While a run is on, its end is on its way.
-      const isCut = !this.isLive && tail.waiting > 0 && tail.offset + tail.waiting >= size;
+      const isCut = !this.isLive && tail.waiting > 0 && isRead;
       return isCut ? [`${name} is cut off at byte ${tail.offset}; what is before it is shown.`] : [];
     });
   }
