@@ -19,8 +19,8 @@ const MAX_DEPTH = 12;
 const LOCK_FRESH_MS = 20_000;
 /** A writer that has no lock. */
 const FILE_FRESH_MS = 60_000;
-/** Looking for files takes no more than this part of the time. */
-const SCAN_SHARE = 20;
+/** After looking for files they rest for so many times as long as it took. */
+const REST_SHARE = 20;
 /** A thread is held up for no longer. */
 const TURN_MS = 20;
 
@@ -39,7 +39,10 @@ export class Runs {
   #ids = 0;
 
   /** @param folder as it was typed; it may not exist yet */
-  constructor(readonly folder: string) {
+  constructor(
+    readonly folder: string,
+    private readonly options: { /** Default {@link REST_SHARE}. */ readonly restShare?: number } = {},
+  ) {
     this.root = folder;
   }
 
@@ -72,7 +75,7 @@ export class Runs {
   async #refresh(): Promise<readonly number[]> {
     const changed = new Set<number>();
     // The first time, and then as often as is cheap.
-    if (performance.now() - this.#scannedAt >= SCAN_SHARE * this.#scanMs) {
+    if (performance.now() - this.#scannedAt >= (this.options.restShare ?? REST_SHARE) * this.#scanMs) {
       const begin = performance.now();
       await this.#scan(changed);
       this.#scanMs = performance.now() - begin;
