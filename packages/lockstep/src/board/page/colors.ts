@@ -12,6 +12,9 @@ const LIGHT = ['#0072b2', '#d55e00', '#00896a', '#b8558f', '#b07d00', '#3f9bd1',
 const DARK = ['#56a8e0', '#f08a3c', '#2bc49b', '#e08fc0', '#e6b422', '#8fd0f5', '#a79bf0', '#c9c9c9'];
 const DASHES: readonly (readonly number[])[] = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 
+/** Runs whose colours are remembered. */
+const MOST_KEPT = 5000;
+
 /** Of a step's phases, in their order. */
 export const PHASES = ['input', 'forward', 'backward', 'reduce', 'update', 'other'] as const;
 const PHASE_LIGHT = ['#b8558f', '#3f9bd1', '#0072b2', '#d55e00', '#00896a', '#a8a8a8'];
@@ -36,28 +39,36 @@ export class Palette {
     this.#places = new Map(Array.isArray(kept) ? kept.filter((one) => Array.isArray(one)) : []);
   }
 
-  /** Gives new runs their places. @param names the oldest first */
+  /**
+   * Gives runs that are drawn their places: what each once had, if no other one that is drawn has it, else the first that is free.
+   * @param names the oldest first
+   */
   meet(names: readonly string[]): void {
-    const before = this.#places.size;
-    const here = new Set(names);
-    const taken = new Set([...this.#places].filter(([name]) => here.has(name)).map(([, place]) => place));
+    const taken = new Set<number>();
+    const others = names.filter((name) => {
+      const place = this.#places.get(name);
+      if (place === undefined || taken.has(place)) return true;
+      taken.add(place);
+      return false;
+    });
     let next = 0;
-    for (const name of names) {
-      if (this.#places.has(name)) continue;
+    for (const name of others) {
       while (taken.has(next)) next++;
       taken.add(next);
       this.#places.set(name, next);
     }
-    if (this.#places.size === before) return;
+    if (others.length === 0) return;
     try {
-      localStorage.setItem(this.#name, JSON.stringify([...this.#places].slice(-5000)));
+      localStorage.setItem(this.#name, JSON.stringify([...this.#places].slice(-MOST_KEPT)));
     } catch {
       // The colours hold for this visit.
     }
   }
 
+  /** Grey for what was never drawn. */
   of(name: string, isDark: boolean): RunStyle {
-    const place = this.#places.get(name) ?? 0;
+    const place = this.#places.get(name);
+    if (place === undefined) return { color: isDark ? '#5a6270' : '#b9bfc9', dash: [] };
     const colors = isDark ? DARK : LIGHT;
     return {
       color: colors[place % colors.length] as string,

@@ -106,6 +106,10 @@ export class LineChart {
 
   #on(change: Change): void {
     if (change === 'range') {
+      if (!this.#isSeen) {
+        this.#isStale = true;
+        return;
+      }
       this.#applyRange();
       if (this.#settling !== null) clearTimeout(this.#settling);
       this.#settling = window.setTimeout(() => this.#load(), SETTLE_MS);

@@ -19,6 +19,7 @@ export class PhaseChart {
     onchange: () => this.store.set({ focus: Number(this.#choice.value) }),
   });
   readonly #stop: (() => void)[];
+  #isSeen = true;
   #plot: uPlot | null = null;
   #answers: readonly (readonly SeriesAnswer[])[] = [];
 
@@ -35,11 +36,17 @@ export class PhaseChart {
     const size = new ResizeObserver(() => this.#plot?.setSize(this.#size));
     size.observe(this.#body);
     const stop = store.listen((change) => {
-      if (change === 'range') this.#applyRange();
-      else if (change === 'theme') this.#draw();
+      if (change === 'range') {
+        if (this.#isSeen) this.#applyRange();
+      } else if (change === 'theme') this.#draw();
       else void this.#load();
     });
-    this.#stop = [stop, () => size.disconnect()];
+    const seen = new IntersectionObserver(([entry]) => {
+      this.#isSeen = entry?.isIntersecting ?? true;
+      if (this.#isSeen) this.#applyRange();
+    });
+    seen.observe(this.element);
+    this.#stop = [stop, () => size.disconnect(), () => seen.disconnect()];
     void this.#load();
   }
 

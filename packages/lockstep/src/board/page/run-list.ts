@@ -28,8 +28,8 @@ export class RunList {
       h(
         'div',
         { class: 'side-buttons' },
-        button('All', 'Draw all that the filter finds', () => store.show(store.found ?? [], true)),
-        button('None', 'Draw none of them', () => store.show(store.found ?? [], false)),
+        button('All', 'Draw all that the filter finds', () => store.show(store.found, true)),
+        button('None', 'Draw none of them', () => store.show(store.found, false)),
       ),
       this.#count,
       this.#rows,
@@ -41,9 +41,9 @@ export class RunList {
 
   update(): void {
     const { store } = this;
-    const { found } = store;
-    this.filter.toggleAttribute('aria-invalid', found === null);
-    if (found === null) {
+    const { found, isFilterValid } = store;
+    this.filter.toggleAttribute('aria-invalid', !isFilterValid);
+    if (!isFilterValid) {
       this.#count.textContent = 'This is no regular expression.';
       return;
     }
@@ -88,7 +88,7 @@ export class RunList {
           'aria-label': `Draw ${run.name} alone`,
           onclick: () => {
             store.focus = run.id;
-            for (const one of store.found ?? []) if (one.id !== run.id) store.hide(one);
+            for (const one of store.found) if (one.id !== run.id) store.hide(one);
             store.show([run], true);
           },
         },

@@ -34,6 +34,8 @@ export class Store {
   /** By name: what was asked for, against what is shown anyway. */
   readonly #choices = new Map<string, boolean>();
   readonly #listeners = new Set<(change: Change) => void>();
+  /** The last filter that was one. */
+  #pattern: RegExp | null = null;
   readonly #isDarkOutside = matchMedia('(prefers-color-scheme: dark)');
 
   constructor(readonly source: Source) {
@@ -54,6 +56,7 @@ export class Store {
   }
 
   tell(change: Change): void {
+    if (change === 'view' || change === 'data') this.#palette.meet(this.shown.map(({ name }) => name));
     for (const one of [...this.#listeners]) one(change);
   }
 
@@ -79,9 +82,11 @@ export class Store {
     const runs = await this.source.runs();
     if (runs.folder !== this.runs.folder) this.#palette = new Palette(runs.folder);
     const before = this.runs.runs.length;
-    const sorted = [...runs.runs].sort((a, b) => (a.begin ?? 0) - (b.begin ?? 0) || (a.name < b.name ? -1 : 1));
+    // The folder itself goes by its name.
+    const here = runs.folder.split('/').findLast((part) => part !== '' && part !== '.') ?? '.';
+    const named = runs.runs.map((run) => (run.name === '.' ? { ...run, name: here } : run));
+    const sorted = named.sort((a, b) => (a.begin ?? 0) - (b.begin ?? 0) || (a.name < b.name ? -1 : 1));
     this.runs = { ...runs, runs: sorted };
-    this.#palette.meet(sorted.map(({ name }) => name));
     this.changed = new Set(changed ?? sorted.map(({ id }) => id));
     this.tell(before === sorted.length ? 'data' : 'view');
   }
@@ -94,23 +99,30 @@ export class Store {
     return this.#palette.of(run.name, this.isDark);
   }
 
-  /** Runs that the filter leaves, newest first; null: the filter is no regular expression. */
-  get found(): readonly RunEntry[] | null {
-    const newestFirst = [...this.runs.runs].reverse();
-    if (this.filter === '') return newestFirst;
+  /** Whether the filter is a regular expression; if it is none, the last one that was holds. */
+  get isFilterValid(): boolean {
     try {
-      const pattern = new RegExp(this.filter, 'i');
-      return newestFirst.filter(({ name }) => pattern.test(name));
+      this.#pattern = this.filter === '' ? null : new RegExp(this.filter, 'i');
+      return true;
     } catch {
-      return null;
+      return false;
     }
+  }
+
+  /** Runs that the filter leaves, newest first. */
+  get found(): readonly RunEntry[] {
+    const newestFirst = [...this.runs.runs].reverse();
+    const isValid = this.isFilterValid;
+    const pattern = this.#pattern;
+    return pattern === null && isValid ? newestFirst : newestFirst.filter(({ name }) => pattern?.test(name) ?? true);
   }
 
   /** Runs that are drawn, oldest first. */
   get shown(): readonly RunEntry[] {
-    const found = this.found ?? [];
+    const { found } = this;
+    const isFound = new Set(found);
     const usual = new Set(found.slice(0, FIRST_SHOWN).map(({ id }) => id));
-    return this.runs.runs.filter((run) => found.includes(run) && (this.#choices.get(run.name) ?? usual.has(run.id)));
+    return this.runs.runs.filter((run) => isFound.has(run) && (this.#choices.get(run.name) ?? usual.has(run.id)));
   }
 
   show(runs: readonly RunEntry[], isShown: boolean): void {
