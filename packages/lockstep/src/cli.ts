@@ -45,6 +45,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),
   },
+  board: {
+    summary: 'Show runs in a browser, live ones as they go, others side by side: board MODEL_DIR.',
+    load: () => import('./commands/board.js'),
+  },
+  report: {
+    summary: 'Write what the board shows into one HTML file to send to somebody: report MODEL_DIR.',
+    load: () => import('./commands/report.js'),
+  },
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),
@@ -86,6 +94,7 @@ Examples:
   lockstep cifar10 --data_dir=cifar10 --model_dir=model --resnet_size=20 --train_epochs=10
   lockstep cifar10 --use_synthetic_data --max_train_steps=20 --num_cpus=2 --distribution_strategy=mirrored
   lockstep launch --hosts a:2,b:2 --max_restarts=3 -- cifar10 --data_dir=cifar10 --model_dir=model
+  lockstep board model
   lockstep bench resnet --resnet_size=20 --batch_size=128
 
 \`lockstep <command> --help\` lists a command's flags, --helpfull all of them.

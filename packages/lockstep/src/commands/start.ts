@@ -13,6 +13,7 @@ import { defineCifarFlags } from '@lockstep/official/resnet/resnet-flags';
 import type { ResnetMainResult } from '@lockstep/official/resnet/resnet-run-loop';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { registerBackend, reportErrors } from '../backend.js';
+import { boardBeside } from '../board/beside.js';
 import { type FoundModel, findModel } from './found-model.js';
 import { fittedDecay, scaledBoundaries, spanOf } from './short-run.js';
 
@@ -30,6 +31,7 @@ export function main(argv: readonly string[]): Promise<number> {
     let found: FoundModel | null = null;
     return cifar10(command, {
       brief: true,
+      board: boardBeside,
       prepare: async (parsed) => {
         await registerBackend(parsed);
         found = findModel(parsed);

@@ -3,7 +3,7 @@
  * (https://www.cs.toronto.edu/~kriz/cifar.html). Images stay bytes; the input pipeline makes floats of them. Memory is
  * shared, so all replicas of a process read one copy.
  */
-import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
@@ -24,6 +24,8 @@ export { DataError };
 
 /** The kernel reads less than 2 GiB at once. */
 const LARGEST_READ = 2 ** 30;
+/** Bytes of ten names. */
+const LARGEST_NAMES = 10_000;
 
 /** The folder inside the official archive. */
 const ARCHIVE_FOLDER = 'cifar-10-batches-bin';
@@ -122,7 +124,22 @@ export interface Cifar10Source {
 
 /** A split for the input pipeline. @throws DataError naming the file: missing, cut off, empty, or with a label outside 0..9. */
 export function openCifar10(dataDir: string, isTraining: boolean): DataSet {
-  return cifar10DataSet(readCifar10(dataDir, isTraining));
+  const classNames = readClassNames(dataDir);
+  return { ...cifar10DataSet(readCifar10(dataDir, isTraining)), ...(classNames && { classNames }) };
+}
+
+/** The archive's own list: a line for each label. Null where there is none, or another one: names are a convenience. */
+function readClassNames(dataDir: string): string[] | null {
+  for (const folder of [join(dataDir, ARCHIVE_FOLDER), dataDir]) {
+    const file = join(folder, 'batches.meta.txt');
+    const stats = statSync(file, { throwIfNoEntry: false });
+    if (!stats?.isFile() || stats.size > LARGEST_NAMES) continue;
+    const names = readFileSync(file, 'utf8')
+      .trim()
+      .split(/\s*\n\s*/);
+    if (names.length === NUM_CLASSES) return names;
+  }
+  return null;
 }
 
 /** Records in memory as a data set. */

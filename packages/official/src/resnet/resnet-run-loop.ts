@@ -26,6 +26,7 @@ import {
   getProfileSteps,
   UsageError,
 } from '../utils/flags/core.js';
+import { formatValue } from '../utils/flags/flag.js';
 import { benchmarkObserver } from '../utils/logs/benchmark-observer.js';
 import { PROFILER_SAVE_STEPS, type TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
@@ -38,6 +39,7 @@ import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
+import { RunSummary } from '../utils/progress/run-summary.js';
 import type { Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import { inputRemark } from './input-remark.js';
@@ -124,6 +126,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
+  const hasEvents = isChief && writes(FLAGS) && FLAGS.save_summary_steps > 0;
+  const summary = new RunSummary({ batchSize, replicas, modelDir: FLAGS.model_dir, hasEvents });
   let observer = observeAll([]);
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
   try {
@@ -142,12 +146,13 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
       benchmarkObserver(options.benchmarkLogger),
-      ...(isChief && writes(FLAGS) ? summariesOf(FLAGS, batchSize, log) : []),
       {
         timeline: (timeline) => {
           if (timeline.isAsked) writeTimeline(FLAGS.model_dir, timeline, log);
         },
       },
+      summary,
+      ...(hasEvents ? [summariesOf(flags, { batchSize, replicas, strategy: strategy.name }, log)] : []),
     ]);
     if (isChief) {
       observer.begin({
@@ -195,6 +200,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
       profile: profileOf(FLAGS),
+      // Everybody's decision alike: it is a sum over all.
+      evaluationDetails: FLAGS.save_summary_steps > 0 && writes(FLAGS),
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
@@ -210,6 +217,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     const [chief] = replicaResults as [ReplicaResult];
     const waited = isChief ? inputRemark(chief) : null;
     if (waited !== null) log.info(waited);
+    if (isChief) for (const line of summary.lines) log.info(line);
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }
@@ -238,12 +246,20 @@ function profileOf(FLAGS: FlagsObject): ProfileOptions {
   return { everySteps: isHooked ? PROFILER_SAVE_STEPS : null, steps: getProfileSteps(FLAGS.profile_steps) };
 }
 
-/** Event files for TensorBoard, unless they are not wanted. */
-function summariesOf(FLAGS: FlagsObject, batchSize: number, log: Log): RunObserver[] {
-  const { save_summary_steps: everySteps, model_dir: folder } = FLAGS;
-  if (everySteps === 0) return [];
+/** Event files, for TensorBoard and the board. */
+function summariesOf(
+  flags: FlagValues,
+  run: { readonly batchSize: number; readonly replicas: number; readonly strategy: string },
+  log: Log,
+): RunObserver {
+  const { save_summary_steps: everySteps, model_dir: folder } = flags.FLAGS;
   const writer = new EventFileWriter(folder, { warn: (line) => log.warning(line) });
-  return [new SummaryObserver(writer, { everySteps, batchSize })];
+  const { batchSize, replicas, strategy } = run;
+  // Where machines may differ is nobody's business but theirs: folders, threads, the screen.
+  const given = flags.definitions().filter(({ name, local }) => !local && flags.isGiven(name));
+  const values = given.map(({ name }) => [name, formatValue(flags.FLAGS[name as keyof FlagsObject])]);
+  const parameters = { strategy, replicas, ...Object.fromEntries(values) };
+  return new SummaryObserver(writer, { everySteps, batchSize, parameters });
 }
 
 /** @throws Error where the network is not made for such images. */
@@ -452,7 +468,7 @@ function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
       observers.callEnds(message.globalStep);
       break;
     case 'evaluation':
-      observers.evaluation(message.result);
+      observers.evaluation(message.result, message.details ?? undefined);
       break;
     case 'checkpoint':
       observers.checkpoint(message.path, message.globalStep);

@@ -4,7 +4,8 @@
  * parameters as a table.
  */
 import type { RunInfoOptions } from '../utils/logs/run-info.js';
-import type { EvaluationResult, RunObserver, StepReport } from '../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult, RunObserver, StepReport } from '../utils/logs/run-observer.js';
+import { evaluationSummary } from './evaluation-summary.js';
 import type { EventFileWriter } from './event-file.js';
 
 export interface SummaryOptions {
@@ -12,6 +13,8 @@ export interface SummaryOptions {
   readonly everySteps: number;
   /** Images of a step, of all replicas and workers. */
   readonly batchSize: number;
+  /** Into the table of parameters, beside the run's own. */
+  readonly parameters?: Readonly<Record<string, unknown>>;
 }
 
 /** Reports come a few times a second by themselves, often enough for a summary every so many steps. */
@@ -62,7 +65,7 @@ export class SummaryObserver implements RunObserver {
     });
   }
 
-  evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult): void {
+  evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult, details?: EvaluationDetails): void {
     this.#describe();
     const scalars = {
       'evaluation/accuracy': accuracy,
@@ -70,6 +73,7 @@ export class SummaryObserver implements RunObserver {
       'evaluation/loss': loss,
     };
     this.writer.add({ step: globalStep, scalars });
+    if (details) this.writer.add({ step: globalStep, ...evaluationSummary(details) });
     this.writer.flush();
   }
 
@@ -87,7 +91,8 @@ export class SummaryObserver implements RunObserver {
     this.#isDescribed = true;
     if (this.#run === null) return;
     const { modelName, datasetName, parameters } = this.#run;
-    const rows = Object.entries({ model: modelName, dataset: datasetName, ...parameters });
+    const more = this.options.parameters;
+    const rows = Object.entries({ model: modelName, dataset: datasetName, ...parameters, ...more });
     const cell = (value: unknown) => String(value).replaceAll('|', '\\|');
     const table = ['| | |', '|---|---|', ...rows.map(([name, value]) => `| ${cell(name)} | ${cell(value)} |`)].join(
       '\n',

@@ -13,7 +13,7 @@ import { evaluationRanges, type ScheduleOptions } from '../../data/schedule.js';
 import { SyntheticInput } from '../../data/synthetic.js';
 import { CheckpointError, type CheckpointManager } from '../../utils/checkpoint/checkpoint-manager.js';
 import type { Log } from '../../utils/logs/log.js';
-import type { EvaluationResult } from '../../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult } from '../../utils/logs/run-observer.js';
 import type { Timeline } from '../../utils/logs/timeline.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
 import { pastStopThreshold } from '../../utils/misc/model-helpers.js';
@@ -30,6 +30,7 @@ import {
   measureOn,
   statisticsRanges,
 } from './evaluation.js';
+import { DetailsCollector } from './evaluation-details.js';
 import { FrozenWeights } from './frozen-weights.js';
 import { RunPosition } from './position.js';
 import {
@@ -155,9 +156,9 @@ class Run {
         interrupted = true;
         break;
       }
-      evaluation = evaluated;
-      if (!Number.isFinite(evaluated.loss)) this.#tellNonFinite(evaluated, epochs === 0);
-      this.#tell({ kind: 'evaluation', result: evaluation });
+      evaluation = evaluated.result;
+      if (!Number.isFinite(evaluation.loss)) this.#tellNonFinite(evaluation, epochs === 0);
+      this.#tell({ kind: 'evaluation', ...evaluated });
       if (this.context.shouldStop()) {
         interrupted = true;
         break;
@@ -355,17 +356,28 @@ class Run {
    * The whole validation set, split over replicas; sums of integers, so the figures are those of one device.
    * @returns null if the run was told to stop meanwhile: what is saved already is all there is to save.
    */
-  async #evaluate(): Promise<EvaluationResult | null> {
+  async #evaluate(): Promise<{ result: EvaluationResult; details: EvaluationDetails | null } | null> {
     const { context } = this;
     this.#averageStatistics();
     const { input, rounds } = await this.#openEvaluation();
     try {
-      const { plan, labelSmoothing } = this.args;
+      const { plan, labelSmoothing, evaluationDetails, validation } = this.args;
       const stop = () => context.shouldStop();
-      const totals = await evaluateBatches(input, rounds, plan.imageShape, this.#network, stop, labelSmoothing);
+      const collector = evaluationDetails ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
+      const totals = await evaluateBatches(
+        ...([input, rounds, plan.imageShape, this.#network, stop, labelSmoothing] as const),
+        collector?.add,
+      );
       if (totals === null) return null;
-      if (context.numReplicasInSync > 1) context.communicator.allReduce(totals);
-      return { ...figuresOf(totals, this.#weightDecayLoss()), globalStep: this.#position.globalStep };
+      if (context.numReplicasInSync > 1) {
+        context.communicator.allReduce(totals);
+        if (collector) context.communicator.allReduce(collector.confusion);
+      }
+      const names = validation?.classNames;
+      return {
+        result: { ...figuresOf(totals, this.#weightDecayLoss()), globalStep: this.#position.globalStep },
+        details: collector && { ...collector.details, ...(names && { names }) },
+      };
     } finally {
       await input.close();
     }

@@ -25,6 +25,7 @@ declare module './flag-values.js' {
     resume: boolean;
     progress: ProgressMode;
     color: ColorMode;
+    board: boolean;
   }
 }
 
@@ -40,6 +41,7 @@ export interface LockstepSwitches {
   checkpoints?: boolean;
   progress?: boolean;
   color?: boolean;
+  board?: boolean;
 }
 
 const group = 'Lockstep';
@@ -194,6 +196,15 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       group,
       local: true,
       help: 'Colours in the output; auto is colours on a terminal, unless the environment variable NO_COLOR is set.',
+    });
+  }
+  if (on('board')) {
+    flags.DEFINE_bool({
+      name: 'board',
+      default: false,
+      group,
+      local: true,
+      help: 'Show the run in a browser as it goes: a page on this machine, whose address is printed, until the run ends. `lockstep board MODEL_DIR` shows it at any time.',
     });
   }
   return flags

@@ -35,6 +35,26 @@ export interface EvaluationResult {
   readonly globalStep: number;
 }
 
+/** What an evaluation found beside its figures: for people to look at. Made only where somebody wants it. */
+export interface EvaluationDetails {
+  readonly classes: number;
+  /** By label. */
+  readonly names?: readonly string[];
+  /** [label, prediction]: how often. */
+  readonly confusion: Float64Array;
+  /** Of the chief's share, all of one shape: mistakes first, the surest before the others. */
+  readonly samples: readonly SampleImage[];
+}
+
+export interface SampleImage {
+  readonly label: number;
+  readonly prediction: number;
+  /** Of the prediction, 0..1. */
+  readonly probability: number;
+  readonly shape: readonly [height: number, width: number, channels: number];
+  readonly pixels: Uint8Array;
+}
+
 export interface RunObserver {
   /** Whether every step is to be reported, not only a few a second. Default false. */
   readonly wantsEveryStep?: boolean;
@@ -46,7 +66,7 @@ export interface RunObserver {
   /** Steps were traced; the last of them is told by {@link step} after this. */
   timeline?(timeline: Timeline): void;
   callEnds?(globalStep: number): void;
-  evaluation?(result: EvaluationResult): void;
+  evaluation?(result: EvaluationResult, details?: EvaluationDetails): void;
   checkpoint?(path: string, globalStep: number): void;
   /** A line for people. @param isDetail the Model Garden's own: cycles and the like */
   line?(text: string, isDetail: boolean): void;
@@ -73,8 +93,8 @@ export function observeAll(observers: readonly RunObserver[]): Required<RunObser
     callEnds: (globalStep) => {
       for (const one of observers) one.callEnds?.(globalStep);
     },
-    evaluation: (result) => {
-      for (const one of observers) one.evaluation?.(result);
+    evaluation: (result, details) => {
+      for (const one of observers) one.evaluation?.(result, details);
     },
     checkpoint: (path, globalStep) => {
       for (const one of observers) one.checkpoint?.(path, globalStep);
