@@ -46,6 +46,7 @@ export type {
   ReducerUpdate,
 } from './trainer/reducer.js';
 export type {
+  GradientWatch,
   LearningRate,
   StepPhases,
   StepResult,

@@ -23,7 +23,7 @@ import { LossScale, type LossScaleState } from './loss-scale.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatLayout, GroupStatus, Reducer } from './reducer.js';
 import { StepReports } from './step-reports.js';
-import type { LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
+import type { GradientWatch, LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
 
 /** What a trainer needs of its replica. */
 export interface FlatTrainerParts {
@@ -78,6 +78,7 @@ export class FlatTrainer implements Trainer {
   /** 1 for each variable that has a gradient: in this call, and in any of those that are added up. */
   readonly #made: Uint8Array;
   readonly #produced: Uint8Array;
+  #watch: GradientWatch | null = null;
   #hasToldMissing = false;
   #isUnderWay = false;
 
@@ -288,6 +289,10 @@ export class FlatTrainer implements Trainer {
     this.#lossScale.restore(state);
   }
 
+  watchGradients(watch: GradientWatch | null): void {
+    this.#watch = watch;
+  }
+
   weightDecayLoss(): number {
     const { kernels } = this.parts.memory;
     let sum = 0;
@@ -327,6 +332,7 @@ export class FlatTrainer implements Trainer {
     const index = this.#segmentOf.get(variable) as number;
     const target = this.#accumulate === 1 ? this.#gradients[index] : this.#scratch[index];
     this.#access.read(gradient, target as Float32Array, () => {
+      this.#watch?.(this.segments[index] as TrainerSegment, target as Float32Array);
       if (this.#accumulate > 1) this.#add(index);
       this.#made[index] = 1;
       activeTrace()?.mark(variable.name);

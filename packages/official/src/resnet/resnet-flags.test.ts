@@ -76,6 +76,7 @@ const OURS = [
   'save_checkpoints_steps',
   'keep_checkpoint_max',
   'save_summary_steps',
+  'save_histogram_steps',
   'profile_steps',
   'checkpoint_format',
   'resume',

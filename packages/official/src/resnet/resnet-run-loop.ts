@@ -201,7 +201,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       reportEveryStep: observer.wantsEveryStep,
       profile: profileOf(FLAGS),
       // Everybody's decision alike: it is a sum over all.
-      evaluationDetails: FLAGS.save_summary_steps > 0 && writes(FLAGS),
+      summaries: FLAGS.save_summary_steps > 0 && writes(FLAGS),
+      histogramSteps: FLAGS.save_summary_steps > 0 ? FLAGS.save_histogram_steps : 0,
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
@@ -259,7 +260,7 @@ function summariesOf(
   const given = flags.definitions().filter(({ name, local }) => !local && flags.isGiven(name));
   const values = given.map(({ name }) => [name, formatValue(flags.FLAGS[name as keyof FlagsObject])]);
   const parameters = { strategy, replicas, ...Object.fromEntries(values) };
-  return new SummaryObserver(writer, { everySteps, batchSize, parameters });
+  return new SummaryObserver(writer, { everySteps, batchSize, replicas, parameters });
 }
 
 /** @throws Error where the network is not made for such images. */
@@ -460,6 +461,9 @@ function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
       break;
     case 'step':
       observers.step(message);
+      break;
+    case 'summary':
+      observers.summary(message.summary);
       break;
     case 'timeline':
       observers.timeline(message.timeline);

@@ -1,7 +1,7 @@
 /** What crosses threads between the main thread of a run and its replicas: arguments, reports, results. Plain data. */
 import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
-import type { EvaluationDetails, EvaluationResult, StepReport } from '../../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult, RunSummary, StepReport } from '../../utils/logs/run-observer.js';
 import type { Timeline } from '../../utils/logs/timeline.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
 import type { RunFormatName } from '../checkpoint-formats.js';
@@ -53,8 +53,10 @@ export interface ReplicaArguments {
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;
   readonly profile: ProfileOptions;
-  /** Evaluations tell what was taken for what, too. */
-  readonly evaluationDetails: boolean;
+  /** Event files are written: evaluations tell what was taken for what, too, and train calls show their first pictures. */
+  readonly summaries: boolean;
+  /** Steps from one set of histograms to the next; 0: none. */
+  readonly histogramSteps: number;
 }
 
 /** What replica 0 tells the main thread. */
@@ -62,6 +64,7 @@ export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | ({ readonly kind: 'step' } & StepReport)
+  | { readonly kind: 'summary'; readonly summary: RunSummary }
   | { readonly kind: 'timeline'; readonly timeline: Timeline }
   | { readonly kind: 'evaluation'; readonly result: EvaluationResult; readonly details: EvaluationDetails | null }
   | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };

@@ -45,6 +45,7 @@ import {
   stateOf,
   toTensorFile,
 } from './run-state.js';
+import { HistogramCollector, inputPictures, networkTable } from './run-summary.js';
 import { StepProfile } from './step-profile.js';
 
 const REPORT_INTERVAL_MS = 200;
@@ -68,11 +69,15 @@ class Run {
   readonly #checkpoints: CheckpointManager;
   /** Images of the last step that were recognized; and of the train call, with how many there were. */
   #correct = 0;
+  #correctTop5 = 0;
+  #hasToldNetwork = false;
   #callCorrect = 0;
+  #callCorrectTop5 = 0;
   #callImages = 0;
   readonly #learningRate: (step: number) => number;
   readonly #position: RunPosition;
   readonly #profile: StepProfile;
+  readonly #histograms: HistogramCollector;
   readonly #arrays: RunArrays;
   #lastSave = performance.now();
   #lastReport = 0;
@@ -103,6 +108,7 @@ class Run {
       weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
       lossScale,
     });
+    this.#histograms = new HistogramCollector(this.#trainer, this.#isChief ? args.histogramSteps : 0);
     this.#arrays = {
       trained: this.#trainer,
       frozen: this.#frozen,
@@ -230,6 +236,7 @@ class Run {
   async #train(): Promise<'complete' | 'last step' | 'interrupted'> {
     const input = await this.#openTraining();
     this.#callCorrect = 0;
+    this.#callCorrectTop5 = 0;
     this.#callImages = 0;
     const position = this.#position;
     this.#profile.callBegins();
@@ -264,6 +271,24 @@ class Run {
     }
   }
 
+  /** The first batch of a train call, and before the very first one the network. */
+  #tellInput(batch: Batch): void {
+    const { summaries, plan } = this.args;
+    if (!summaries || !this.#isChief) return;
+    const { globalStep } = this.#position;
+    const pictures = Object.fromEntries(
+      inputPictures(batch, plan.imageShape).map((picture, i) => [`images/image/${i}`, picture]),
+    );
+    const texts = !this.#hasToldNetwork && { texts: { graph: networkTable(this.#model.variables) } };
+    this.#hasToldNetwork = true;
+    this.#tell({ kind: 'summary', summary: { globalStep, pictures, ...texts } });
+  }
+
+  get #fixedLossScale(): number {
+    const { lossScale } = this.args;
+    return lossScale === 'dynamic' ? 1 : lossScale;
+  }
+
   #tellTimeline(timeline: Timeline | null): void {
     if (timeline) this.#tell({ kind: 'timeline', timeline });
   }
@@ -272,12 +297,16 @@ class Run {
   async #step(batch: Batch, inputMs: number, begin: number, steps: number): Promise<boolean> {
     const position = this.#position;
     const inputDone = performance.now();
+    if (this.#callImages === 0) this.#tellInput(batch);
+    this.#histograms.before(position.globalStep + 1, this.#trainer.scalars.lossScale ?? this.#fixedLossScale);
     const learningRate = this.#learningRate(position.globalStep);
     const { loss, finite, skipped, lossScale, phases } = await this.#trainer.step(this.#loss, learningRate, [
       { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },
       { values: batch.labels, shape: [batch.size] },
     ]);
     this.#tellTimeline(this.#profile.after(position.globalStep + 1, begin, inputDone));
+    const histograms = this.#histograms.after();
+    if (histograms) this.#tell({ kind: 'summary', summary: { globalStep: position.globalStep + 1, histograms } });
     if (skipped) {
       this.#log(`Step ${position.globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
       position.advance(false);
@@ -291,6 +320,7 @@ class Run {
     }
     position.advance(true);
     this.#callCorrect += this.#correct;
+    this.#callCorrectTop5 += this.#correctTop5;
     this.#callImages += batch.size;
     const now = performance.now();
     const isLast = position.stepInCall === steps || position.isPastLastStep;
@@ -307,7 +337,8 @@ class Run {
       crossEntropy: loss,
       accuracy: this.#correct / batch.size,
       callAccuracy: this.#callCorrect / this.#callImages,
-      learningRate,
+      callAccuracyTop5: this.#callCorrectTop5 / this.#callImages,
+      ...{ learningRate, lossScale, gradientBytes: this.#trainer.weights.byteLength },
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
     } satisfies ReplicaMessage);
@@ -319,6 +350,7 @@ class Run {
     const logits = this.#model.call(images as tf.Tensor4D, true);
     observe([logits, labels], (scores: Float32Array, expected: Int32Array) => {
       this.#correct = countCorrect(scores, expected, 1);
+      this.#correctTop5 = countCorrect(scores, expected, 5);
     });
     return tf.mean(smoothedCrossEntropy(logits, labels as tf.Tensor1D, this.args.labelSmoothing)) as tf.Scalar;
   };
@@ -361,9 +393,9 @@ class Run {
     this.#averageStatistics();
     const { input, rounds } = await this.#openEvaluation();
     try {
-      const { plan, labelSmoothing, evaluationDetails, validation } = this.args;
+      const { plan, labelSmoothing, summaries, validation } = this.args;
       const stop = () => context.shouldStop();
-      const collector = evaluationDetails ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
+      const collector = summaries ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
       const totals = await evaluateBatches(
         ...([input, rounds, plan.imageShape, this.#network, stop, labelSmoothing] as const),
         collector?.add,

@@ -20,6 +20,7 @@ declare module './flag-values.js' {
     save_checkpoints_steps: number | null;
     keep_checkpoint_max: number;
     save_summary_steps: number;
+    save_histogram_steps: number;
     profile_steps: string | null;
     checkpoint_format: 'safetensors' | 'tensorflow';
     resume: boolean;
@@ -37,7 +38,7 @@ export interface LockstepSwitches {
   workers?: boolean;
   seed?: boolean;
   backend?: boolean;
-  /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `profile_steps`, `checkpoint_format`, `resume`, …. */
+  /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `save_histogram_steps`, `profile_steps`, `checkpoint_format`, `resume`, …. */
   checkpoints?: boolean;
   progress?: boolean;
   color?: boolean;
@@ -152,6 +153,13 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       lowerBound: 0,
       group,
       help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations. 0 writes none.",
+    });
+    flags.DEFINE_integer({
+      name: 'save_histogram_steps',
+      default: 0,
+      lowerBound: 0,
+      group,
+      help: "Steps from one set of histograms of all weights, and of the chief's first replica's gradients, to the next in the event file. 0 writes none.",
     });
     flags.DEFINE_string({
       name: 'profile_steps',
