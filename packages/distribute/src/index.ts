@@ -13,6 +13,7 @@ export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
 export type { RunOptions } from './replica/run-replicas.js';
 export { soloContext } from './replica/solo-context.js';
+export type { Summary, SummaryEvent, SummaryPicture, SummarySink } from './replica/summary.js';
 export * from './simd/index.js';
 export { VariableAggregation, VariableSynchronization } from './strategy/enums.js';
 export { MirroredStrategy, type MirroredStrategyOptions } from './strategy/mirrored-strategy.js';

@@ -16,5 +16,7 @@ it('exports what is chosen, and nothing else', () => {
     'openCifar10',
     'parseFlags',
     'runProgram',
+    'summaryFiles',
+    'tensorBoard',
   ]);
 });

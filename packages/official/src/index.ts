@@ -20,6 +20,7 @@ export type { ReplicaResult } from './resnet/replica/arguments.js';
 export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-main.js';
 export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-model.js';
 export type { ResnetMainResult } from './resnet/resnet-run-loop.js';
+export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';
 export type { RunInfoOptions } from './utils/logs/run-info.js';
