@@ -12,7 +12,7 @@
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { readFields } from '../utils/files/protobuf-fields.js';
-import type { Histogram } from '../utils/misc/histogram.js';
+import type { Histogram } from '../utils/logs/histogram.js';
 import type { Picture } from './png.js';
 
 export interface Event {

@@ -65,7 +65,7 @@ describe('context.summary', () => {
     assert.throws(() => summary.scalar('a', '1' as never, 0), TypeError);
     for (const step of [-1, 0.5, Number.NaN]) assert.throws(() => summary.scalar('a', 1, step), RangeError);
     assert.throws(() => summary.image('a', [1, 2, 3], [2, 2, 1], 0), /3 pixels are none of 2 × 2 with 1 channels/);
-    assert.throws(() => strategy.run(replica, 0, { summary: {} as never }), /summary must be something that takes/);
+    await assert.rejects(strategy.run(replica, 0, { summary: {} as never }), /summary must be something that takes/);
     await assert.rejects(
       strategy.run(replica, 0, {
         summary: {

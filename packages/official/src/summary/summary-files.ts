@@ -8,7 +8,7 @@ import path from 'node:path';
 import type { SummaryEvent, SummarySink } from '@lockstep/distribute';
 import type { Scalar } from '@tensorflow/tfjs-core';
 import { CustomCallback, type CustomCallbackArgs } from '@tensorflow/tfjs-layers';
-import { histogramOf } from '../utils/misc/histogram.js';
+import { histogramOf } from '../utils/logs/histogram.js';
 import { EventFileWriter } from './event-file.js';
 import { encodePng } from './png.js';
 

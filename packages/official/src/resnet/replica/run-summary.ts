@@ -4,8 +4,8 @@
  */
 import type { Trainer } from '@lockstep/distribute';
 import type { Batch } from '../../data/data-set.js';
+import { type Histogram, histogramOf } from '../../utils/logs/histogram.js';
 import type { InputPicture } from '../../utils/logs/run-observer.js';
-import { type Histogram, histogramOf } from '../../utils/misc/histogram.js';
 import { pictureOf } from './evaluation-details.js';
 
 /** Of upstream's tf.summary.image. */

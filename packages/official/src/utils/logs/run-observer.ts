@@ -3,7 +3,7 @@
  * list; whoever else wants to know (event files, a report) is one more. An observer changes nothing about the run, and lives on
  * the main thread: what it is told happened some milliseconds ago.
  */
-import type { Histogram } from '../misc/histogram.js';
+import type { Histogram } from './histogram.js';
 import type { RunInfoOptions } from './run-info.js';
 import type { Timeline } from './timeline.js';
 
