@@ -84,6 +84,7 @@ it('exports what is chosen, and nothing else', () => {
     'soloContext',
     'splitIntoPacks',
     'startTrace',
+    'stopTrace',
     'tasksByRank',
     'traceClock',
     'traceLayer',

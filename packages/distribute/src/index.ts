@@ -20,7 +20,16 @@ export { MirroredStrategy, type MirroredStrategyOptions } from './strategy/mirro
 export { OneDeviceStrategy } from './strategy/one-device-strategy.js';
 export { getStrategy, runInScope } from './strategy/scope.js';
 export type { Strategy, StrategyLog } from './strategy/strategy.js';
-export { type Journey, type Span, startTrace, type TraceData, traceClock, traceLayer } from './trace/trace.js';
+export {
+  type Journey,
+  type Span,
+  startTrace,
+  stopTrace,
+  type Trace,
+  type TraceData,
+  traceClock,
+  traceLayer,
+} from './trace/trace.js';
 export type { MetricAverageCallback, Metrics } from './trainer/average-metrics.js';
 export { type BackwardOptions, backward, type GradientCallback } from './trainer/backward.js';
 export { FlatReducer, type FlatReducerOptions, MAX_MEET_VALUES, type UpdateOptions } from './trainer/flat-reducer.js';

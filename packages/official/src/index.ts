@@ -22,6 +22,16 @@ export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-mode
 export type { ResnetMainResult } from './resnet/resnet-run-loop.js';
 export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
+export type { Histogram } from './utils/logs/histogram.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';
 export type { RunInfoOptions } from './utils/logs/run-info.js';
-export type { EvaluationResult, RunObserver, StepReport } from './utils/logs/run-observer.js';
+export type {
+  EvaluationDetails,
+  EvaluationResult,
+  InputPicture,
+  RunObserver,
+  RunSummary,
+  SampleImage,
+  StepReport,
+} from './utils/logs/run-observer.js';
+export type { Timeline, TraceEvent } from './utils/logs/timeline.js';

@@ -45,7 +45,7 @@ export interface EvaluationDetails {
   readonly classes: number;
   /** By label. */
   readonly names?: readonly string[];
-  /** [label, prediction]: how often. */
+  /** How often each class (rows) was taken for each (columns). */
   readonly confusion: Float64Array;
   /** Of the chief's share, all of one shape: mistakes first, the surest before the others. */
   readonly samples: readonly SampleImage[];
