@@ -32,7 +32,7 @@ import { PROFILER_SAVE_STEPS, type TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import { HooksObserver } from '../utils/logs/hooks-observer.js';
 import type { Log } from '../utils/logs/log.js';
-import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { type EvaluationResult, observeAll, type RunObserver } from '../utils/logs/run-observer.js';
 import { writeTimeline } from '../utils/logs/timeline.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
@@ -40,7 +40,7 @@ import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import { RunSummary } from '../utils/progress/run-summary.js';
-import type { Screen } from '../utils/progress/screen.js';
+import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
 import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
@@ -68,8 +68,10 @@ export interface ResnetMainOptions {
   readonly decayExcept: string | null;
   /** Opens a split; not called with synthetic data. */
   readonly open: (isTraining: boolean) => DataSet;
-  readonly benchmarkLogger: BaseBenchmarkLogger;
-  readonly screen: Screen;
+  /** Where metrics go. Default: into the log. */
+  readonly benchmarkLogger?: BaseBenchmarkLogger;
+  /** Where the run shows itself. Default: on standard error, as the flags say. */
+  readonly screen?: Screen;
   /** Ends the run gracefully: finish the step, save, return. */
   readonly signal?: AbortSignal;
 }
@@ -93,12 +95,14 @@ export interface ResnetMainResult {
 
 /** Trains and evaluates as the flags say. @throws UsageError, DataError, ReplicaError, … each with a remedy. */
 export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMainResult> {
-  const { flags, recipe, screen } = options;
+  const { flags, recipe } = options;
   const { FLAGS } = flags;
-  const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
   // One process speaks for the run: rank 0, which every kind of cluster makes the chief.
   const isChief = (launchedProcess()?.rank ?? 0) === 0;
+  const screen = options.screen ?? createScreen(FLAGS, { silent: !isChief });
+  const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
   const { log } = screen;
+  const benchmarkLogger = options.benchmarkLogger ?? new BaseBenchmarkLogger({ log: screen.detail });
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
   checkMemory(options);
@@ -113,7 +117,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
     modelDir: FLAGS.model_dir,
     batchSize,
-    benchmarkLogger: options.benchmarkLogger,
+    benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
     log: screen.style === 'bar' ? { info() {}, warning: log.warning } : log,
   });
@@ -145,7 +149,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     observer = observeAll([
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
-      benchmarkObserver(options.benchmarkLogger),
+      benchmarkObserver(benchmarkLogger),
       {
         timeline: (timeline) => {
           if (timeline.isAsked) writeTimeline(FLAGS.model_dir, timeline, log);
@@ -238,6 +242,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   } finally {
     observer.end();
     lock?.release();
+    if (!options.screen) screen.progress.finish();
   }
 }
 
