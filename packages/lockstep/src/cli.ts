@@ -41,6 +41,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Make training data of pictures in folders, one for each class: make-imagenet-records DIR OUT.',
     load: () => import('./commands/make-imagenet-records.js'),
   },
+  export: {
+    summary: 'Write a trained model for browsers and other programs: export MODEL_DIR OUT.',
+    load: () => import('./commands/export.js'),
+  },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),

@@ -77,9 +77,7 @@ function planOf(file: ReadFile, { size, version }: RunState['model'], imageSize:
     const full = SCOPE + name;
     const tensor = Object.hasOwn(file.tensors, full) ? file.tensors[full] : undefined;
     if (tensor) return tensor.shape;
-    throw new ExportError(
-      `Checkpoint ${file.path} has no ${full}.\nhelp: choose a checkpoint of the official ResNet's.`,
-    );
+    throw new ExportError(`Checkpoint ${file.path} has no ${full}`, "choose a checkpoint of the official ResNet's.");
   };
   const [kernelSize] = shapeOf('conv2d/kernel');
   const [numClasses = 0] = shapeOf('dense/bias');
@@ -93,8 +91,8 @@ function planOf(file: ReadFile, { size, version }: RunState['model'], imageSize:
 function labelsFor({ path }: ReadFile, { numClasses }: ResNetPlan, labels: readonly string[] | null) {
   if (labels === null || labels.length === numClasses) return labels;
   throw new ExportError(
-    `Checkpoint ${path} has ${numClasses} classes, and there are names for ${labels.length}.\n` +
-      'help: --data_dir names the folder of the data that it was trained on.',
+    `Checkpoint ${path} has ${numClasses} classes, and there are names for ${labels.length}`,
+    '--data_dir names the folder of the data that it was trained on.',
   );
 }
 
@@ -103,7 +101,7 @@ function finiteValues(file: ReadFile, name: string, shape: readonly number[]): F
   const values = variableValues(file, name, shape, '.\nhelp: choose another checkpoint.');
   const odd = values.find((value) => !Number.isFinite(value));
   if (odd === undefined) return values;
-  throw new ExportError(`Checkpoint ${file.path} has ${odd} in ${name}: it is no model.\nhelp: export an earlier one.`);
+  throw new ExportError(`Checkpoint ${file.path} has ${odd} in ${name}: it is no model`, 'export an earlier one.');
 }
 
 /** Weights and moving statistics, and no optimizer's slots. */

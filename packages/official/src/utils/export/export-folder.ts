@@ -12,6 +12,16 @@ import type { ExportFile } from './export.js';
 /** A model could not be exported; what was there before still is. */
 export class ExportError extends Error {
   override readonly name = 'ExportError';
+
+  constructor(
+    /** What happened, without a full stop. */
+    readonly problem: string,
+    /** What to do. */
+    readonly remedy: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${problem}.\nhelp: ${remedy}`, options);
+  }
 }
 
 /**
@@ -21,7 +31,7 @@ export class ExportError extends Error {
  */
 export function checkExportFolder(folder: string, what: string): void {
   const refuse = (why: string, help: string): never => {
-    throw new ExportError(`${what}: ${folder} ${why}.\nhelp: ${help}`);
+    throw new ExportError(`${what}: ${folder} ${why}`, help);
   };
   try {
     const stats = statSync(folder, { throwIfNoEntry: false });
@@ -55,7 +65,7 @@ export function writeExportFolder(folder: string, files: readonly ExportFile[], 
     syncFolder(parent);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
-    throw new ExportError(`${what}: nothing was written to ${folder}: ${reasonOf(error)}.\nhelp: ${remedyOf(error)}`, {
+    throw new ExportError(`${what}: nothing was written to ${folder}: ${reasonOf(error)}`, remedyOf(error), {
       cause: error,
     });
   }
