@@ -45,6 +45,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Write a trained model for browsers and other programs: export MODEL_DIR OUT.',
     load: () => import('./commands/export.js'),
   },
+  serve: {
+    summary: 'Open a page in which a trained model classifies pictures, or digits that you draw: serve MODEL_DIR.',
+    load: () => import('./commands/serve.js'),
+  },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),

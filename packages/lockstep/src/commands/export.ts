@@ -8,6 +8,7 @@ import type { ExportFormatName } from '@lockstep/official/utils/export/formats';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { defineLockstep } from '@lockstep/official/utils/flags/lockstep';
 import { flagMain } from '../flag-main.js';
+import { pageFiles } from '../web/classifier/page-files.js';
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
@@ -36,7 +37,7 @@ export function defineFlags(): FlagValues {
       'Writes a trained model for browsers and other programs: MODEL_DIR (or one of its checkpoints) becomes the new folder OUT.',
     examples: [
       'lockstep export model web-model',
-      'lockstep export model web-model --quantize=uint8',
+      'lockstep export model web-model --quantize=uint8 --page',
       'lockstep export model/ckpt-1689.safetensors for-python --export_format=safetensors',
     ],
   });
@@ -55,6 +56,12 @@ export function defineFlags(): FlagValues {
     key,
     help: "Height and width of an ImageNet model's pictures. A checkpoint of this version knows it itself; the default for others is 224.",
   });
+  flags.DEFINE_bool({
+    name: 'page',
+    default: false,
+    key,
+    help: 'Write a page beside the model that uses it: any web server can serve the folder.',
+  });
   const others = ['num_cpus', 'gradient_dtype', 'workers', 'seed', 'backend', 'checkpoints', 'progress', 'color'];
   defineLockstep(flags, Object.fromEntries(others.map((name) => [name, false])));
   return flags;
@@ -63,14 +70,23 @@ export function defineFlags(): FlagValues {
 function write(from: string, to: string, flags: FlagValues): ExportedModel {
   const value = <T>(name: string) => flags.get(name as never) as unknown as T;
   const dataDir = value<string | null>('data_dir');
+  const format = value<ExportFormatName>('export_format');
+  if (value<boolean>('page') && format !== 'tfjs') {
+    throw new UsageError(`flag --page: a page needs --export_format=tfjs, not ${format}`, {
+      flag: 'page',
+      value: 'true',
+      remedy: 'Leave one of the two out.',
+    });
+  }
   return exportResnet({
     from,
     to,
-    format: value<ExportFormatName>('export_format'),
+    format,
     quantization: value<Quantization>('quantize'),
     imageSize: value<number | null>('image_size'),
     ...(dataDir !== null && { labels: classNamesIn(dataDir) }),
     what: 'OUT',
+    ...(value<boolean>('page') && { beside: pageFiles }),
   });
 }
 

@@ -242,7 +242,7 @@ describe('an exported ResNet', () => {
     });
   });
 
-  it('is cut into files of 4 MiB', async () => {
+  it('is cut into files of 4 MiB, and never into more than four', async () => {
     await on('cpu', async () => {
       const model = disturbedModel(cifar10Plan(110, 1));
       const from = fresh();
@@ -254,6 +254,13 @@ describe('an exported ResNet', () => {
         .filter((name) => name.endsWith('.bin'))
         .map((name) => statSync(join(to, name)).size);
       assert.deepEqual([sizes.length, sizes[0]], [2, 4 * 2 ** 20]);
+      // A browser has six connections with a server, and TensorFlow.js reads from none before all have begun.
+      const kernel = { shape: [3e7, 1], values: new Float32Array(3e7) };
+      const layer = { className: 'Dense', name: 'dense', config: {}, inputs: [], weights: { kernel } };
+      const description = { quantization: 'none' } as InferenceModel['description'];
+      const files = TFJS_LAYERS_MODEL.files({ layers: [layer], description, variables: {} });
+      const lengths = files.slice(0, -1).map(({ pieces }) => [...pieces].reduce((sum, { length }) => sum + length, 0));
+      assert.deepEqual(lengths, [3e7, 3e7, 3e7, 3e7]);
     });
   });
 });

@@ -1,6 +1,6 @@
 /**
- * TensorFlow.js' LayersModel: `model.json` with the layers, as Keras writes them, and weights beside it in files of 4 MiB, which browsers
- * keep and servers send side by side. `tf.loadLayersModel` reads it. It is not the GraphModel of `tf.loadGraphModel`, which holds a graph of
+ * TensorFlow.js' LayersModel: `model.json` with the layers, as Keras writes them, and weights beside it in up to four files, which servers
+ * send side by side. `tf.loadLayersModel` reads it. It is not the GraphModel of `tf.loadGraphModel`, which holds a graph of
  * TensorFlow's operations: this one can be looked into, cut and trained on, and its reader is the smaller one.
  */
 import { joined } from '../files/bytes.js';
@@ -10,6 +10,8 @@ import { storedWeight } from './quantize.js';
 
 export const MODEL_FILE = 'model.json';
 const SHARD_BYTES = 4 * 2 ** 20;
+/** TensorFlow.js reads no file before all have begun, and a browser begins no more than six with one server: more would never end. */
+const MOST_SHARDS = 4;
 /** What wrote the form of the layers. */
 const KERAS_VERSION = 'tfjs-layers 4.22.0';
 
@@ -67,9 +69,10 @@ function layerJson({ className, name, config, inputs }: Layer) {
   };
 }
 
-/** The weights one after another, cut at every 4 MiB wherever that is. One file at least. */
+/** The weights one after another, cut wherever that is: at every 4 MiB, or in four. One file at least. */
 function shardsOf(weights: readonly Uint8Array[]): Uint8Array[][] {
   const bytes = joined(weights);
-  const count = Math.max(1, Math.ceil(bytes.length / SHARD_BYTES));
-  return Array.from({ length: count }, (_, i) => [bytes.subarray(i * SHARD_BYTES, (i + 1) * SHARD_BYTES)]);
+  const size = Math.max(SHARD_BYTES, Math.ceil(bytes.length / MOST_SHARDS));
+  const count = Math.max(1, Math.ceil(bytes.length / size));
+  return Array.from({ length: count }, (_, i) => [bytes.subarray(i * size, (i + 1) * size)]);
 }
