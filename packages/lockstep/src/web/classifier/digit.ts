@@ -3,10 +3,10 @@
  * image by computing the center of mass"), in the network's 32 × 32 with a margin of two. Pure arithmetic: the page and its test share it.
  */
 
-/** Of ink that counts: fainter is paper. */
-const FAINT = 24;
 const BOX = 20;
 const SIDE = 32;
+/** Where MNIST's centres of mass are: in the middle of the pixel that is right of the image's own, and below. */
+const CENTRE = SIDE / 2 + 0.5;
 
 export interface Surface {
   readonly width: number;
@@ -39,7 +39,7 @@ export function normalizedDigit(surface: Surface): Float32Array | null {
       massY += value * (y + 0.5);
     }
   }
-  const place = (centre: number, size: number) => Math.min(SIDE - size, Math.max(0, Math.round(SIDE / 2 - centre)));
+  const place = (centre: number, size: number) => Math.min(SIDE - size, Math.max(0, Math.round(CENTRE - centre)));
   const offsetX = place(massX / mass, columns);
   const offsetY = place(massY / mass, rows);
   const pixels = new Float32Array(SIDE * SIDE * 3);
@@ -83,7 +83,7 @@ function boundsOf({ width, height, ink }: Surface): Bounds | null {
   let [left, top, right, bottom] = [width, height, -1, -1];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if ((ink[y * width + x] as number) < FAINT) continue;
+      if (ink[y * width + x] === 0) continue;
       left = Math.min(left, x);
       right = Math.max(right, x);
       top = Math.min(top, y);
