@@ -33,6 +33,15 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on ImageNet, or on your own pictures, with the flags of the Model Garden (imagenet_main).',
     load: () => import('./commands/imagenet.js'),
   },
+  'keras-cifar10': {
+    summary: 'Train the Model Garden’s Keras ResNet on CIFAR-10 with model.fit (keras_cifar_main).',
+    load: () => import('./commands/keras-cifar10.js'),
+  },
+  'keras-imagenet': {
+    summary:
+      'Train the Model Garden’s Keras ResNet-50 on ImageNet or your own pictures with model.fit (keras_imagenet_main).',
+    load: () => import('./commands/keras-imagenet.js'),
+  },
   'download-cifar10': {
     summary: 'Fetch CIFAR-10 (162 MB) and unpack it.',
     load: () => import('./commands/download-cifar10.js'),

@@ -325,12 +325,12 @@ function chooseStrategy(
 }
 
 /** The flag, or with -1 the GPUs that device providers offer here. */
-function gpusOf(flagsObj: FlagValues['FLAGS']): number {
+export function gpusOf(flagsObj: FlagValues['FLAGS']): number {
   return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
 }
 
 /** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many. */
-function requireGpus(count: number): void {
+export function requireGpus(count: number): void {
   const available = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU').length;
   if (count <= available) return;
   const remedy = 'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.';
