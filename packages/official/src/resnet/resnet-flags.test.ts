@@ -79,6 +79,8 @@ const OURS = [
   'save_histogram_steps',
   'profile_steps',
   'checkpoint_format',
+  'export_format',
+  'quantize',
   'resume',
   'progress',
   'color',
@@ -113,12 +115,14 @@ describe('resnet flags', () => {
       'datasets_num_parallel_batches',
       'datasets_num_private_threads',
       'export_dir',
+      'export_format',
       'hooks',
       'inter_op_parallelism_threads',
       'intra_op_parallelism_threads',
       'log_steps',
       'model_dir',
       'progress',
+      'quantize',
       'task_index',
     ]);
   });

@@ -4,6 +4,7 @@
  */
 import { realpathSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
 import {
   type Facts,
   launchedProcess,
@@ -17,6 +18,7 @@ import { EventFileWriter } from '../summary/event-file.js';
 import { SummaryObserver } from '../summary/summary-observer.js';
 import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
+import { checkExportFolder, ExportError } from '../utils/export/export-folder.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
 import {
   type FlagsObject,
@@ -42,6 +44,7 @@ import { markModelDir } from '../utils/misc/model-helpers.js';
 import { RunSummary } from '../utils/progress/run-summary.js';
 import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
+import { checkQuantization, exportResnet } from './export/export-resnet.js';
 import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
@@ -81,6 +84,8 @@ export interface ResnetMainResult {
   readonly evaluation: EvaluationResult | null;
   readonly globalStep: number;
   readonly checkpoint: string | null;
+  /** Folder of the model that was exported. */
+  readonly exported: string | null;
   readonly interrupted: boolean;
   readonly seed: number;
   readonly strategy: string;
@@ -105,6 +110,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const benchmarkLogger = options.benchmarkLogger ?? new BaseBenchmarkLogger({ log: screen.detail });
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
+  if (isChief) checkExport(FLAGS);
   checkMemory(options);
   if (isChief) await checkModelDir(FLAGS, log);
   const data: Record<string, number> = {};
@@ -226,10 +232,12 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }
+    const exported = isChief ? exportModel(options, (train ?? validation)?.classNames ?? null, chief, log) : null;
     return {
       evaluation: chief.evaluation,
       globalStep: chief.globalStep,
       checkpoint: chief.checkpoint,
+      exported,
       interrupted: chief.interrupted,
       seed,
       strategy: strategy.name,
@@ -250,6 +258,52 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
 function profileOf(FLAGS: FlagsObject): ProfileOptions {
   const isHooked = (FLAGS.hooks ?? []).some((name) => name.trim().toLowerCase() === 'profilerhook');
   return { everySteps: isHooked ? PROFILER_SAVE_STEPS : null, steps: getProfileSteps(FLAGS.profile_steps) };
+}
+
+/** Before hours of training, not after them. @throws UsageError where the model could not be exported in the end */
+function checkExport({ export_dir: to, export_format: format, quantize, model_dir: modelDir }: FlagsObject): void {
+  if (to === null) return;
+  checkQuantization(format, quantize);
+  const refuse = (problem: string, remedy: string) => {
+    throw new UsageError(problem, { flag: 'export_dir', value: to, remedy });
+  };
+  if (resolve(to) === resolve(modelDir)) {
+    refuse(`flag --export_dir=${to}: it is --model_dir, where checkpoints are`, 'Name another folder.');
+  }
+  try {
+    checkExportFolder(to, 'flag --export_dir');
+  } catch (error) {
+    if (!(error instanceof ExportError)) throw error;
+    refuse(error.problem, `help: ${error.remedy}`);
+  }
+}
+
+/** What training left, or what was evaluated. @returns its folder */
+function exportModel(
+  { flags: { FLAGS }, plan }: ResnetMainOptions,
+  labels: readonly string[] | null,
+  { checkpoint, interrupted }: ReplicaResult,
+  log: Log,
+): string | null {
+  const { export_dir: to, export_format: format, quantize: quantization } = FLAGS;
+  if (to === null) return null;
+  if (interrupted || checkpoint === null) {
+    log.warning(
+      `--export_dir: nothing is exported: ${interrupted ? 'the run is not over' : 'there is no checkpoint'}.`,
+    );
+    return null;
+  }
+  const { entry } = exportResnet({
+    from: checkpoint,
+    to,
+    format,
+    quantization,
+    imageSize: plan.imageShape[0],
+    labels,
+    what: 'flag --export_dir',
+  });
+  log.info(`Exported ${join(to, entry)}`);
+  return to;
 }
 
 /** Event files, for TensorBoard and the board. */
@@ -314,12 +368,12 @@ function chooseStrategy(
 }
 
 /** The flag, or with -1 the GPUs that device providers offer here. */
-function gpusOf(flagsObj: FlagValues['FLAGS']): number {
+export function gpusOf(flagsObj: FlagValues['FLAGS']): number {
   return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
 }
 
 /** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many. */
-function requireGpus(count: number): void {
+export function requireGpus(count: number): void {
   const available = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU').length;
   if (count <= available) return;
   const remedy = 'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.';
@@ -342,7 +396,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   if (FLAGS.dtype === 'fp16') {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   }
-  if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
 }
 
 /** What can be said of the flags that are about model_dir, before anything is read or made. */

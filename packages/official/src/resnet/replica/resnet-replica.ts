@@ -488,7 +488,16 @@ class Run {
   #state(): Omit<RunState, 'isForeign'> {
     const { seed, fineTune } = this.args;
     const { scalars } = this.#trainer;
-    return { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), scalars };
+    const state = { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), scalars };
+    return { ...state, ...this.#pictures() };
+  }
+
+  /** For who uses the model when the data are gone. */
+  #pictures(): Pick<RunState, 'pictures'> {
+    const dataSet = this.args.train ?? this.args.validation;
+    if (dataSet === null) return {};
+    const { name, imageShape, classNames } = dataSet;
+    return { pictures: { dataset: name, size: imageShape[0], ...(classNames && { classNames }) } };
   }
 
   #modelKind(): RunState['model'] {

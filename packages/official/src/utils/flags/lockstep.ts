@@ -24,6 +24,8 @@ declare module './flag-values.js' {
     profile_steps: string | null;
     checkpoint_format: 'safetensors' | 'tensorflow';
     resume: boolean;
+    export_format: 'tfjs' | 'safetensors';
+    quantize: 'none' | 'float16' | 'uint8';
     progress: ProgressMode;
     color: ColorMode;
     board: boolean;
@@ -40,6 +42,8 @@ export interface LockstepSwitches {
   backend?: boolean;
   /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `save_histogram_steps`, `profile_steps`, `checkpoint_format`, `resume`, …. */
   checkpoints?: boolean;
+  /** Defines `export_format` and `quantize`. */
+  export?: boolean;
   progress?: boolean;
   color?: boolean;
   board?: boolean;
@@ -184,6 +188,24 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       default: true,
       group,
       help: 'Continue from the newest whole checkpoint in model_dir. With --noresume a model_dir that has one is an error.',
+    });
+  }
+  if (on('export')) {
+    flags.DEFINE_enum({
+      name: 'export_format',
+      default: 'tfjs',
+      enumValues: ['tfjs', 'safetensors'],
+      group,
+      local: true,
+      help: 'What a model is exported as: tfjs, which tf.loadLayersModel and `lockstep serve` load, or safetensors, the variables as they were trained, for Python.',
+    });
+    flags.DEFINE_enum({
+      name: 'quantize',
+      default: 'none',
+      enumValues: ['none', 'float16', 'uint8'],
+      group,
+      local: true,
+      help: 'How an exported TensorFlow.js model stores its kernels: none keeps f32, float16 halves the file, uint8 quarters it and costs some accuracy.',
     });
   }
   if (on('progress')) {
