@@ -18,6 +18,8 @@ const NEEDED = {
     'dist/page/index.html',
     'dist/page/page.css',
     'dist/page/page.js',
+    'dist/board/page/page.js',
+    'dist/board/page/page.css',
   ],
   distribute: ['dist/simd/kernels.wasm'],
 };

@@ -73,8 +73,12 @@ export class EvaluationView implements View {
         h('h3', {}, run.name),
         h('span', { class: 'hint' }, `after step ${step.toLocaleString('en-US')}`),
       ),
-      confusion && (confusion.matrix ? matrix(confusion) : pairs(confusion)),
-      samples && url !== null && pictures(samples, url),
+      h(
+        'div',
+        { class: 'evaluated' },
+        confusion && (confusion.matrix ? matrix(confusion) : pairs(confusion)),
+        samples && url !== null && pictures(samples, url),
+      ),
     );
   }
 }

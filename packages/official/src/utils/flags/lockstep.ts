@@ -156,7 +156,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       default: 100,
       lowerBound: 0,
       group,
-      help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations. 0 writes none.",
+      help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations and what they mistook. 0 writes none.",
     });
     flags.DEFINE_integer({
       name: 'save_histogram_steps',
