@@ -136,8 +136,10 @@ export function copyValues(tensor: tf.Tensor, target: Float32Array): void {
   try {
     values = tensor.dataSync() as Float32Array;
   } catch (error) {
+    // A backend's own advice is for a program that can follow it.
+    const [why] = (error as Error).message.split('\nhelp:');
     throw new Error(
-      `The backend '${tf.getBackend()}' hands out no tensor's values at once: ${(error as Error).message}\n` +
+      `The backend '${tf.getBackend()}' hands out no tensor's values at once: ${why}\n` +
         'help: train with context.trainer(), which waits for its gradients; context.optimizer() and context.allReduce() cannot wait.',
       { cause: error },
     );
