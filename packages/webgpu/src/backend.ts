@@ -29,6 +29,7 @@ const RESUME = 'A run with checkpoints goes on from the last one: give the same 
 /** See the file's head. */
 export class GpuBackend extends webgpu.WebGPUBackend {
   #failure: GpuError | null = null;
+  #isEnding = false;
   readonly #label: string;
 
   /** @param label for messages: 'gpu:0 (NVIDIA H200)' */
@@ -40,19 +41,23 @@ export class GpuBackend extends webgpu.WebGPUBackend {
       if (reason === 'destroyed' && this.#isEnding) return;
       this.#fail('lost', `was lost (${reason}): ${message}\nhelp: ${RESUME}`);
     });
-    device.onuncapturederror = ({ error }) => {
-      if (error.constructor.name === 'GPUOutOfMemoryError') {
+    device.onuncapturederror = (event) => {
+      // Dawn would print it, and all that follow from it.
+      event.preventDefault();
+      const [what] = event.error.message.split('\n');
+      if (
+        event.error.constructor.name === 'GPUOutOfMemoryError' ||
+        /exceeds the max buffer size/.test(what as string)
+      ) {
         const { numBytesAllocatedInGPU: bytes } = this.memory();
         this.#fail(
           'out-of-memory',
-          `is out of memory, with ${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB in buffers: ${error.message}\n` +
+          `is out of memory, with ${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB in buffers: ${what}\n` +
             `help: a smaller batch, or more GPUs. ${RESUME}`,
         );
-      } else this.#fail('validation', `refused a command: ${error.message}\nhelp: ${RESUME}`);
+      } else this.#fail('validation', `refused a command: ${what}\nhelp: ${RESUME}`);
     };
   }
-
-  #isEnding = false;
 
   #fail(kind: GpuError['kind'], what: string): void {
     this.#failure ??= new GpuError(`The GPU ${this.#label} ${what}`, kind);
