@@ -5,6 +5,7 @@
  * knows no backend but TensorFlow.js' own `cpu`. A CPU machine offers as many logical CPU devices as asked for, each owning
  * a share of the cores.
  */
+import { host } from '#host';
 import type { HostAccess } from './host-access.js';
 import { divideCores, physicalCores } from './topology.js';
 
@@ -105,7 +106,7 @@ export interface ListDevicesOptions {
 const cpuProvider: DeviceProvider = {
   name: 'cpu',
   priority: 0,
-  backendModule: new URL('./cpu-backend.js', import.meta.url).href,
+  backendModule: host.cpuBackend,
   devices: () => [{ type: 'CPU', index: 0 }],
 };
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { allowedCpus } from './affinity.js';
+import { allowedCpus } from '../host/affinity.js';
 import {
   canonicalDeviceName,
   type DeviceOffer,

@@ -1,5 +1,4 @@
 /** Devices: names, providers, cores. */
-export { allowedCpus } from './affinity.js';
 export {
   type BackendSetup,
   type BackendSetupFunction,
@@ -24,4 +23,4 @@ export {
   plainAccess,
   type StepProgram,
 } from './host-access.js';
-export { type PhysicalCore, physicalCores } from './topology.js';
+export { allowedCpus, type PhysicalCore, physicalCores } from './topology.js';

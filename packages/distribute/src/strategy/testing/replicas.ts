@@ -7,7 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
-import { threadCpus } from '../../devices/affinity.js';
+import { threadCpus } from '../../host/affinity.js';
 import type { ReplicaContext } from '../../replica/replica-context.js';
 import { soloContext } from '../../replica/solo-context.js';
 import type { LossScaleOption } from '../../trainer/loss-scale.js';

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
-import { allowedCpus } from '../../devices/affinity.js';
+import { allowedCpus } from '../../host/affinity.js';
 import type { Strategy } from '../strategy.js';
 import { batch, numbers, tinyModel } from './replicas.js';
 
