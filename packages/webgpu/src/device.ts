@@ -9,6 +9,7 @@ import { readFacts } from './adapter-facts.js';
 import { openBackend } from './backend.js';
 import { countedAdapters } from './device-provider.js';
 import { type GpuHostAccess, hostAccessOf } from './host-access.js';
+import { registerKernels } from './kernels/register.js';
 
 export interface DeviceSetup {
   /** As the provider counts its devices. */
@@ -32,6 +33,7 @@ export default async function setup({ index, device }: DeviceSetup): Promise<Gpu
         'help: `lockstep devices` lists them; see whether its driver was reset.',
     );
   }
+  registerKernels();
   const backend = await openBackend(place, device);
   // TensorFlow.js registers one of its own where the global scope has a GPU.
   if (tf.findBackend(NAME) || tf.findBackendFactory(NAME)) tf.removeBackend(NAME);
