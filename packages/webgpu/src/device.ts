@@ -39,5 +39,6 @@ export default async function setup({ index, device }: DeviceSetup): Promise<Gpu
   if (tf.findBackend(NAME) || tf.findBackendFactory(NAME)) tf.removeBackend(NAME);
   tf.registerBackend(NAME, () => backend, 0);
   if (!(await tf.setBackend(NAME))) throw new Error(`The backend '${NAME}' could not be made on ${device}.`);
-  return hostAccessOf(backend);
+  // Carried by the backend, too: whoever uses it where nobody adopts what is returned finds it there.
+  return Object.assign(backend, { hostAccess: hostAccessOf(backend) }).hostAccess;
 }

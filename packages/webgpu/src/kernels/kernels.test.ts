@@ -210,13 +210,12 @@ describe('kernels', { skip: whyNoGpu() || false }, () => {
         const loss = (w: tf.Tensor) => {
           const y = tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 2, 'same');
           const { mean, variance } = tf.moments(y, [0, 1, 2]);
-          return tf.mean(
-            tf.square(tf.batchNorm4d(y, mean as tf.Tensor1D, variance as tf.Tensor1D, undefined, scale as tf.Tensor1D)),
-          );
+          const args = [mean, variance, tf.zeros([4]), scale] as [tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor1D];
+          // Each output counts differently: the norm alone would hardly depend on the filter.
+          return tf.sum(tf.mul(tf.batchNorm4d(y, ...args), made(y.shape, 4)));
         };
         return [tf.grad(loss)(filter)];
       });
-    // The loss is nearly constant in the filter's size, so gradients are small differences.
-    assertClose(await gradients('webgpu'), await gradients('cpu'), 2e-2, 'gradient');
+    assertClose(await gradients('webgpu'), await gradients('cpu'), 1e-4, 'gradient');
   });
 });
