@@ -2,7 +2,7 @@
  * TensorFlow.js' `webgpu` backend over one Dawn device, which it watches: a device that is lost, or that could not get memory, goes on
  * taking commands and computes nothing. Whoever waits for values asks {@link GpuBackend.check} first.
  */
-import webgpu from '@tensorflow/tfjs-backend-webgpu';
+import { WebGPUBackend } from '@tensorflow/tfjs-backend-webgpu';
 import type { backend_util } from '@tensorflow/tfjs-core';
 import type { AdapterPlace } from './adapter.js';
 import { openAdapter } from './dawn.js';
@@ -27,7 +27,7 @@ interface Commands {
 const RESUME = 'A run with checkpoints goes on from the last one: give the same command again.';
 
 /** See the file's head. */
-export class GpuBackend extends webgpu.WebGPUBackend {
+export class GpuBackend extends WebGPUBackend {
   #failure: GpuError | null = null;
   #isEnding = false;
   readonly #label: string;

@@ -2,7 +2,7 @@
  * A compute shader by TensorFlow.js' own interface (WebGPUProgram), one thread for each element of its output. Inputs are flat arrays under
  * their names; `index` is the element; numbers come as uniforms. Our kernels are made of these; nothing here knows one.
  */
-import webgpu, { type WebGPUProgram } from '@tensorflow/tfjs-backend-webgpu';
+import { type WebGPUProgram, webgpu_util } from '@tensorflow/tfjs-backend-webgpu';
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { GpuBackend } from '../backend.js';
 
@@ -37,7 +37,7 @@ class ElementProgram implements WebGPUProgram {
     this.uniforms = Object.entries(numbers)
       .map(([key, value]) => `${key} : ${typeof value === 'number' ? 'i32' : 'f32'},`)
       .join(' ');
-    const { flatDispatchLayout, computeDispatch } = webgpu.webgpu_util;
+    const { flatDispatchLayout, computeDispatch } = webgpu_util;
     this.dispatchLayout = flatDispatchLayout(outputShape);
     this.dispatch = computeDispatch(this.dispatchLayout, outputShape, this.workgroupSize);
   }
