@@ -73,7 +73,7 @@ export function defineFlags(): FlagValues {
       'Predicts throughput, efficiency, the best num_packs, hours and costs on a cluster, from the steps of this machine and a network.',
     examples: [
       'lockstep plan --resnet_size=20 --bandwidth_gbit=10 --latency_us=30',
-      'lockstep plan --dataset=imagenet --resnet_size=50 --batch_size=16 --images=115308030 --price_per_hour=1.5',
+      'lockstep plan --dataset=imagenet --resnet_size=50 --batch_size=16 --images=115305030 --price_per_hour=1.5',
       'lockstep plan --timeline=model/timeline-20-40.json --batch_size=64 --workers=1,8,64 --svg=plan.svg',
     ],
   });
