@@ -11,7 +11,18 @@ const LIMIT_MS = 120_000;
 /** Tests and what only they use, stamps of the build, and maps: they would lead to sources that are not shipped. */
 const UNWANTED = /\.test\.|testing|\.tsbuildinfo$|\.built$|\.stamp$|\.map$/;
 /** What a package has beside its code. */
-const NEEDED = { lockstep: ['bin/lockstep.js', 'peers/pytorch_resnet.py'], distribute: ['dist/simd/kernels.wasm'] };
+const NEEDED = {
+  lockstep: [
+    'bin/lockstep.js',
+    'peers/pytorch_resnet.py',
+    'dist/page/index.html',
+    'dist/page/page.css',
+    'dist/page/page.js',
+    'dist/board/page/page.js',
+    'dist/board/page/page.css',
+  ],
+  distribute: ['dist/simd/kernels.wasm'],
+};
 
 const problems = fieldProblems();
 const tars = mkdtempSync(join(tmpdir(), 'lockstep-check-'));

@@ -33,6 +33,15 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on ImageNet, or on your own pictures, with the flags of the Model Garden (imagenet_main).',
     load: () => import('./commands/imagenet.js'),
   },
+  'keras-cifar10': {
+    summary: 'Train the Model Garden’s Keras ResNet on CIFAR-10 with model.fit (keras_cifar_main).',
+    load: () => import('./commands/keras-cifar10.js'),
+  },
+  'keras-imagenet': {
+    summary:
+      'Train the Model Garden’s Keras ResNet-50 on ImageNet or your own pictures with model.fit (keras_imagenet_main).',
+    load: () => import('./commands/keras-imagenet.js'),
+  },
   'download-cifar10': {
     summary: 'Fetch CIFAR-10 (162 MB) and unpack it.',
     load: () => import('./commands/download-cifar10.js'),
@@ -41,9 +50,25 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Make training data of pictures in folders, one for each class: make-imagenet-records DIR OUT.',
     load: () => import('./commands/make-imagenet-records.js'),
   },
+  export: {
+    summary: 'Write a trained model for browsers and other programs: export MODEL_DIR OUT.',
+    load: () => import('./commands/export.js'),
+  },
+  serve: {
+    summary: 'Open a page in which a trained model classifies pictures, or digits that you draw: serve MODEL_DIR.',
+    load: () => import('./commands/serve.js'),
+  },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',
     load: () => import('./commands/launch.js'),
+  },
+  board: {
+    summary: 'Show runs in a browser, live ones as they go, others side by side: board MODEL_DIR.',
+    load: () => import('./commands/board.js'),
+  },
+  report: {
+    summary: 'Write what the board shows into one HTML file to send to somebody: report MODEL_DIR.',
+    load: () => import('./commands/report.js'),
   },
   devices: {
     summary: 'List the devices that replicas can run on.',
@@ -86,6 +111,7 @@ Examples:
   lockstep cifar10 --data_dir=cifar10 --model_dir=model --resnet_size=20 --train_epochs=10
   lockstep cifar10 --use_synthetic_data --max_train_steps=20 --num_cpus=2 --distribution_strategy=mirrored
   lockstep launch --hosts a:2,b:2 --max_restarts=3 -- cifar10 --data_dir=cifar10 --model_dir=model
+  lockstep board model
   lockstep bench resnet --resnet_size=20 --batch_size=128
 
 \`lockstep <command> --help\` lists a command's flags, --helpfull all of them.

@@ -3,9 +3,10 @@ import { main as imagenet } from '@lockstep/official/resnet/imagenet-main';
 import { defineImagenetFlags } from '@lockstep/official/resnet/resnet-flags';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { registerBackend, reportErrors } from '../backend.js';
+import { boardBeside } from '../board/beside.js';
 
 export function main(argv: readonly string[]): Promise<number> {
-  return reportErrors(() => imagenet(argv, { prepare: registerBackend }));
+  return reportErrors(() => imagenet(argv, { prepare: registerBackend, board: boardBeside }));
 }
 
 export function defineFlags(): FlagValues {

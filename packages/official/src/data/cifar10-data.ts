@@ -5,8 +5,9 @@
  */
 import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
+import { readCifar10Names } from './cifar10-names.js';
 import { DataError } from './data-error.js';
 import type { DataSet } from './data-set.js';
 
@@ -122,15 +123,23 @@ export interface Cifar10Source {
 
 /** A split for the input pipeline. @throws DataError naming the file: missing, cut off, empty, or with a label outside 0..9. */
 export function openCifar10(dataDir: string, isTraining: boolean): DataSet {
-  return cifar10DataSet(readCifar10(dataDir, isTraining));
+  const data = readCifar10(dataDir, isTraining);
+  return cifar10DataSet(data, cifar10Names(dataDir));
+}
+
+/** What its classes are called. @throws DataError if the file that says so says something else */
+export function cifar10Names(dataDir: string): readonly string[] {
+  const [file] = cifar10Files(dataDir, false) as [string];
+  return readCifar10Names(dirname(file));
 }
 
 /** Records in memory as a data set. */
-export function cifar10DataSet({ records, count }: Cifar10Data): DataSet {
+export function cifar10DataSet({ records, count }: Cifar10Data, classNames?: readonly string[]): DataSet {
   return {
     name: 'CIFAR-10',
     count,
     numClasses: NUM_CLASSES,
+    ...(classNames && { classNames }),
     imageShape: [HEIGHT, WIDTH, CHANNELS],
     reader: new URL('./cifar10-reader.js', import.meta.url).href,
     source: { records } satisfies Cifar10Source,

@@ -196,6 +196,31 @@ describe('train and evaluate', () => {
 });
 
 describe('what is shown of training', () => {
+  it('a board is shown by a program that has one, and by no other', async () => {
+    const command = flags('boarded', '--train_epochs=1', '--board');
+    const refused = await run(command);
+    assert.equal(refused.status, 2);
+    assert.match(refused.text, /flag --board=true: this program has no page of its own/);
+    const asked: string[] = [];
+    const board = async (modelDir: string) => {
+      asked.push(modelDir);
+      return 'http://127.0.0.1:1/';
+    };
+    const shown = await run(command, { board });
+    assert.equal(shown.status, 0, shown.text);
+    assert.deepEqual(asked, [model('boarded')]);
+    assert.match(shown.text, /^Board: http:\/\/127\.0\.0\.1:1\/$/m);
+    assert.match(shown.text, /^Throughput: \d+ images\/s; 5 steps in [\d.]+ s of training$/m);
+    assert.ok(shown.text.includes(`Files: ${model('boarded')}; to look at them: lockstep board ${model('boarded')}\n`));
+    // One that cannot be shown is no reason not to train.
+    const failing = await run([...command, '--clean'], { board: () => Promise.reject(new Error('no port is free.')) });
+    assert.equal(failing.status, 0, failing.text);
+    assert.match(failing.text, /^warning: --board: no port is free\.$/m);
+    const without = await run([...command, '--clean', '--noboard', '--save_summary_steps=0'], { board });
+    assert.equal(asked.length, 1);
+    assert.match(without.text, /^Files: [^;]*$/m);
+  });
+
   it('summaries are there for TensorBoard, unless they are not wanted, and --clean knows them', async () => {
     const events = (name: string) => readdirSync(model(name)).filter((file) => file.startsWith('events.out.tfevents.'));
     const command = flags('summaries', '--train_epochs=2', '--epochs_between_evals=1', '--save_summary_steps=2');
@@ -208,7 +233,15 @@ describe('what is shown of training', () => {
     // Five steps a call: the first one, and every second from where the call begins.
     assert.deepEqual(steps('cross_entropy'), [1, 3, 5, 7, 9]);
     assert.deepEqual(steps('evaluation/accuracy'), [5, 10]);
-    assert.equal(all.at(-1)?.scalars?.['evaluation/accuracy'], Math.fround(result?.evaluation?.accuracy as number));
+    const accuracies = all.flatMap(({ scalars }) => scalars?.['evaluation/accuracy'] ?? []);
+    assert.equal(accuracies.at(-1), Math.fround(result?.evaluation?.accuracy as number));
+    const texts = all.flatMap(({ texts: some }) => Object.keys(some ?? {}));
+    assert.equal(texts.filter((tag) => tag === 'graph').length, 1);
+    // ResNet-8 has 78,042 weights (upstream counts gamma and beta, and no moving statistics).
+    assert.match(
+      all.find(({ texts: some }) => some?.graph)?.texts?.graph ?? '',
+      /\| resnet_model\/conv2d\/kernel \| 3 × 3 × 3 × 16 \| 432 \|/,
+    );
     const again = await run([...command, '--clean', '--save_summary_steps=0']);
     assert.equal(again.status, 0, again.text);
     assert.deepEqual(events('summaries'), []);

@@ -3,12 +3,13 @@
  * one device's figures, and every flag of the distribution with its effect, its note, or its error.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { type DeviceProvider, physicalCores, registerDeviceProvider } from '@lockstep/distribute';
 import { prepareDigits } from '../data/digits.js';
+import { readEvents } from '../summary/event-file.js';
 import { CheckpointManager } from '../utils/checkpoint/checkpoint-manager.js';
 import { main } from './cifar10-main.js';
 import type { ResnetMainResult } from './resnet-run-loop.js';
@@ -135,6 +136,47 @@ describe('training on several replicas', { skip }, () => {
 
 describe('flags of the distribution', { skip }, () => {
   const short = ['--max_train_steps=1', '--use_synthetic_data', '--epochs_between_evals=1'];
+
+  test('what is taken for what is counted alike over replicas, and adds up to the accuracy', LIMIT, async () => {
+    const trained = await run('--max_train_steps=30', '--num_cpus=1');
+    assert.equal(trained.status, 0, trained.said);
+    const details = async (...flags: string[]) => {
+      // Trained already: it evaluates, and writes that down.
+      const again = await run(`--model_dir=${trained.modelDir}`, '--max_train_steps=30', ...flags);
+      assert.equal(again.status, 0, again.said);
+      const files = readdirSync(trained.modelDir).filter((name) => name.includes('tfevents'));
+      const texts = files.flatMap((name) =>
+        [...readEvents(join(trained.modelDir, name))].map(({ texts }) => texts ?? {}),
+      );
+      const last = (tag: string) => texts.findLast((one) => one[tag] !== undefined)?.[tag] as string;
+      return {
+        matrix: JSON.parse(last('evaluation/confusion')).matrix as number[][],
+        samples: JSON.parse(last('evaluation/samples')),
+        said: again.said,
+        files,
+      };
+    };
+    const single = await details('--distribution_strategy=off');
+    const sum = single.matrix.flat().reduce((a, b) => a + b, 0);
+    const right = single.matrix.reduce((total, row, label) => total + (row[label] as number), 0);
+    assert.equal(sum, 1000);
+    assert.match(single.said, new RegExp(`accuracy ${((100 * right) / sum).toFixed(2)} %`));
+    assert.equal(single.samples.items.length, 16);
+    const isWrong = single.samples.items.map(
+      (one: { label: number; prediction: number }) => one.label !== one.prediction,
+    );
+    assert.deepEqual(
+      isWrong,
+      [...isWrong].sort((a, b) => Number(b) - Number(a)),
+      'mistakes first',
+    );
+    for (const replicas of [2, 3]) {
+      const several = await details(`--num_cpus=${replicas}`, '--distribution_strategy=mirrored');
+      assert.deepEqual(several.matrix, single.matrix, `${replicas} replicas`);
+    }
+    const before = (await details('--save_summary_steps=1')).files.length;
+    assert.equal((await details('--save_summary_steps=0')).files.length, before, 'nothing where nothing is wanted');
+  });
 
   test('the benchmark log records num_packs and the algorithm in force, also one that was chosen', LIMIT, async () => {
     const recorded = async (...flags: string[]) => {

@@ -50,6 +50,8 @@ export interface MainIo {
   readonly brief?: boolean;
   /** Called when flags are parsed and before anything is done with them: what needs a flag's value of a program around this one. */
   readonly prepare?: (flags: FlagValues) => void | Promise<void>;
+  /** Shows what is in a model folder on a page, while this process lives; for --board. @returns its address */
+  readonly board?: (modelDir: string) => Promise<string>;
   /** Called with the result of a run that ended. */
   readonly onResult?: (result: ResnetMainResult) => void;
   /** Default: whatever utils/misc/interrupt.ts hears ends the run gracefully. */
@@ -73,6 +75,7 @@ export async function runProgram(program: ResnetProgram, argv: readonly string[]
       out(help.text);
       return 0;
     }
+    if (flags.FLAGS.board && !io.board) throw noBoard();
     await io.prepare?.(flags);
     const refusal = program.refuse?.(flags.FLAGS) ?? null;
     if (refusal !== null) {
@@ -113,6 +116,7 @@ async function run(
   const silent = (launchedProcess()?.rank ?? 0) > 0;
   const screen = createScreen(FLAGS, { ...io, silent });
   onScreen(screen);
+  if (FLAGS.board && io.board && !silent) await showBoard(io.board, FLAGS.model_dir, screen);
   for (const remark of program.remarks?.(flags) ?? []) screen.log.warning(remark);
   try {
     return await benchmarkContext(
@@ -135,6 +139,28 @@ async function run(
     for (const line of program.closing?.() ?? []) screen.log.info(line);
     screen.progress.finish();
   }
+}
+
+/** A page that cannot be shown is no reason not to train. */
+async function showBoard(
+  board: (modelDir: string) => Promise<string>,
+  modelDir: string,
+  { log }: Screen,
+): Promise<void> {
+  try {
+    log.info(`Board: ${await board(modelDir)}`);
+  } catch (error) {
+    log.warning(`--board: ${describe(error)}`);
+  }
+}
+
+/** The page is another package's. */
+function noBoard(): UsageError {
+  return new UsageError('flag --board=true: this program has no page of its own', {
+    flag: 'board',
+    value: 'true',
+    remedy: 'Run the command `lockstep`, which has one, or leave it out.',
+  });
 }
 
 /** An error for a person: its message and causes; the stack only when asked for. */

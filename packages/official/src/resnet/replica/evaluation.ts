@@ -21,6 +21,9 @@ const STATISTICS_BATCHES = 16;
 /** [n, height, width, channels] to [n, classes]; `training` uses the batch's statistics, and moves the moving ones. */
 export type Network = (images: tf.Tensor4D, training: boolean) => tf.Tensor2D;
 
+/** @param logits [size, classes], valid until it returns */
+export type LogitsObserver = (logits: Float32Array, batch: Batch) => void;
+
 /** Sums over examples: they add up over batches and replicas. */
 export type Totals = Float64Array;
 
@@ -40,6 +43,7 @@ export function evaluationPiece([height, width]: readonly number[]): number {
 /**
  * Adds up `rounds` batches of an input that may have fewer.
  * @param labelSmoothing of the loss, as in training
+ * @param onLogits told of every batch
  * @param shouldStop asked before each round but the first, equally often on every replica
  * @returns null if it was told to stop
  */
@@ -50,13 +54,14 @@ export async function evaluateBatches(
   network: Network,
   shouldStop: () => boolean,
   labelSmoothing = 0,
+  onLogits?: LogitsObserver,
 ): Promise<Totals | null> {
   const totals = noTotals();
   for (let round = 0; round < rounds; round++) {
     if (round > 0 && shouldStop()) return null;
     const batch = round < input.steps ? input.next() : null;
     if (batch === null) continue;
-    addBatch(totals, batch, imageShape, network, labelSmoothing);
+    addBatch(totals, batch, imageShape, network, labelSmoothing, onLogits);
     // Before the batch is given up: a device may be read later.
     await hostAccess().settled();
     input.release();
@@ -70,6 +75,7 @@ function addBatch(
   imageShape: readonly number[],
   network: Network,
   labelSmoothing: number,
+  onLogits?: LogitsObserver,
 ): void {
   tf.tidy(() => {
     const logits = network(imagesOf(batch, imageShape), false);
@@ -78,6 +84,7 @@ function addBatch(
       const loss = each.reduce((sum, value) => sum + Math.round(value / LOSS_UNIT), 0);
       const found = [countCorrect(scores, batch.labels, 1), countCorrect(scores, batch.labels, 5), loss, batch.size];
       for (const [i, value] of found.entries()) totals[i] = (totals[i] as number) + value;
+      onLogits?.(scores, batch);
     });
   });
 }

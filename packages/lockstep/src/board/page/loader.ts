@@ -1,0 +1,43 @@
+/** Series for all plots that want some at the same moment, in one request; what a newer question has overtaken is dropped. */
+import type { SeriesAnswer } from '../protocol.js';
+import type { Store } from './store.js';
+
+/** Of one series: about two of a plot's pixels each. */
+const POINTS = 500;
+
+export class Loader {
+  #wanted = new Map<string, ((answers: readonly SeriesAnswer[]) => void)[]>();
+  #timer: number | null = null;
+
+  constructor(private readonly store: Store) {}
+
+  /** Of all runs that are drawn, in the range that is. */
+  series(tag: string): Promise<readonly SeriesAnswer[]> {
+    return new Promise((resolve) => {
+      this.#wanted.set(tag, [...(this.#wanted.get(tag) ?? []), resolve]);
+      this.#timer ??= window.setTimeout(() => void this.#ask(), 0);
+    });
+  }
+
+  async #ask(): Promise<void> {
+    const wanted = this.#wanted;
+    this.#wanted = new Map();
+    this.#timer = null;
+    const { range, axis, shown, source } = this.store;
+    // A little more than is seen, to move in.
+    const margin = range ? (range.max - range.min) / 4 : 0;
+    const part = range && axis === 'step' ? { from: range.min - margin, to: range.max + margin } : {};
+    const runs = shown.map(({ id }) => id);
+    let answers: SeriesAnswer[] = [];
+    try {
+      answers = await source.series({ runs, tags: [...wanted.keys()], points: POINTS, ...part });
+    } catch {
+      // The connection's state is said elsewhere; what is drawn stays.
+      return;
+    }
+    for (const [tag, waiting] of wanted) {
+      const mine = answers.filter((one) => one.tag === tag);
+      for (const resolve of waiting) resolve(mine);
+    }
+  }
+}
