@@ -105,6 +105,30 @@ export default async function train(context) {
   await save(context, model);
 }
 `;
+/** A driver of Debian's Chromium: a GPU that the CPU computes. */
+const SOFTWARE_GPU = '/usr/lib/chromium/vk_swiftshader_icd.json';
+const TRAIN_ON_GPU = `
+import * as tf from '@tensorflow/tfjs';
+export default async function train(context) {
+  const x = tf.randomNormal([32, 12, 12, 1], 0, 1, 'float32', 7 + context.replicaIdInSyncGroup);
+  const filter = tf.variable(tf.truncatedNormal([3, 3, 1, 4], 0, 0.3, 'float32', 1));
+  const dense = tf.variable(tf.truncatedNormal([576, 1], 0, 0.1, 'float32', 2));
+  const trainer = context.trainer([filter, dense], { optimizer: { kind: 'momentum', momentum: 0.9 } });
+  const loss = () => {
+    const image = tf.relu(tf.conv2d(x, filter, 1, 'same'));
+    return tf.mean(tf.square(tf.sub(tf.matMul(tf.reshape(image, [32, 576]), dense), 1)));
+  };
+  const losses = [];
+  for (let step = 0; step < 4; step++) losses.push((await trainer.step(loss, 0.01)).loss);
+  return losses;
+}
+`;
+const MAIN_ON_GPU = `
+import '@lockstep/webgpu';
+import { MirroredStrategy } from '@lockstep/distribute';
+const run = async (...devices) => (await new MirroredStrategy({ devices }).run(new URL('./train.js', import.meta.url)))[0];
+console.log('RESULT ' + JSON.stringify({ gpu: await run('gpu:0', 'gpu:1'), cpu: await run('cpu:0', 'cpu:1') }));
+`;
 const NAMES = ['@lockstep/onednn', '@lockstep/webgpu', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
 const EXPECTED = {
   here: 'onednn',
@@ -344,6 +368,27 @@ describe('packages, packed and installed', () => {
     write('train.js', TRAIN, old);
     write('main.js', MAIN, old);
     assert.deepEqual(resultOf(await node(['main.js'], { cwd: old })), EXPECTED);
+  });
+
+  installed(`a GPU, with TensorFlow.js ${lowest}`, async (t) => {
+    if (!existsSync(SOFTWARE_GPU)) return t.skip(`no ${SOFTWARE_GPU}`);
+    const folder = join(base, 'gpu');
+    const why =
+      (await install(
+        folder,
+        ['', '-backend-webgpu'].map((name) => `@tensorflow/tfjs${name}@${lowest}`),
+      )) ??
+      (await install(
+        folder,
+        archives.filter((path) => /webgpu|distribute/.test(path)),
+      ));
+    if (why !== null) return t.skip(why);
+    write('train.js', TRAIN_ON_GPU, folder);
+    write('main.js', MAIN_ON_GPU, folder);
+    const env = { LOCKSTEP_SOFTWARE_GPU: '1', LOCKSTEP_LOGICAL_GPUS: '2', VK_ICD_FILENAMES: SOFTWARE_GPU };
+    const { gpu, cpu } = resultOf(await node(['main.js'], { cwd: folder, env }));
+    assert.equal(gpu.length, 4);
+    for (const [i, loss] of cpu.entries()) assert.ok(Math.abs(gpu[i] - loss) < 1e-4 * loss, `${gpu}, expected ${cpu}`);
   });
 
   for (const version of NODES) {

@@ -3,7 +3,9 @@
  * same bits as TensorFlow.js' `cpu` where the arithmetic has no rounding.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import '@lockstep/webgpu';
 import { createCrossDeviceOps, listDevices, MirroredStrategy, OneDeviceStrategy } from '@lockstep/distribute';
 
@@ -66,6 +68,36 @@ describe('devices', { skip }, () => {
         "NCCL all-reduce works on NVIDIA devices only, and gpu:0 is a GPU device of provider 'webgpu', whose memory NCCL cannot reach: " +
         "it takes CUDA's.\nhelp: all_reduce_alg=hierarchical_copy works here; with none given, Lockstep chooses (sharded).",
     });
+  });
+});
+
+describe('lockstep devices', () => {
+  const devices = (environment: Record<string, string>, ...flags: string[]) => {
+    const program = fileURLToPath(new URL('../bin/lockstep.js', import.meta.url));
+    const args = [program, 'devices', '--backend=cpu', '--num_cpus=1', ...flags];
+    const env = { ...process.env, ...environment };
+    const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000, env });
+    assert.equal(status, 0, stderr);
+    assert.equal(stderr, '');
+    return stdout;
+  };
+
+  test('lists GPUs, with what they are', { skip }, () => {
+    const lines = devices({}).trim().split('\n');
+    assert.match(lines[1] ?? '', /^gpu:0 +GPU +webgpu +\S.* \(.*tensors up to [\d,]+ MiB.*\)$/);
+    assert.match(lines[2] ?? '', /^gpu:1 /);
+    assert.match(lines[3] ?? '', /^cpu:0 +CPU +cpu +0/);
+    const [first] = JSON.parse(devices({}, '--json')) as { name: string; facts: { features: string[] } }[];
+    assert.equal(first?.name, 'gpu:0');
+    assert.ok((first?.facts.features.length ?? 0) > 1);
+  });
+
+  test('without one it says why, and lists the CPU', { skip: process.platform !== 'linux' }, () => {
+    const text = devices({ VK_ICD_FILENAMES: '/nonexistent.json', VK_DRIVER_FILES: '/nonexistent.json' });
+    assert.match(
+      text,
+      /^cpu:0 .*\n\nGPUs: no GPU is offered here\.\nWebGPU found no GPU\.\nhelp: a driver for Vulkan/m,
+    );
   });
 });
 

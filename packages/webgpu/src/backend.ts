@@ -137,5 +137,17 @@ export async function openBackend(place: AdapterPlace, name: string): Promise<Gp
   const requiredFeatures = (['timestamp-query', 'shader-f16'] as const).filter((f) => adapter.features.has(f));
   const requiredLimits = Object.fromEntries(LIMITS.map((limit) => [limit, adapter.limits[limit]]));
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-  return new GpuBackend(device, adapter.info, label);
+  return asWorker(() => new GpuBackend(device, adapter.info, label));
+}
+
+/** TensorFlow.js 4.10's backend is made in a page or a Web Worker only, and asks for the name of the latter's scope. */
+function asWorker<T>(make: () => T): T {
+  const scope = globalThis as { WorkerGlobalScope?: unknown };
+  if ('WorkerGlobalScope' in scope) return make();
+  scope.WorkerGlobalScope = Object;
+  try {
+    return make();
+  } finally {
+    delete scope.WorkerGlobalScope;
+  }
 }

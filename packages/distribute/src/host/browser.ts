@@ -63,7 +63,7 @@ function startWorker(data: unknown, name: string, { onMessage, onError, onExit }
           ? `${event.message}${where}`
           : `The file of its thread, ${new URL('./replica-worker.js', import.meta.url).href}, could not be loaded.\n` +
               "help: give the bundler '@lockstep/distribute/replica-worker' as another entry, whose output is replica-worker.js beside the " +
-              'page’s; docs/browser.md has the whole command.',
+              'page’s; docs/replicas-in-a-browser.md has the whole command.',
       ),
     );
     end(1);
