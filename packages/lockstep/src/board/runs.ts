@@ -172,8 +172,12 @@ function looksLive(files: readonly FoundFile[], locks: readonly FoundFile[]): bo
   return files.some(({ name, mtimeMs }) => !OURS.test(name) && now - mtimeMs < FILE_FRESH_MS);
 }
 
-/** Nothing where it is gone meanwhile. */
+/** Nothing where it is gone meanwhile, or cannot be looked at. */
 function statsOf(folder: string, name: string): FoundFile[] {
-  const stats = lstatSync(join(folder, name), { throwIfNoEntry: false });
-  return stats ? [{ name, size: stats.size, ino: stats.ino, mtimeMs: stats.mtimeMs }] : [];
+  try {
+    const { size, ino, mtimeMs } = lstatSync(join(folder, name));
+    return [{ name, size, ino, mtimeMs }];
+  } catch {
+    return [];
+  }
 }

@@ -99,6 +99,10 @@ class Watch {
 
   add(request: IncomingMessage, response: ServerResponse): void {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    if (request.method === 'HEAD') {
+      response.end();
+      return;
+    }
     response.write('retry: 2000\n\n');
     this.#watchers.add(response);
     request.on('close', () => this.#watchers.delete(response));

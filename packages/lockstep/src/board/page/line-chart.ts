@@ -115,6 +115,11 @@ export class LineChart {
       this.#settling = window.setTimeout(() => this.#load(), SETTLE_MS);
       return;
     }
+    if (change === 'hover') {
+      const at = this.#lines.findIndex(({ run }) => run.id === this.store.hovered);
+      if (this.#isSeen) this.#plot?.setSeries(at < 0 ? (null as unknown as number) : at + 1, { focus: true });
+      return;
+    }
     if (change === 'theme') {
       this.#shape = '';
       this.#draw();

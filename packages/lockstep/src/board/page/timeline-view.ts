@@ -41,7 +41,7 @@ export class TimelineView implements View {
     size.observe(this.#canvas);
     const stop = store.listen((change) => {
       if (change === 'theme') this.#show();
-      else if (change !== 'range') this.#update();
+      else if (change !== 'range' && change !== 'hover') this.#update();
     });
     this.#stop = [stop, () => size.disconnect()];
     this.#listen();
