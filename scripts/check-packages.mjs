@@ -12,7 +12,15 @@ const LIMIT_MS = 120_000;
 const UNWANTED = /\.test\.|testing|\.tsbuildinfo$|\.built$|\.stamp$|\.map$/;
 /** What a package has beside its code. */
 const NEEDED = {
-  lockstep: ['bin/lockstep.js', 'peers/pytorch_resnet.py', 'dist/board/page/page.js', 'dist/board/page/page.css'],
+  lockstep: [
+    'bin/lockstep.js',
+    'peers/pytorch_resnet.py',
+    'dist/page/index.html',
+    'dist/page/page.css',
+    'dist/page/page.js',
+    'dist/board/page/page.js',
+    'dist/board/page/page.css',
+  ],
   distribute: ['dist/simd/kernels.wasm'],
 };
 

@@ -1,50 +1,28 @@
-/**
- * Checks the types of the board's page and bundles it into dist/board/page: one script, one stylesheet, one HTML file. Runs at build time
- * only; nobody who installs needs a bundler.
- *
- * Incremental: does nothing while a stamp beside the output says that it was made from these sources.
- */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
+// The page that uses an exported model, whole: TensorFlow.js in it, nothing to fetch from elsewhere. Written into dist/page.
+//
+//   node packages/lockstep/scripts/build-page.mjs
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { PAGE_POLICY } from '../dist/web/static-server.js';
 
-const root = fileURLToPath(new URL('../', import.meta.url));
-const source = join(root, 'src/board/page');
-const target = join(root, 'dist/board/page');
-const stampFile = join(target, '.stamp');
-const require = createRequire(import.meta.url);
-
-const files = readdirSync(source, { recursive: true })
-  .map(String)
-  .filter((name) => /\.\w+$/.test(name))
-  .map((name) => join(source, name))
-  .concat(join(root, 'src/board/protocol.ts'), fileURLToPath(import.meta.url))
-  .sort();
-const hash = createHash('sha256').update(require('esbuild/package.json').version);
-hash.update(readFileSync(require.resolve('uplot')));
-for (const file of files) hash.update(file.slice(root.length)).update(readFileSync(file));
-const stamp = hash.digest('hex');
-
-if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
-  const tsc = spawnSync('npx', ['tsc', '-p', source], { stdio: 'inherit', cwd: root });
-  if (tsc.status !== 0) process.exit(1);
-  const { build } = await import('esbuild');
-  mkdirSync(target, { recursive: true });
-  const licence = readFileSync(join(require.resolve('uplot'), '../../LICENSE'), 'utf8').trim();
-  await build({
-    entryPoints: [join(source, 'page.ts'), join(source, 'page.css')],
-    bundle: true,
-    minify: true,
-    format: 'iife',
-    target: ['es2022', 'chrome115', 'firefox115', 'safari16'],
-    outdir: target,
-    legalComments: 'none',
-    banner: { js: `/*! uPlot\n${licence}\n*/` },
-    logLevel: 'warning',
-  });
-  copyFileSync(join(source, 'index.html'), join(target, 'index.html'));
-  writeFileSync(stampFile, stamp);
-}
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const target = join(root, 'dist', 'page');
+mkdirSync(target, { recursive: true });
+await build({
+  entryPoints: [join(root, 'page', 'page.ts')],
+  outfile: join(target, 'page.js'),
+  bundle: true,
+  minify: true,
+  format: 'esm',
+  target: 'es2022',
+  platform: 'browser',
+  // Licences of what is in it stay in it.
+  legalComments: 'eof',
+  logLevel: 'warning',
+  define: { 'process.env.NODE_ENV': '"production"' },
+});
+const page = (name) => readFileSync(join(root, 'page', name), 'utf8');
+writeFileSync(join(target, 'page.css'), page('page.css'));
+writeFileSync(join(target, 'index.html'), page('index.html').replace('%POLICY%', PAGE_POLICY));

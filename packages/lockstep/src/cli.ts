@@ -33,6 +33,15 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Train a ResNet on ImageNet, or on your own pictures, with the flags of the Model Garden (imagenet_main).',
     load: () => import('./commands/imagenet.js'),
   },
+  'keras-cifar10': {
+    summary: 'Train the Model Garden’s Keras ResNet on CIFAR-10 with model.fit (keras_cifar_main).',
+    load: () => import('./commands/keras-cifar10.js'),
+  },
+  'keras-imagenet': {
+    summary:
+      'Train the Model Garden’s Keras ResNet-50 on ImageNet or your own pictures with model.fit (keras_imagenet_main).',
+    load: () => import('./commands/keras-imagenet.js'),
+  },
   'download-cifar10': {
     summary: 'Fetch CIFAR-10 (162 MB) and unpack it.',
     load: () => import('./commands/download-cifar10.js'),
@@ -40,6 +49,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   'make-imagenet-records': {
     summary: 'Make training data of pictures in folders, one for each class: make-imagenet-records DIR OUT.',
     load: () => import('./commands/make-imagenet-records.js'),
+  },
+  export: {
+    summary: 'Write a trained model for browsers and other programs: export MODEL_DIR OUT.',
+    load: () => import('./commands/export.js'),
+  },
+  serve: {
+    summary: 'Open a page in which a trained model classifies pictures, or digits that you draw: serve MODEL_DIR.',
+    load: () => import('./commands/serve.js'),
   },
   launch: {
     summary: 'Run a command in many processes, on one machine or more: launch --hosts a:2,b:2 -- cifar10 ….',

@@ -5,16 +5,23 @@ import * as index from './index.js';
 
 it('exports what is chosen, and nothing else', () => {
   assert.deepEqual(Object.keys(index).sort(), [
+    'CIFAR10_RECIPE',
     'DataError',
     'FlagValues',
+    'IMAGENET_RECIPE',
     'UsageError',
     'cifar10Main',
     'cifar10Plan',
+    'defineCifarFlags',
+    'defineImagenetFlags',
     'downloadCifar10Main',
     'imagenetMain',
     'imagenetPlan',
     'openCifar10',
     'parseFlags',
+    'resnetMain',
     'runProgram',
+    'summaryFiles',
+    'tensorBoard',
   ]);
 });

@@ -15,12 +15,24 @@ export type {
 export { type DownloadIo, main as downloadCifar10Main } from './resnet/cifar10-download-and-extract.js';
 export { main as cifar10Main } from './resnet/cifar10-main.js';
 export { main as imagenetMain } from './resnet/imagenet-main.js';
-export type { TrainingRecipe } from './resnet/lr-schedule.js';
+export { CIFAR10_RECIPE, IMAGENET_RECIPE, type TrainingRecipe } from './resnet/lr-schedule.js';
 export type { ReplicaResult } from './resnet/replica/arguments.js';
+export { defineCifarFlags, defineImagenetFlags } from './resnet/resnet-flags.js';
 export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-main.js';
 export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-model.js';
-export type { ResnetMainResult } from './resnet/resnet-run-loop.js';
+export { type ResnetMainOptions, type ResnetMainResult, resnetMain } from './resnet/resnet-run-loop.js';
+export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
+export type { Histogram } from './utils/logs/histogram.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';
 export type { RunInfoOptions } from './utils/logs/run-info.js';
-export type { EvaluationResult, RunObserver, StepReport } from './utils/logs/run-observer.js';
+export type {
+  EvaluationDetails,
+  EvaluationResult,
+  InputPicture,
+  RunObserver,
+  RunSummary,
+  SampleImage,
+  StepReport,
+} from './utils/logs/run-observer.js';
+export type { Timeline, TraceEvent } from './utils/logs/timeline.js';

@@ -76,6 +76,8 @@ export class Runtime implements StorageHost {
   readonly #listeners: PrimitiveListeners & { recorder: RuntimeRecorder | null } = { observer: null, recorder: null };
   readonly #openmp: OpenMp | null;
   #threads: number;
+  /** While a primitive is made that runs on one thread. */
+  #isAlone = false;
   /** Who holds recordings, and so memory that is given back under pressure. */
   readonly programs = new Set<{ dispose(): void }>();
   #endOfStep: Observation[] | null = null;
@@ -213,19 +215,32 @@ export class Runtime implements StorageHost {
   /** A primitive from its descriptor, which it consumes. */
   primitive(descriptor: PrimitiveDescriptor, args: readonly PrimitiveArgument[], label: string): Primitive {
     if (descriptor.implementation.startsWith('ref')) this.#warnReference(label, descriptor.implementation);
-    const alone = isQuick(args) && this.#openmp ? this.#alone : null;
+    const alone = (isQuick(args) || this.#isAlone) && this.#openmp ? this.#alone : null;
     return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
-  readonly #alone = (execute: () => void): void => {
-    if (this.#threads === 1) execute();
-    else {
-      this.#openmp?.set(1);
-      try {
-        execute();
-      } finally {
-        this.#openmp?.set(this.#threads);
-      }
+  /**
+   * Makes a primitive that is a matrix product; a small one runs on one thread. oneDNN deals a product out to threads when it is described,
+   * so it is described on one thread, too.
+   * @param products multiplications in it
+   */
+  product(products: number, make: () => Primitive): Primitive {
+    if (products > QUICK_PRODUCTS) return make();
+    this.#isAlone = true;
+    try {
+      return this.#alone(make);
+    } finally {
+      this.#isAlone = false;
+    }
+  }
+
+  readonly #alone = <T>(execute: () => T): T => {
+    if (this.#threads === 1) return execute();
+    this.#openmp?.set(1);
+    try {
+      return execute();
+    } finally {
+      this.#openmp?.set(this.#threads);
     }
   };
 
@@ -288,6 +303,8 @@ export class Runtime implements StorageHost {
 const ELEMENTWISE: ReadonlySet<number> = new Set([Arg.src, Arg.src1, Arg.dst, Arg.diffSrc, Arg.diffDst]);
 /** Bytes that one thread moves in about the time that it takes to wake up another. */
 const QUICK_BYTES = 3 * 2 ** 18;
+/** Multiplications of a matrix product that one thread has done by then. */
+const QUICK_PRODUCTS = 2 ** 20;
 
 /** True for element-wise work so small that a second thread does not pay. */
 function isQuick(args: readonly PrimitiveArgument[]): boolean {

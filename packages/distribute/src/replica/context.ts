@@ -23,6 +23,7 @@ import { checkTensors } from './check-tensors.js';
 import { Mirroring } from './mirroring.js';
 import type { ReplicaContext } from './replica-context.js';
 import type { SharedStop } from './shared-stop.js';
+import { Summary, type SummaryEvent } from './summary.js';
 
 /** See the file's head. */
 export interface ContextParts {
@@ -51,6 +52,8 @@ export interface ContextParts {
   /** Where others may have been asked to stop. Absent: {@link shouldStop} is the whole answer. */
   readonly stop?: SharedStop;
   report(message: unknown): void;
+  /** Takes summaries on the main thread; null: nobody does. */
+  readonly summarize: ((event: SummaryEvent) => void) | null;
   /** Why context.optimizer() is not to be had; absent where it is. */
   readonly noOptimizer?: string;
 }
@@ -68,6 +71,7 @@ export class Context implements ReplicaContext {
   readonly communicator: Communicator;
   readonly crossDeviceOps: CrossDeviceOps;
   readonly sharedMemory: SharedMemoryCommunicator;
+  readonly summary: Summary;
   readonly #mirroring: Mirroring;
   #scratch: Float32Array = new Float32Array();
 
@@ -84,6 +88,8 @@ export class Context implements ReplicaContext {
     this.communicator = communicator;
     this.crossDeviceOps = parts.crossDeviceOps;
     this.sharedMemory = parts.local;
+    const isChief = input.pipelineId === 0 && parts.local.rank === 0;
+    this.summary = new Summary(isChief ? parts.summarize : null);
     this.#mirroring = new Mirroring({
       communicator,
       mean: (tensors) => this.#reduce('MEAN', tensors),

@@ -6,6 +6,7 @@ import { FlatReducer } from '../trainer/flat-reducer.js';
 import type { ContextParts } from './context.js';
 import type { ControlBlock } from './control-block.js';
 import { CountingCommunicator } from './counting-communicator.js';
+import type { SummaryEvent } from './summary.js';
 
 export interface LocalReplica {
   readonly device: DeviceDescription;
@@ -13,15 +14,16 @@ export interface LocalReplica {
   readonly control: ControlBlock;
   readonly crossDeviceOps: CrossDeviceOps;
   readonly report: (message: unknown) => void;
+  readonly summarize: ((event: SummaryEvent) => void) | null;
 }
 
-export function localParts({ device, local, control, crossDeviceOps, report }: LocalReplica): ContextParts {
+export function localParts({ device, local, control, crossDeviceOps, report, summarize }: LocalReplica): ContextParts {
   const { rank, size, memory } = local;
   const communicator = new CountingCommunicator(local, control, rank);
   const counted = <T>(collective: () => T) => communicator.counted(collective);
   let stopQuestions = 0;
   return {
-    ...{ device, communicator, local, crossDeviceOps, report, isInStep: true },
+    ...{ device, communicator, local, crossDeviceOps, report, summarize, isInStep: true },
     input: { pipelineId: 0, pipelines: 1, replicaId: rank, replicas: size },
     sum: (flat) => counted(() => crossDeviceOps.allReduce(local, flat)),
     makeReducer: (layout, ops) =>

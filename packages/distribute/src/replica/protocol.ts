@@ -4,6 +4,7 @@ import type { SharedMemoryGroupHandle } from '../communicator/shared-memory-grou
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
 import type { OutputMessage } from './output.js';
+import type { SummaryEvent } from './summary.js';
 import type { ReplicaFailureReport } from './transferred-error.js';
 
 /** Everything a replica's thread is born with. */
@@ -16,6 +17,8 @@ export interface ReplicaWorkerData {
   /** URL of the module whose default export runs. */
   readonly module: string;
   readonly args: unknown;
+  /** Whether somebody takes what replicas tell by `context.summary`. */
+  readonly hasSummary: boolean;
   readonly control: SharedArrayBuffer;
   readonly group: SharedMemoryGroupHandle;
   readonly crossDeviceOps: CrossDeviceOpsConfig;
@@ -25,6 +28,7 @@ export interface ReplicaWorkerData {
 
 export type ReplicaMessage =
   | { readonly type: 'report'; readonly message: unknown }
+  | { readonly type: 'summary'; readonly event: SummaryEvent }
   | { readonly type: 'result'; readonly value: unknown }
   | { readonly type: 'error'; readonly error: ReplicaFailureReport }
   | OutputMessage;

@@ -16,6 +16,7 @@ import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
 import type { OptimizerOptions } from '../trainer/optimizer-options.js';
 import type { Trainer, TrainerOptions } from '../trainer/trainer.js';
+import type { Summary } from './summary.js';
 
 /** See the file's head. */
 export interface ReplicaContext {
@@ -31,6 +32,8 @@ export interface ReplicaContext {
   readonly device: DeviceDescription;
   /** Compute threads of this replica. */
   readonly threads: number;
+  /** Figures, texts, pictures and histograms of the training, for whoever was given to `strategy.run` as `summary`; the first replica's count. */
+  readonly summary: Summary;
   /** The replicas in step, for anything that the methods below do not cover. */
   readonly communicator: Communicator;
   /** How the replicas of this process reduce. */

@@ -52,6 +52,7 @@ async function run(): Promise<unknown> {
         checkMessage(message, 'what was given to context.report()');
         tell({ type: 'report', message });
       },
+      summarize: data.hasSummary ? (event) => tell({ type: 'summary', event }) : null,
     }),
   );
   isStarting = false;

@@ -15,11 +15,14 @@ import { ControlBlock } from './control-block.js';
 import { writeOutput } from './output.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';
+import type { SummarySink } from './summary.js';
 import { describeError, fromTransferred, type ReplicaFailureReport, toTransferred } from './transferred-error.js';
 
 export interface RunOptions {
   /** Called, in order of arrival, with what replicas hand to `context.report`. An exception from it fails the run. */
   readonly onReport?: (replica: number, message: unknown) => void;
+  /** Takes what the chief's first replica tells by `context.summary`. An exception from it fails the run. */
+  readonly summary?: SummarySink;
   /**
    * Cancels the run: `context.shouldStop()` becomes true on all replicas at the same step; a replica that has not returned
    * after `graceSeconds` is terminated, and the run rejects with an AbortError.
@@ -148,6 +151,7 @@ class ReplicaRun {
         control: this.#control.buffer,
         group: this.#group,
         crossDeviceOps: this.spec.crossDeviceOps,
+        hasSummary: this.options.summary !== undefined,
         underWay: this.#underWay.buffer,
       };
       const worker = new Worker(threadFile('replica-worker.js', import.meta.url), {
@@ -166,14 +170,15 @@ class ReplicaRun {
 
   #onMessage(replica: number, message: ReplicaMessage): void {
     if (message.type === 'output') writeOutput(message, this.#underWay);
-    else if (message.type === 'report') {
+    else if (message.type === 'report' || message.type === 'summary') {
       try {
-        this.options.onReport?.(replica, message.message);
+        if (message.type === 'report') this.options.onReport?.(replica, message.message);
+        else this.options.summary?.add(message.event);
       } catch (error) {
         this.#fail({
           replica,
           kind: 'error',
-          message: `sent a report that onReport could not take: ${(error as Error).message}`,
+          message: `sent a ${message.type} that ${message.type === 'report' ? 'onReport' : 'its sink'} could not take: ${(error as Error).message}`,
           cause: error as Error,
           isSecondary: false,
         });

@@ -14,5 +14,7 @@ import type { ReplicaContext } from './replica-context.js';
 export function soloContext({ device }: Pick<ReplicaContext, 'device'>): ReplicaContext {
   const crossDeviceOps = createCrossDeviceOps('sharded', 1);
   const local = joinSharedMemoryGroup(createSharedMemoryGroup(1), 0);
-  return new Context(localParts({ device, local, control: ControlBlock.create(1), crossDeviceOps, report: () => {} }));
+  return new Context(
+    localParts({ device, local, control: ControlBlock.create(1), crossDeviceOps, report: () => {}, summarize: null }),
+  );
 }

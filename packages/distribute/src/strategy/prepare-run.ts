@@ -36,10 +36,15 @@ export function prepareRun(
 }
 
 /** A limit that is no number would be no limit, or end at once. */
-function checkOptions({ onReport, signal, graceSeconds, timeoutSeconds, bindThreads }: RunOptions): void {
+function checkOptions({ onReport, summary, signal, graceSeconds, timeoutSeconds, bindThreads }: RunOptions): void {
   checkSeconds('timeoutSeconds', timeoutSeconds, (value) => value > 0);
   // Without a limit: as long as a step takes.
   if (graceSeconds !== Number.POSITIVE_INFINITY) checkSeconds('graceSeconds', graceSeconds, (value) => value >= 0);
+  if (summary !== undefined && typeof summary?.add !== 'function') {
+    throw new TypeError(
+      `summary must be something that takes summaries, got ${typeof summary}.\nhelp: summaryFiles(folder) of @lockstep/official writes TensorBoard's files.`,
+    );
+  }
   if (onReport !== undefined && typeof onReport !== 'function') {
     throw new TypeError(`onReport must be a function, got ${typeof onReport}.`);
   }

@@ -46,6 +46,8 @@ export interface TrainerOutcome {
   readonly losses: readonly string[];
   readonly flags: readonly string[];
   readonly state: State;
+  /** Gradients of the first call by variable, as they were shown. */
+  readonly watched: Record<string, number[]>;
   /** Lines on standard error about variables that the loss does not reach. */
   readonly said: number;
 }
@@ -86,6 +88,10 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
   }
   const ofInputs = (factors: tf.Tensor, last: tf.Tensor) =>
     tf.add(tf.sum(tf.mul(vector, factors)), tf.mul(scalar, last)) as tf.Scalar;
+  const watched: Record<string, number[]> = {};
+  trainer.watchGradients(({ name }, gradient) => {
+    watched[name] = [...gradient];
+  });
   const weights: number[][] = [];
   const losses: string[] = [];
   const flags: string[] = [];
@@ -114,6 +120,7 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
           return (isSpoiled ? tf.add(all, Number.NaN) : all) as tf.Scalar;
         }, rate));
     factors.dispose();
+    trainer.watchGradients(null);
     losses.push(String(result.loss));
     if (order) {
       if (own === 0 && call === from + calls - 2) {
@@ -134,5 +141,5 @@ export default async function train(context: ReplicaContext, task: TrainerTask):
         .join(' '),
     );
   }
-  return { weights, losses, flags, state: stateOf(trainer), said };
+  return { weights, losses, flags, state: stateOf(trainer), watched, said };
 }

@@ -110,6 +110,21 @@ for (const way of ways) {
       }
     });
 
+    test('each gradient is shown as this replica has it, before it is summed, until nobody looks', async () => {
+      for (const recorded of [false, true]) {
+        const outcomes = await way.run({ options: { optimizer: sgd, lossScale: 4 }, calls: 2, recorded });
+        for (const [own, { watched }] of outcomes.entries()) {
+          const [x, y, z, last] = gradientAt(0, own % way.replicas).map((g) => 4 * g) as [
+            number,
+            number,
+            number,
+            number,
+          ];
+          assert.deepEqual(watched, { vector: [x, y, z], scalar: [last] });
+        }
+      }
+    });
+
     test('LARS: momentum with a rate for each variable, from norms of the mean gradient', async () => {
       const [decay, ownDecay, eeta, epsilon, momentum, rate] = [0.25, 0.125, 0.1, 0.01, 0.5, 0.5];
       const optimizer = { kind: 'lars', momentum, weightDecay: ownDecay, eeta, epsilon, skip: ['scalar'] } as const;

@@ -19,6 +19,7 @@ import { ShardedAllReduce } from '../cross-device-ops/sharded-all-reduce.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
 import type { FlatKernels } from '../simd/kernels.js';
 import { plainKernels } from '../simd/plain-kernels.js';
+import { activeTrace } from '../trace/trace.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatOptimizer } from './optimizers/optimizer.js';
 import { type CutPiece, clipSum, cutPieces, cutRuns, type Run, updatePieces } from './pieces.js';
@@ -318,13 +319,17 @@ export class FlatReducer implements Reducer {
     const first = Math.floor((count * this.#communicator.rank) / this.#communicator.size);
     const beingSummed: number[] = [];
     const tag = this.#tag;
+    const trace = activeTrace();
     const take = (index: number) => {
       const found = Atomics.load(this.#words, index);
       const state = (found - tag) | 0;
       if (state === State.taken) return;
       if (state === State.summing) beingSummed.push(index);
       else if (Atomics.compareExchange(this.#words, index, found, (tag + State.taken) | 0) === found) {
-        action(this.#chunks[index] as Chunk, state === State.summed);
+        const chunk = this.#chunks[index] as Chunk;
+        const began = trace ? performance.now() : 0;
+        action(chunk, state === State.summed);
+        trace?.extend(`update pack ${chunk.pack}`, 'pack', began, { pack: chunk.pack });
       } else take(index);
     };
     for (let i = 0; i < count; i++) take((first + i) % count);
@@ -341,13 +346,16 @@ export class FlatReducer implements Reducer {
   #sumFullPacks(isOver: () => boolean): boolean {
     if (!this.#ops.sumsByChunks || this.#communicator.size === 1) return false;
     const tag = this.#tag;
+    const trace = activeTrace();
     let found = false;
     for (const [index, { pack, gradients }] of this.#chunks.entries()) {
       if (!this.#isFull(pack)) continue;
       const word = Atomics.load(this.#words, index);
       if (((word - tag) | 0) > 0) continue;
       if (Atomics.compareExchange(this.#words, index, word, (tag + State.summing) | 0) !== word) continue;
+      const began = trace ? performance.now() : 0;
       this.#kernels.sum(gradients[0] as Float32Array, gradients);
+      trace?.extend(`reduce pack ${pack}`, 'pack', began, { pack });
       Atomics.store(this.#words, index, (tag + State.summed) | 0);
       Atomics.notify(this.#words, index);
       this.#chunksSummedEarly++;
@@ -359,6 +367,7 @@ export class FlatReducer implements Reducer {
 
   /** This replica has filled a pack. The last one to do so wakes those that wait. */
   #fill(pack: number): void {
+    activeTrace()?.fill(pack);
     const at = this.#chunks.length + pack;
     const filled = (Atomics.add(this.#words, at, 1) + 1) | 0;
     if (filled !== Math.imul(this.#steps + 1, this.#communicator.size)) return;

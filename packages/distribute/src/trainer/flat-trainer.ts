@@ -15,6 +15,7 @@ import { type HostAccess, hostAccess } from '../devices/host-access.js';
 import { checkSameVariables } from '../mirror/mirror.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
 import { plainKernels } from '../simd/plain-kernels.js';
+import { activeTrace } from '../trace/trace.js';
 import { checkLearningRate, checkStep, checkTrainer } from './check-trainer.js';
 import { FlatVariables, layOut } from './flat-variables.js';
 import { LocalStepRunner, type Loss, type StepInput } from './local-step.js';
@@ -22,7 +23,7 @@ import { LossScale, type LossScaleState } from './loss-scale.js';
 import { flatOptimizer } from './optimizers/create.js';
 import type { FlatLayout, GroupStatus, Reducer } from './reducer.js';
 import { StepReports } from './step-reports.js';
-import type { LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
+import type { GradientWatch, LearningRate, StepResult, Trainer, TrainerOptions, TrainerSegment } from './trainer.js';
 
 /** What a trainer needs of its replica. */
 export interface FlatTrainerParts {
@@ -77,6 +78,7 @@ export class FlatTrainer implements Trainer {
   /** 1 for each variable that has a gradient: in this call, and in any of those that are added up. */
   readonly #made: Uint8Array;
   readonly #produced: Uint8Array;
+  #watch: GradientWatch | null = null;
   #hasToldMissing = false;
   #isUnderWay = false;
 
@@ -207,6 +209,7 @@ export class FlatTrainer implements Trainer {
     const local = this.#local;
     this.#completeGradients();
     const backwardDone = performance.now();
+    activeTrace()?.passes(local.begin, local.forwardDone, backwardDone);
     const phasesUntil = (end: number, updateMs: number) => ({
       forward: local.forwardDone - local.begin,
       backward: backwardDone - local.forwardDone,
@@ -232,6 +235,8 @@ export class FlatTrainer implements Trainer {
     this.#addedLoss = 0;
     // Waits for all to be through with backward. Read before weights change.
     const reports = this.#reducer.meet(this.#reports.write(own));
+    const met = performance.now();
+    activeTrace()?.add('reduce', 'step', backwardDone, undefined, met);
     const { lossSum, stop } = this.#reports.read(reports, () => this.#reducer.abandon());
     this.parts.stop?.learn(stop);
     this.#tellMissing();
@@ -244,6 +249,7 @@ export class FlatTrainer implements Trainer {
       apply: Number.isFinite(lossSum),
     });
     if (updated && this.isInStep) this.#variables.update();
+    activeTrace()?.add('update', 'step', met);
     this.#produced.fill(0);
     const isMadeUpFor = this.#lossScale.settle(finite);
     return {
@@ -281,6 +287,10 @@ export class FlatTrainer implements Trainer {
 
   restoreLossScale(state: LossScaleState): void {
     this.#lossScale.restore(state);
+  }
+
+  watchGradients(watch: GradientWatch | null): void {
+    this.#watch = watch;
   }
 
   weightDecayLoss(): number {
@@ -322,8 +332,10 @@ export class FlatTrainer implements Trainer {
     const index = this.#segmentOf.get(variable) as number;
     const target = this.#accumulate === 1 ? this.#gradients[index] : this.#scratch[index];
     this.#access.read(gradient, target as Float32Array, () => {
+      this.#watch?.(this.segments[index] as TrainerSegment, target as Float32Array);
       if (this.#accumulate > 1) this.#add(index);
       this.#made[index] = 1;
+      activeTrace()?.mark(variable.name);
       if (this.#added + 1 === this.#accumulate) this.#reducer.markReady(index);
     });
   }

@@ -46,6 +46,9 @@ export interface TrainerSegment {
   readonly shape: readonly number[];
 }
 
+/** See {@link Trainer.watchGradients}. */
+export type GradientWatch = (segment: TrainerSegment, gradient: Float32Array) => void;
+
 /** Wall time of a step's parts, in milliseconds. */
 export interface StepPhases {
   readonly forward: number;
@@ -117,6 +120,11 @@ export interface Trainer {
   readonly lossScaleState: LossScaleState | null;
   /** {@link restore} of the loss scale alone. Without effect if it is fixed. */
   restoreLossScale(state: LossScaleState): void;
+  /**
+   * From now on each gradient of this replica is shown as soon as it is final, before it is summed: multiplied by the loss scale, of this
+   * call alone where several add up, and valid until `watch` returns. For looking at them; null ends it.
+   */
+  watchGradients(watch: GradientWatch | null): void;
   /** rate · Σw²/2 over the variables that decay: what weight decay adds to the loss. In f64, for logs. */
   weightDecayLoss(): number;
   /** Before weights are saved: throws unless all processes have the same, naming the first variable that differs. Collective. */

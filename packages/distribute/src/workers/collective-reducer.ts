@@ -10,6 +10,7 @@
 
 import type { Work } from '../communicator/communicator.js';
 import type { FlatMemory } from '../simd/index.js';
+import { activeTrace } from '../trace/trace.js';
 import { flatOptimizer } from '../trainer/optimizers/create.js';
 import type { FlatOptimizer, StepNumbers } from '../trainer/optimizers/optimizer.js';
 import { type CutPiece, clipSum, cutPieces, cutRuns, updatePieces } from '../trainer/pieces.js';
@@ -61,6 +62,10 @@ export class CollectiveReducer implements Reducer {
   /** Of all replicas of all workers; written by the leader. */
   readonly #reports: Float64Array;
   readonly #works: Work[] = [];
+  /** When they began, for a trace; null once they are there. */
+  readonly #begun: (number | null)[] = [];
+  /** Gradients that this replica has put in place in each pack, in this step. */
+  readonly #ownFilled: Int32Array;
   #steps: number;
   #count = 0;
 
@@ -86,6 +91,7 @@ export class CollectiveReducer implements Reducer {
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
     this.#filled = memory.allocateWords(this.#packs.length);
     this.#summed = memory.allocateWords(this.#packs.length);
+    this.#ownFilled = new Int32Array(this.#packs.length);
     this.#notFinite = memory.allocateWords(1);
     this.#reports = memory.allocateDoubles(REPORT * communicator.size);
     this.#localReports = new Float64Array(REPORT * local.size);
@@ -122,10 +128,15 @@ export class CollectiveReducer implements Reducer {
   begin(): void {
     this.#steps++;
     this.#works.length = 0;
+    this.#ownFilled.fill(0);
   }
 
   markReady(index: number): void {
-    for (const pack of this.#packsOf[index] as number[]) Atomics.add(this.#filled, pack, 1);
+    const trace = activeTrace();
+    for (const pack of this.#packsOf[index] as number[]) {
+      Atomics.add(this.#filled, pack, 1);
+      if (++this.#ownFilled[pack]! === this.#packs[pack]!.segments) trace?.fill(pack);
+    }
     if (!this.options.communicator.isLeader) return;
     // Packs start in their static order, whatever the order in which they are filled.
     while (this.#works.length < this.#packs.length && this.#isFilled(this.#works.length)) this.#start();
@@ -167,6 +178,7 @@ export class CollectiveReducer implements Reducer {
       // The sums are the same in every process, so each finds out by itself; the barrier after the last pack tells all.
       if (!this.#update(pack, step, factors)) Atomics.store(this.#notFinite, 0, this.#steps | 0);
       updateMs += performance.now() - begin;
+      activeTrace()?.add(`update pack ${index}`, 'pack', begin, { pack: index });
     }
     communicator.local.barrier();
     return { finite: this.#isStepFinite(), updated: true, updateMs };
@@ -190,13 +202,17 @@ export class CollectiveReducer implements Reducer {
   /** Leader: sums the next pack over the process's replicas and starts its journey. */
   #start(): void {
     const { communicator, memory, wire, algorithm } = this.options;
-    const { start, end } = this.#packs[this.#works.length] as Pack;
+    const pack = this.#works.length;
+    const { start, end } = this.#packs[pack] as Pack;
+    const begin = performance.now();
     const parts = this.layout.gradients.map((buffer) => buffer.subarray(start, end));
     const sum = parts[0] as Float32Array;
     if (parts.length > 1) memory.kernels.sum(sum, parts);
     // Backward is over when the last pack starts, and this thread has time for it.
     const background = this.#works.length + 1 < this.#packs.length;
+    this.#begun[pack] = performance.now();
     this.#works.push(guard(() => communicator.workers.allReduceAsync(sum, 'sum', { wire, algorithm, background })));
+    activeTrace()?.add(`reduce pack ${pack}`, 'pack', begin, { pack });
   }
 
   /** Waits for every pack before any weight changes, and looks at the sums: they are the same in every process. */
@@ -218,6 +234,18 @@ export class CollectiveReducer implements Reducer {
   }
 
   #await(pack: number): void {
+    const begin = performance.now();
+    this.#waitFor(pack);
+    const trace = activeTrace();
+    if (trace === null) return;
+    trace.add(`wait for pack ${pack}`, 'pack', begin, { pack });
+    const begun = this.#begun[pack] ?? null;
+    const { start, end } = this.#packs[pack] as Pack;
+    if (begun !== null) trace.travel(pack, (end - start) * (this.options.wire === 'bf16' ? 2 : 4), begun);
+    this.#begun[pack] = null;
+  }
+
+  #waitFor(pack: number): void {
     const { communicator, timeoutMs } = this.options;
     const steps = this.#steps | 0;
     if (communicator.isLeader) {

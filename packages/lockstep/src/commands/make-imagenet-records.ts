@@ -80,7 +80,7 @@ export function defineFlags(): FlagValues {
     key,
     help: 'Which pictures are held out, and the order of all.',
   });
-  const all = ['num_cpus', 'gradient_dtype', 'workers', 'seed', 'backend', 'checkpoints'] as const;
+  const all = ['num_cpus', 'gradient_dtype', 'workers', 'seed', 'backend', 'checkpoints', 'export'] as const;
   defineLockstep(flags, Object.fromEntries(all.map((name) => [name, false])));
   return flags;
 }

@@ -3,7 +3,7 @@
  * replica per core, and says how well it did and what to try next. It is `lockstep cifar10` with other defaults, which it
  * prints; every flag of that command can be given. A second one goes on with what the first one left, or skips what is done.
  */
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { physicalCores } from '@lockstep/distribute';
 import { fitText } from '@lockstep/distribute/progress';
 import { DIGITS_TRAIN, DIGITS_VALIDATION, prepareDigits } from '@lockstep/official/data/digits';
@@ -159,6 +159,13 @@ function summarize(
     `  ${start} --data_dir=cifar10 --resnet_size=20 --random_flip`,
     '      the real thing: fetch CIFAR-10 and train on it',
     '',
+    ...(checkpoint
+      ? [
+          usesDigits ? 'Draw a digit, and have it read in your browser:' : 'Try it in your browser:',
+          `  npx lockstep serve ${dirname(checkpoint)}`,
+          '',
+        ]
+      : []),
   );
   process.stdout.write(`${fitText(lines.join('\n'), process.stdout)}\n`);
 }

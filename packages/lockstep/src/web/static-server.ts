@@ -59,6 +59,11 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 const OTHER_TYPE = 'application/octet-stream';
 
+/** What a file is, by its name. */
+export function contentType(name: string): string {
+  return TYPES[extname(name).toLowerCase()] ?? OTHER_TYPE;
+}
+
 /** Answers a GET or HEAD of its path; the headers that every answer has are set already. */
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
 
@@ -188,7 +193,7 @@ async function openWithin(root: string, path: string): Promise<OpenFile | null> 
     // No link any more, nor one that was put there in between. A pipe would be waited for.
     const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stats = await handle.stat();
-    if (stats.isFile()) return { handle, size: stats.size, type: TYPES[extname(file).toLowerCase()] ?? OTHER_TYPE };
+    if (stats.isFile()) return { handle, size: stats.size, type: contentType(file) };
     await handle.close();
     return null;
   } catch {

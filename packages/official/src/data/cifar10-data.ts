@@ -3,10 +3,11 @@
  * (https://www.cs.toronto.edu/~kriz/cifar.html). Images stay bytes; the input pipeline makes floats of them. Memory is
  * shared, so all replicas of a process read one copy.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
+import { readCifar10Names } from './cifar10-names.js';
 import { DataError } from './data-error.js';
 import type { DataSet } from './data-set.js';
 
@@ -24,8 +25,6 @@ export { DataError };
 
 /** The kernel reads less than 2 GiB at once. */
 const LARGEST_READ = 2 ** 30;
-/** Bytes of ten names. */
-const LARGEST_NAMES = 10_000;
 
 /** The folder inside the official archive. */
 const ARCHIVE_FOLDER = 'cifar-10-batches-bin';
@@ -124,30 +123,23 @@ export interface Cifar10Source {
 
 /** A split for the input pipeline. @throws DataError naming the file: missing, cut off, empty, or with a label outside 0..9. */
 export function openCifar10(dataDir: string, isTraining: boolean): DataSet {
-  const classNames = readClassNames(dataDir);
-  return { ...cifar10DataSet(readCifar10(dataDir, isTraining)), ...(classNames && { classNames }) };
+  const data = readCifar10(dataDir, isTraining);
+  return cifar10DataSet(data, cifar10Names(dataDir));
 }
 
-/** The archive's own list: a line for each label. Null where there is none, or another one: names are a convenience. */
-function readClassNames(dataDir: string): string[] | null {
-  for (const folder of [join(dataDir, ARCHIVE_FOLDER), dataDir]) {
-    const file = join(folder, 'batches.meta.txt');
-    const stats = statSync(file, { throwIfNoEntry: false });
-    if (!stats?.isFile() || stats.size > LARGEST_NAMES) continue;
-    const names = readFileSync(file, 'utf8')
-      .trim()
-      .split(/\s*\n\s*/);
-    if (names.length === NUM_CLASSES) return names;
-  }
-  return null;
+/** What its classes are called. @throws DataError if the file that says so says something else */
+export function cifar10Names(dataDir: string): readonly string[] {
+  const [file] = cifar10Files(dataDir, false) as [string];
+  return readCifar10Names(dirname(file));
 }
 
 /** Records in memory as a data set. */
-export function cifar10DataSet({ records, count }: Cifar10Data): DataSet {
+export function cifar10DataSet({ records, count }: Cifar10Data, classNames?: readonly string[]): DataSet {
   return {
     name: 'CIFAR-10',
     count,
     numClasses: NUM_CLASSES,
+    ...(classNames && { classNames }),
     imageShape: [HEIGHT, WIDTH, CHANNELS],
     reader: new URL('./cifar10-reader.js', import.meta.url).href,
     source: { records } satisfies Cifar10Source,

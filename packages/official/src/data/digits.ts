@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { Philox } from '../utils/random/philox.js';
 import { shuffle } from '../utils/random/shuffle.js';
 import { CHANNELS, HEIGHT, NUM_CLASSES, RECORD_BYTES, WIDTH } from './cifar10-data.js';
+import { NAMES_FILE } from './cifar10-names.js';
 
 export const DIGITS_TRAIN = 9_000;
 export const DIGITS_VALIDATION = 1_000;
@@ -25,7 +26,12 @@ const SPLIT_SEED = 20191;
  */
 export function prepareDigits(directory: string): string {
   const target = join(directory, FOLDER);
-  if (existsSync(join(target, 'test_batch.bin'))) return directory;
+  const names = Array.from({ length: NUM_CLASSES }, (_, digit) => `${digit}\n`).join('');
+  if (existsSync(join(target, 'test_batch.bin'))) {
+    // Those of before had none, and would be taken for aeroplanes.
+    if (!existsSync(join(target, NAMES_FILE))) writeFileSync(join(target, NAMES_FILE), names);
+    return directory;
+  }
   const records = shuffledRecords();
   const temporary = `${target}.${process.pid}.tmp`;
   rmSync(temporary, { recursive: true, force: true });
@@ -35,6 +41,7 @@ export function prepareDigits(directory: string): string {
     const bytes = Buffer.concat(records.slice(file * perFile, (file + 1) * perFile));
     writeFileSync(join(temporary, `data_batch_${file + 1}.bin`), bytes);
   }
+  writeFileSync(join(temporary, NAMES_FILE), names);
   writeFileSync(join(temporary, 'test_batch.bin'), Buffer.concat(records.slice(DIGITS_TRAIN)));
   rmSync(target, { recursive: true, force: true });
   renameSync(temporary, target);

@@ -130,9 +130,21 @@ export function boxView(box: Box, { height, width }: Size, flip: boolean): View 
   return { box, write: (image, target, offset) => resample(image, rows, columns, target, offset) };
 }
 
-/** The centre, height × width, of the image resized so that its shorter side is 8/7 of the shorter one wanted. */
-export function centralView(image: Size, { height, width }: Size): View {
-  const resized = aspectPreservingSize(image, Math.round((Math.min(height, width) * 8) / 7));
+/** What the shorter side of an image becomes before its centre is taken: 8/7 of the shorter one wanted, 256 for 224. */
+export function centralSide({ height, width }: Size): number {
+  return Math.round((Math.min(height, width) * 8) / 7);
+}
+
+/**
+ * The centre, height × width, of the image resized so that its shorter side is {@link centralSide}.
+ * @param means subtracted from red, green and blue
+ */
+export function centralView(
+  image: Size,
+  { height, width }: Size,
+  means: readonly [number, number, number] = CHANNEL_MEANS,
+): View {
+  const resized = aspectPreservingSize(image, centralSide({ height, width }));
   const rows = axis(image.height, resized.height, Math.floor((resized.height - height) / 2), height);
   const columns = axis(image.width, resized.width, Math.floor((resized.width - width) / 2), width);
   return {
@@ -142,7 +154,7 @@ export function centralView(image: Size, { height, width }: Size): View {
       height: rows.end - rows.begin,
       width: columns.end - columns.begin,
     },
-    write: (decoded, target, offset) => resample(decoded, rows, columns, target, offset),
+    write: (decoded, target, offset) => resample(decoded, rows, columns, target, offset, means),
   };
 }
 
@@ -160,12 +172,13 @@ function resample(
   columns: Axis,
   target: Float32Array,
   offset: number,
+  means: readonly [number, number, number] = CHANNEL_MEANS,
 ): void {
   const count = columns.part.length;
   const left = Int32Array.from(columns.lower, (x) => 3 * x);
   const right = Int32Array.from(columns.upper, (x) => 3 * x);
   const { part } = columns;
-  const [red, green, blue] = CHANNEL_MEANS;
+  const [red, green, blue] = means;
   let at = offset;
   for (let y = 0; y < rows.part.length; y++) {
     const above = 3 * width * (rows.lower[y] as number);

@@ -233,7 +233,15 @@ describe('what is shown of training', () => {
     // Five steps a call: the first one, and every second from where the call begins.
     assert.deepEqual(steps('cross_entropy'), [1, 3, 5, 7, 9]);
     assert.deepEqual(steps('evaluation/accuracy'), [5, 10]);
-    assert.equal(all.at(-1)?.scalars?.['evaluation/accuracy'], Math.fround(result?.evaluation?.accuracy as number));
+    const accuracies = all.flatMap(({ scalars }) => scalars?.['evaluation/accuracy'] ?? []);
+    assert.equal(accuracies.at(-1), Math.fround(result?.evaluation?.accuracy as number));
+    const texts = all.flatMap(({ texts: some }) => Object.keys(some ?? {}));
+    assert.equal(texts.filter((tag) => tag === 'graph').length, 1);
+    // ResNet-8 has 78,042 weights (upstream counts gamma and beta, and no moving statistics).
+    assert.match(
+      all.find(({ texts: some }) => some?.graph)?.texts?.graph ?? '',
+      /\| resnet_model\/conv2d\/kernel \| 3 × 3 × 3 × 16 \| 432 \|/,
+    );
     const again = await run([...command, '--clean', '--save_summary_steps=0']);
     assert.equal(again.status, 0, again.text);
     assert.deepEqual(events('summaries'), []);

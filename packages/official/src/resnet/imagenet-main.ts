@@ -63,7 +63,9 @@ function classesOf({ data_dir: dataDir, num_classes: given, use_synthetic_data: 
 function remarks({ FLAGS }: FlagValues): string[] {
   const found: string[] = [];
   if (FLAGS.image_bytes_as_serving_input) {
-    found.push('--image_bytes_as_serving_input has no effect: nothing is exported.');
+    found.push(
+      '--image_bytes_as_serving_input has no effect: TensorFlow.js decodes no JPEG, so an exported model takes pixels.',
+    );
   }
   if (FLAGS.skip_bad_records > 0 && FLAGS.use_synthetic_data) {
     found.push(`--skip_bad_records=${FLAGS.skip_bad_records} has no effect with --use_synthetic_data.`);

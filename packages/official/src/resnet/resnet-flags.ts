@@ -126,7 +126,7 @@ export function defineResnetFlags(options: ResnetFlagOptions = {}, flags: FlagVa
     default: false,
     group,
     key: true,
-    help: 'Export a model that takes JPEG bytes instead of pixels. Only for ImageNet.',
+    help: 'Upstream: export a model that takes JPEG bytes. TensorFlow.js decodes none, so the exported model takes pixels from 0 to 255 all the same, and the flag changes nothing. Only for ImageNet.',
   });
   flags.DEFINE_bool({
     name: 'use_train_and_evaluate',

@@ -208,6 +208,43 @@ describe('activation shapes', () => {
   });
 });
 
+/** What upstream's tests of `cifar10_model_fn` and `imagenet_model_fn` look at, in training, evaluation and prediction. */
+describe('what the model functions gave', () => {
+  for (const version of BOTH) {
+    for (const [name, plan, n] of [
+      ['CIFAR-10, size 32, batch 128', cifar10Plan(32, version), 128],
+      ['ImageNet, size 50, batch 32, of small images', { ...imagenetPlan(50, version), imageShape: [32, 32, 3] }, 32],
+    ] as const) {
+      it(`v${version}, ${name}: probabilities, classes, a loss, an accuracy`, async () => {
+        await on(FAST, () => {
+          const model = new Model(plan, 1);
+          const { values, labels, shape } = batchOf(plan as ResNetPlan, n);
+          const images = tf.tensor4d(values, shape);
+          for (const training of [true, false]) {
+            tf.tidy(() => {
+              const logits = model.call(images, training);
+              const probabilities = tf.softmax(logits);
+              assert.deepEqual(probabilities.shape, [n, plan.numClasses]);
+              assert.equal(probabilities.dtype, 'float32');
+              for (const sum of tf.sum(probabilities, 1).dataSync()) assert.ok(Math.abs(sum - 1) < 1e-4);
+              const classes = tf.argMax(logits, 1);
+              // TensorFlow.js has no 64-bit integers.
+              assert.deepEqual([classes.shape, classes.dtype], [[n], 'int32']);
+              const expected = tf.tensor1d(labels, 'int32');
+              const loss = tf.mean(sparseSoftmaxCrossEntropy(logits, expected));
+              assert.deepEqual([loss.shape, loss.dtype, Number.isFinite(loss.dataSync()[0])], [[], 'float32', true]);
+              const accuracy = tf.mean(tf.cast(tf.equal(classes, expected), 'float32'));
+              assert.deepEqual([accuracy.shape, accuracy.dtype], [[], 'float32']);
+            });
+          }
+          images.dispose();
+          model.dispose();
+        });
+      });
+    }
+  }
+});
+
 for (const backend of BACKENDS) {
   describe(`the network on ${backend}`, () => {
     for (const [what, plan] of Object.entries(SMALL)) {

@@ -6,7 +6,7 @@
  * Not a tf.LayersModel: the training step wants batch norm, ReLU and residual additions in one piece (fused-ops.ts). Moving
  * statistics live in one flat array, one per replica, because they are averaged over replicas and saved together.
  */
-import { hostAccess } from '@lockstep/distribute';
+import { hostAccess, traceLayer } from '@lockstep/distribute';
 import * as tf from '@tensorflow/tfjs-core';
 import { Philox } from '../utils/random/philox.js';
 import { addRelu, batchNormInference, batchNormTraining } from './fused-ops.js';
@@ -208,12 +208,14 @@ export class Model {
     const { plan } = this;
     let h = convolve(images, this.#initialConv);
     if (this.#initialNorm) h = normalize(h, this.#initialNorm, true, training);
+    if (plan.firstPoolSize) traceLayer('max_pool');
     if (plan.firstPoolSize) h = tf.maxPool(h, plan.firstPoolSize, plan.firstPoolStride, 'same');
     for (const block of this.#blocks) {
       h = plan.resnetVersion === 1 ? blockV1(h, block, training) : blockV2(h, block, training);
     }
     if (this.#finalNorm) h = normalize(h, this.#finalNorm, true, training);
     const [n, height, width, channels] = h.shape;
+    traceLayer('dense');
     const mean = tf.reshape(tf.avgPool(h, [height, width], 1, 'valid'), [n, channels]) as tf.Tensor2D;
     return tf.add(tf.matMul(mean, this.#dense.kernel as tf.Tensor2D), this.#dense.bias) as tf.Tensor2D;
   }
@@ -276,6 +278,7 @@ function blockV1(x: tf.Tensor4D, { norms, convs, projection }: Block, training: 
   for (const [index, conv] of convs.entries()) {
     h = normalize(convolve(h, conv), norms[index] as BatchNorm, index < convs.length - 1, training);
   }
+  traceLayer('shortcut');
   return addRelu(h, shortcut);
 }
 
@@ -287,12 +290,19 @@ function blockV2(x: tf.Tensor4D, { norms, convs, projection }: Block, training: 
     h = convolve(h, conv);
     if (index < convs.length - 1) h = normalize(h, norms[index + 1] as BatchNorm, true, training);
   }
+  traceLayer('shortcut');
   return tf.add(h, shortcut);
+}
+
+/** 'resnet_model/conv2d_3/kernel' is of conv2d_3. In a timeline the batch norm that follows is part of it: backends compute both at once. */
+function layerOf({ name }: tf.Variable): string {
+  return name.split('/').at(-2) ?? name;
 }
 
 /** Stride 1 pads SAME; a stride pads by the filter's size alone, whatever the input's (upstream's conv2d_fixed_padding). */
 function convolve(x: tf.Tensor4D, { kernel, stride }: Conv): tf.Tensor4D {
   const size = kernel.shape[0] as number;
+  traceLayer(layerOf(kernel));
   if (stride === 1) return tf.conv2d(x, kernel as tf.Tensor4D, 1, 'same');
   const begin = Math.floor((size - 1) / 2);
   const pad: [number, number] = [begin, size - 1 - begin];

@@ -4,6 +4,7 @@
  */
 import { realpathSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
 import {
   type Facts,
   launchedProcess,
@@ -17,27 +18,38 @@ import { EventFileWriter } from '../summary/event-file.js';
 import { SummaryObserver } from '../summary/summary-observer.js';
 import type { Checkpoint } from '../utils/checkpoint/checkpoint-manager.js';
 import { LOCK_NAME, ModelDirLock } from '../utils/checkpoint/model-dir-lock.js';
+import { checkExportFolder, ExportError } from '../utils/export/export-folder.js';
 import { probeFolder, reasonOf } from '../utils/files/file-errors.js';
-import { type FlagsObject, type FlagValues, getLossScale, getNumGpus, UsageError } from '../utils/flags/core.js';
+import {
+  type FlagsObject,
+  type FlagValues,
+  getLossScale,
+  getNumGpus,
+  getProfileSteps,
+  UsageError,
+} from '../utils/flags/core.js';
 import { formatValue } from '../utils/flags/flag.js';
 import { benchmarkObserver } from '../utils/logs/benchmark-observer.js';
-import type { TrainHook } from '../utils/logs/hooks.js';
+import { PROFILER_SAVE_STEPS, type TrainHook } from '../utils/logs/hooks.js';
 import { getTrainHooks } from '../utils/logs/hooks-helper.js';
 import { HooksObserver } from '../utils/logs/hooks-observer.js';
 import type { Log } from '../utils/logs/log.js';
-import type { BaseBenchmarkLogger } from '../utils/logs/logger.js';
+import { BaseBenchmarkLogger } from '../utils/logs/logger.js';
 import { type EvaluationResult, observeAll, type RunObserver } from '../utils/logs/run-observer.js';
+import { writeTimeline } from '../utils/logs/timeline.js';
 import { planClean } from '../utils/misc/clean-model-dir.js';
 import { configureCluster } from '../utils/misc/cluster.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../utils/misc/distribution-utils.js';
 import { markModelDir } from '../utils/misc/model-helpers.js';
 import { RunSummary } from '../utils/progress/run-summary.js';
-import type { Screen } from '../utils/progress/screen.js';
+import { createScreen, type Screen } from '../utils/progress/screen.js';
 import { ScreenObserver } from '../utils/progress/screen-observer.js';
+import { checkQuantization, exportResnet } from './export/export-resnet.js';
 import { inputRemark } from './input-remark.js';
 import type { TrainingRecipe } from './lr-schedule.js';
 import type { ReplicaArguments, ReplicaMessage, ReplicaResult } from './replica/arguments.js';
 import { placeOf, readRun, runCheckpoints, stateOf } from './replica/run-state.js';
+import type { ProfileOptions } from './replica/step-profile.js';
 import { boundariesOf, checkFlagsHere, resnetRunParameters } from './resnet-flags.js';
 import type { ResNetPlan } from './resnet-model.js';
 import { factsOf, remarkOnGrace, strategyFactories } from './resnet-workers.js';
@@ -59,8 +71,10 @@ export interface ResnetMainOptions {
   readonly decayExcept: string | null;
   /** Opens a split; not called with synthetic data. */
   readonly open: (isTraining: boolean) => DataSet;
-  readonly benchmarkLogger: BaseBenchmarkLogger;
-  readonly screen: Screen;
+  /** Where metrics go. Default: into the log. */
+  readonly benchmarkLogger?: BaseBenchmarkLogger;
+  /** Where the run shows itself. Default: on standard error, as the flags say. */
+  readonly screen?: Screen;
   /** Ends the run gracefully: finish the step, save, return. */
   readonly signal?: AbortSignal;
 }
@@ -70,6 +84,8 @@ export interface ResnetMainResult {
   readonly evaluation: EvaluationResult | null;
   readonly globalStep: number;
   readonly checkpoint: string | null;
+  /** Folder of the model that was exported. */
+  readonly exported: string | null;
   readonly interrupted: boolean;
   readonly seed: number;
   readonly strategy: string;
@@ -84,14 +100,17 @@ export interface ResnetMainResult {
 
 /** Trains and evaluates as the flags say. @throws UsageError, DataError, ReplicaError, … each with a remedy. */
 export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMainResult> {
-  const { flags, recipe, screen } = options;
+  const { flags, recipe } = options;
   const { FLAGS } = flags;
-  const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
   // One process speaks for the run: rank 0, which every kind of cluster makes the chief.
   const isChief = (launchedProcess()?.rank ?? 0) === 0;
+  const screen = options.screen ?? createScreen(FLAGS, { silent: !isChief });
+  const numWorkers = configureCluster(FLAGS.worker_hosts, FLAGS.task_index);
   const { log } = screen;
+  const benchmarkLogger = options.benchmarkLogger ?? new BaseBenchmarkLogger({ log: screen.detail });
   for (const note of checkFlagsHere(flags)) log.warning(note);
   refuseWhatIsMissing(flags);
+  if (isChief) checkExport(FLAGS);
   checkMemory(options);
   if (isChief) await checkModelDir(FLAGS, log);
   const data: Record<string, number> = {};
@@ -104,7 +123,7 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const trainHooks = getTrainHooks(isChief ? (FLAGS.hooks ?? []) : [], {
     modelDir: FLAGS.model_dir,
     batchSize,
-    benchmarkLogger: options.benchmarkLogger,
+    benchmarkLogger,
     // With a bar on the screen the step's figures are in the bar.
     log: screen.style === 'bar' ? { info() {}, warning: log.warning } : log,
   });
@@ -136,7 +155,12 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     observer = observeAll([
       new HooksObserver(trainHooks),
       new ScreenObserver(screen, { epochs: trainEpochs, batchSize }),
-      benchmarkObserver(options.benchmarkLogger),
+      benchmarkObserver(benchmarkLogger),
+      {
+        timeline: (timeline) => {
+          if (timeline.isAsked) writeTimeline(FLAGS.model_dir, timeline, log);
+        },
+      },
       summary,
       ...(hasEvents ? [summariesOf(flags, { batchSize, replicas, strategy: strategy.name }, log)] : []),
     ]);
@@ -185,8 +209,10 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       checkpointFormat: FLAGS.checkpoint_format,
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
+      profile: profileOf(FLAGS),
       // Everybody's decision alike: it is a sum over all.
-      evaluationDetails: FLAGS.save_summary_steps > 0 && writes(FLAGS),
+      summaries: FLAGS.save_summary_steps > 0 && writes(FLAGS),
+      histogramSteps: FLAGS.save_summary_steps > 0 ? FLAGS.save_histogram_steps : 0,
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),
@@ -206,10 +232,12 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
     if (isChief && chief.interrupted && !options.signal?.aborted) {
       log.info('Stopped because another worker was told to; all stop at the same step.');
     }
+    const exported = isChief ? exportModel(options, (train ?? validation)?.classNames ?? null, chief, log) : null;
     return {
       evaluation: chief.evaluation,
       globalStep: chief.globalStep,
       checkpoint: chief.checkpoint,
+      exported,
       interrupted: chief.interrupted,
       seed,
       strategy: strategy.name,
@@ -222,7 +250,60 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   } finally {
     observer.end();
     lock?.release();
+    if (!options.screen) screen.progress.finish();
   }
+}
+
+/** Which steps are traced: the same on all workers, whoever writes. */
+function profileOf(FLAGS: FlagsObject): ProfileOptions {
+  const isHooked = (FLAGS.hooks ?? []).some((name) => name.trim().toLowerCase() === 'profilerhook');
+  return { everySteps: isHooked ? PROFILER_SAVE_STEPS : null, steps: getProfileSteps(FLAGS.profile_steps) };
+}
+
+/** Before hours of training, not after them. @throws UsageError where the model could not be exported in the end */
+function checkExport({ export_dir: to, export_format: format, quantize, model_dir: modelDir }: FlagsObject): void {
+  if (to === null) return;
+  checkQuantization(format, quantize);
+  const refuse = (problem: string, remedy: string) => {
+    throw new UsageError(problem, { flag: 'export_dir', value: to, remedy });
+  };
+  if (resolve(to) === resolve(modelDir)) {
+    refuse(`flag --export_dir=${to}: it is --model_dir, where checkpoints are`, 'Name another folder.');
+  }
+  try {
+    checkExportFolder(to, 'flag --export_dir');
+  } catch (error) {
+    if (!(error instanceof ExportError)) throw error;
+    refuse(error.problem, `help: ${error.remedy}`);
+  }
+}
+
+/** What training left, or what was evaluated. @returns its folder */
+function exportModel(
+  { flags: { FLAGS }, plan }: ResnetMainOptions,
+  labels: readonly string[] | null,
+  { checkpoint, interrupted }: ReplicaResult,
+  log: Log,
+): string | null {
+  const { export_dir: to, export_format: format, quantize: quantization } = FLAGS;
+  if (to === null) return null;
+  if (interrupted || checkpoint === null) {
+    log.warning(
+      `--export_dir: nothing is exported: ${interrupted ? 'the run is not over' : 'there is no checkpoint'}.`,
+    );
+    return null;
+  }
+  const { entry } = exportResnet({
+    from: checkpoint,
+    to,
+    format,
+    quantization,
+    imageSize: plan.imageShape[0],
+    labels,
+    what: 'flag --export_dir',
+  });
+  log.info(`Exported ${join(to, entry)}`);
+  return to;
 }
 
 /** Event files, for TensorBoard and the board. */
@@ -238,7 +319,7 @@ function summariesOf(
   const given = flags.definitions().filter(({ name, local }) => !local && flags.isGiven(name));
   const values = given.map(({ name }) => [name, formatValue(flags.FLAGS[name as keyof FlagsObject])]);
   const parameters = { strategy, replicas, ...Object.fromEntries(values) };
-  return new SummaryObserver(writer, { everySteps, batchSize, parameters });
+  return new SummaryObserver(writer, { everySteps, batchSize, replicas, parameters });
 }
 
 /** @throws Error where the network is not made for such images. */
@@ -287,12 +368,12 @@ function chooseStrategy(
 }
 
 /** The flag, or with -1 the GPUs that device providers offer here. */
-function gpusOf(flagsObj: FlagValues['FLAGS']): number {
+export function gpusOf(flagsObj: FlagValues['FLAGS']): number {
   return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
 }
 
 /** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many. */
-function requireGpus(count: number): void {
+export function requireGpus(count: number): void {
   const available = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU').length;
   if (count <= available) return;
   const remedy = 'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.';
@@ -315,7 +396,6 @@ function refuseWhatIsMissing(flags: FlagValues): void {
   if (FLAGS.dtype === 'fp16') {
     refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   }
-  if (FLAGS.export_dir) refuse('export_dir', FLAGS.export_dir, 'export is not available yet', 'Leave it out.');
 }
 
 /** What can be said of the flags that are about model_dir, before anything is read or made. */
@@ -439,6 +519,12 @@ function tell(observers: Required<RunObserver>, message: ReplicaMessage): void {
       break;
     case 'step':
       observers.step(message);
+      break;
+    case 'summary':
+      observers.summary(message.summary);
+      break;
+    case 'timeline':
+      observers.timeline(message.timeline);
       break;
     case 'call ends':
       observers.callEnds(message.globalStep);

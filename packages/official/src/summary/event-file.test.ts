@@ -50,6 +50,25 @@ describe('an event', () => {
     );
   });
 
+  it('has pictures and histograms', () => {
+    const picture = { height: 2, width: 3, channels: 1, bytes: Uint8Array.of(7, 8) };
+    const image = [0x08, 2, 0x10, 3, 0x18, 1, 0x22, 2, 7, 8];
+    const value = [0x0a, 1, ...ascii('p'), 0x22, image.length, ...image];
+    assert.deepEqual(
+      Buffer.from(encodeEvent({ wallTime: 2, images: { p: picture } })),
+      event(2, 0x2a, value.length + 2, 0x0a, value.length, ...value),
+    );
+    const doubles = (...values: number[]) => [...Buffer.from(Float64Array.from(values).buffer)];
+    const numbers = [-1, 2, 3, 1.5, 5.25].flatMap((number, i) => [((i + 1) << 3) | 1, ...doubles(number)]);
+    const histogram = [...numbers, 0x32, 16, ...doubles(0, 4), 0x3a, 16, ...doubles(1, 2)];
+    const rest = [0x0a, 1, ...ascii('h'), 0x2a, histogram.length, ...histogram];
+    const made = encodeEvent({
+      wallTime: 2,
+      histograms: { h: { min: -1, max: 2, num: 3, sum: 1.5, sumSquares: 5.25, limits: [0, 4], counts: [1, 2] } },
+    });
+    assert.deepEqual(Buffer.from(made), event(2, 0x2a, rest.length + 2, 0x0a, rest.length, ...rest));
+  });
+
   it('is read back, whatever else another program has put into it', () => {
     const scalars = { a: 0.25, b: -3, nan: Number.NaN };
     assert.deepEqual(decodeEvent(encodeEvent({ wallTime: 3, step: 7, scalars, texts: { t: 'é' } })), {
@@ -130,7 +149,7 @@ describe('the observer', () => {
   it('writes the first step, then every so many, evaluations, and the parameters once', () => {
     const at = fresh();
     const writer = new EventFileWriter(at, { warn: assert.fail });
-    const observer = new SummaryObserver(writer, { everySteps: 10, batchSize: 32 });
+    const observer = new SummaryObserver(writer, { everySteps: 10, batchSize: 32, replicas: 2 });
     assert.equal(observer.wantsEveryStep, true);
     observer.begin({ modelName: 'resnet', datasetName: 'D', parameters: { batch_size: 32, note: 'a|b' } });
     observer.callBegins(0);
@@ -138,6 +157,7 @@ describe('the observer', () => {
     for (let globalStep = 1; globalStep <= 25; globalStep++) {
       observer.step({
         ...{ globalStep, totalSteps: 25, epoch: 0, loss: 3, crossEntropy: 2.5, accuracy: 0.5, callAccuracy: 0.25 },
+        ...{ callAccuracyTop5: 0.75, lossScale: 1, gradientBytes: 4000 },
         ...{ learningRate: 0.5, stepMs: 15, phases },
       });
     }
@@ -152,9 +172,17 @@ describe('the observer', () => {
       events[1]?.texts?.parameters,
       '| | |\n|---|---|\n| model | resnet |\n| dataset | D |\n| batch_size | 32 |\n| note | a\\|b |',
     );
-    const { 'global_step/sec': rate, images_per_second: images, ...rest } = events[3]?.scalars ?? {};
+    const {
+      'global_step/sec': rate,
+      images_per_second: images,
+      images_per_second_per_replica: each,
+      ...rest
+    } = events[3]?.scalars ?? {};
+    assert.ok(Math.abs((each as number) / (images as number) - 0.5) < 1e-6);
     assert.deepEqual(rest, {
       ...{ loss: 3, cross_entropy: 2.5, l2_loss: 0.5, learning_rate: 0.5, train_accuracy: 0.25, step_ms: 15 },
+      // Two replicas: each sends and gets half of 4000 bytes twice, in the 4 ms that the step waits.
+      ...{ train_accuracy_top_5: 0.75, 'all_reduce/ms': 4, 'all_reduce/bus_gb_per_s': Math.fround(4000 / 4e6) },
       ...Object.fromEntries(Object.entries(phases).map(([name, ms]) => [`step_ms/${name}`, ms])),
     });
     assert.ok(Math.abs((images as number) / (rate as number) - 32) < 1e-3);

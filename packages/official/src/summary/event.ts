@@ -5,12 +5,14 @@
  *     Event    1: wall_time double   2: step int64   3: file_version string   5: Summary
  *     Summary  1: Value, repeated    Value  1: tag string   2: simple_value float   4: Image   8: TensorProto   9: SummaryMetadata
  *     Image    1: height int32   2: width int32   3: colorspace int32   4: encoded_image_string bytes
+ *     Value    5: HistogramProto, of doubles  1: min   2: max   3: num   4: sum   5: sum_squares   6: bucket_limit, packed   7: bucket, packed
  *
  * A text is a tensor of strings whose metadata name the plugin 'text'. `@bufbuild/protobuf` reads and writes the wire format; what is not
  * known here is passed over.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { readFields } from '../utils/files/protobuf-fields.js';
+import type { Histogram } from '../utils/logs/histogram.js';
 import type { Picture } from './png.js';
 
 export interface Event {
@@ -24,7 +26,8 @@ export interface Event {
   readonly scalars?: Readonly<Record<string, number>>;
   /** Markdown by tag. */
   readonly texts?: Readonly<Record<string, string>>;
-  /** By tag; written, and passed over when read. */
+  /** By tag; histograms and images are written, and passed over when read. */
+  readonly histograms?: Readonly<Record<string, Histogram>>;
   readonly images?: Readonly<Record<string, Picture>>;
 }
 
@@ -33,12 +36,14 @@ export const FILE_VERSION = 'brain.Event:2';
 const DT_STRING = 7;
 
 export function encodeEvent(event: Event): Uint8Array {
-  const { wallTime, step = 0, fileVersion, scalars = {}, texts = {}, images = {} } = event;
+  const { wallTime, step = 0, fileVersion, scalars = {}, texts = {}, histograms = {}, images = {} } = event;
   const writer = new BinaryWriter();
   writer.tag(1, WireType.Bit64).double(wallTime);
   if (step !== 0) writer.tag(2, WireType.Varint).int64(step);
   if (fileVersion !== undefined) writer.tag(3, WireType.LengthDelimited).string(fileVersion);
-  const values = [...Object.entries(scalars), ...Object.entries(texts), ...Object.entries(images)];
+  const values = [scalars, texts, histograms, images].flatMap((some) =>
+    Object.entries<number | string | Histogram | Picture>(some),
+  );
   if (values.length === 0) return writer.finish();
   writer.tag(5, WireType.LengthDelimited).fork();
   for (const [tag, value] of values) {
@@ -46,10 +51,26 @@ export function encodeEvent(event: Event): Uint8Array {
     writer.tag(1, WireType.LengthDelimited).string(tag);
     if (typeof value === 'number') writer.tag(2, WireType.Bit32).float(Math.fround(value));
     else if (typeof value === 'string') encodeText(writer, value);
+    else if ('limits' in value) encodeHistogram(writer, value);
     else encodeImage(writer, value);
     writer.join();
   }
   return writer.join().finish();
+}
+
+function encodeHistogram(writer: BinaryWriter, histogram: Histogram): void {
+  const { min, max, num, sum, sumSquares, limits, counts } = histogram;
+  writer.tag(5, WireType.LengthDelimited).fork();
+  for (const [i, value] of [min, max, num, sum, sumSquares].entries()) writer.tag(i + 1, WireType.Bit64).double(value);
+  for (const [field, values] of [
+    [6, limits],
+    [7, counts],
+  ] as const) {
+    writer.tag(field, WireType.LengthDelimited).fork();
+    for (const value of values) writer.double(value);
+    writer.join();
+  }
+  writer.join();
 }
 
 function encodeImage(writer: BinaryWriter, { height, width, channels, bytes }: Picture): void {

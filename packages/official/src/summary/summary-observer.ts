@@ -4,15 +4,24 @@
  * parameters as a table.
  */
 import type { RunInfoOptions } from '../utils/logs/run-info.js';
-import type { EvaluationDetails, EvaluationResult, RunObserver, StepReport } from '../utils/logs/run-observer.js';
+import type {
+  EvaluationDetails,
+  EvaluationResult,
+  RunObserver,
+  RunSummary,
+  StepReport,
+} from '../utils/logs/run-observer.js';
 import { evaluationSummary } from './evaluation-summary.js';
 import type { EventFileWriter } from './event-file.js';
+import { encodePng } from './png.js';
 
 export interface SummaryOptions {
   /** Steps from one summary to the next: the Estimator's save_summary_steps. */
   readonly everySteps: number;
   /** Images of a step, of all replicas and workers. */
   readonly batchSize: number;
+  /** Of all workers. Default 1. */
+  readonly replicas?: number;
   /** Into the table of parameters, beside the run's own. */
   readonly parameters?: Readonly<Record<string, unknown>>;
 }
@@ -24,6 +33,7 @@ export class SummaryObserver implements RunObserver {
   readonly wantsEveryStep: boolean;
   #run: RunInfoOptions | null = null;
   #isDescribed = false;
+  #hasFigures = false;
   #last: { readonly step: number; readonly at: number } | null = null;
 
   constructor(
@@ -44,11 +54,12 @@ export class SummaryObserver implements RunObserver {
 
   step(step: StepReport): void {
     const { everySteps, batchSize } = this.options;
-    const { globalStep, loss, crossEntropy, learningRate, callAccuracy, phases } = step;
+    const { globalStep, loss, crossEntropy, learningRate, callAccuracy, callAccuracyTop5, lossScale, phases } = step;
     const last = this.#last ?? { step: globalStep - 1, at: performance.now() - step.stepMs };
     const steps = globalStep - last.step;
     // As the Estimator's saver: at the first step, then when so many have passed.
-    if (steps < everySteps && this.#isDescribed) return;
+    if (steps < everySteps && this.#hasFigures) return;
+    this.#hasFigures = true;
     const now = performance.now();
     const perSecond = (1000 * steps) / (now - last.at);
     this.#last = { step: globalStep, at: now };
@@ -58,11 +69,39 @@ export class SummaryObserver implements RunObserver {
       step: globalStep,
       scalars: {
         ...{ loss, cross_entropy: crossEntropy, l2_loss: loss - crossEntropy },
-        ...{ learning_rate: learningRate, train_accuracy: callAccuracy },
-        ...{ 'global_step/sec': perSecond, images_per_second: perSecond * batchSize, step_ms: step.stepMs },
+        ...{ learning_rate: learningRate, train_accuracy: callAccuracy, train_accuracy_top_5: callAccuracyTop5 },
+        ...(lossScale !== 1 && { loss_scale: lossScale }),
+        ...this.#reduction(step),
+        ...{
+          'global_step/sec': perSecond,
+          images_per_second: perSecond * batchSize,
+          images_per_second_per_replica: (perSecond * batchSize) / this.#replicas,
+          step_ms: step.stepMs,
+        },
         ...Object.fromEntries(times),
       },
     });
+  }
+
+  summary({ globalStep, texts = {}, histograms = {}, pictures = {} }: RunSummary): void {
+    this.#describe();
+    const images = Object.entries(pictures).map(([tag, { pixels, shape }]) => [tag, encodePng(pixels, shape)] as const);
+    this.writer.add({ step: globalStep, texts, histograms, images: Object.fromEntries(images) });
+  }
+
+  /**
+   * What the step waited for replicas and packs, and the bus bandwidth that this makes, as NCCL's tests define it: 2(n−1)/n of the
+   * gradients' bytes. What backward has hidden is no part of the time.
+   */
+  #reduction({ gradientBytes, phases }: StepReport): Record<string, number> {
+    const n = this.#replicas;
+    if (n === 1) return {};
+    const bytes = (2 * (n - 1) * gradientBytes) / n;
+    return { 'all_reduce/ms': phases.reduce, 'all_reduce/bus_gb_per_s': bytes / 1e6 / phases.reduce };
+  }
+
+  get #replicas(): number {
+    return this.options.replicas ?? 1;
   }
 
   evaluation({ accuracy, accuracyTop5, loss, globalStep }: EvaluationResult, details?: EvaluationDetails): void {

@@ -16,7 +16,7 @@ const SPIN_VARIABLE = 'GOMP_SPINCOUNT';
 /** Whoever sets one of these decides for himself. */
 const USERS = [SPIN_VARIABLE, 'OMP_WAIT_POLICY'];
 /** Rounds of a waiting thread, of some ten nanoseconds each. libgomp's own: 300,000. */
-const SPINS = 30_000;
+const SPINS = 50_000;
 
 export interface OpenMp {
   get(): number;

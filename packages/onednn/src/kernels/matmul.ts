@@ -143,7 +143,7 @@ function multiply(
   const destination = runtime.rowMajor([...batch, rows, columns]);
   const biasSize = bias?.shape[0] ?? 0;
   const key = `matmul ${left.id} ${right.id} ${biasSize} ${keyOf(postOps)}`;
-  const primitive: Primitive = runtime.compiled(key, () => {
+  const make = (): Primitive => {
     const biasLayout = bias ? runtime.rowMajor([...batch.map(() => 1), 1, biasSize]) : null;
     const descriptor = runtime.dnnl.matmul(left, right, biasLayout, destination, postOps);
     if (!descriptor) throw new Error(`oneDNN offers no matmul of [${left.dims}] and [${right.dims}].`);
@@ -154,7 +154,8 @@ function multiply(
     ];
     if (biasLayout) args.push([Arg.bias, biasLayout]);
     return runtime.primitive(descriptor, args, `matmul [${left.dims}] [${right.dims}]`);
-  });
+  };
+  const primitive: Primitive = runtime.compiled(key, () => runtime.product(size * inner, make));
   const product = backend.allocate(shape);
   const addresses = [plainAddress(backend, a), plainAddress(backend, b), backend.storage(product).address];
   if (bias) addresses.push(plainAddress(backend, bias));

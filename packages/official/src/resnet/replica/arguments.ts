@@ -1,12 +1,14 @@
 /** What crosses threads between the main thread of a run and its replicas: arguments, reports, results. Plain data. */
 import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
-import type { EvaluationDetails, EvaluationResult, StepReport } from '../../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult, RunSummary, StepReport } from '../../utils/logs/run-observer.js';
+import type { Timeline } from '../../utils/logs/timeline.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
 import type { RunFormatName } from '../checkpoint-formats.js';
 import type { DecayOptions } from '../lr-schedule.js';
 import type { ResNetPlan } from '../resnet-model.js';
 import type { Epochs, Position } from './position.js';
+import type { ProfileOptions } from './step-profile.js';
 
 /** Everything a run needs, as plain data: it crosses threads. */
 export interface ReplicaArguments {
@@ -50,8 +52,11 @@ export interface ReplicaArguments {
   readonly dtype: ActivationType;
   /** Report every step (hooks want them), not only a few a second. */
   readonly reportEveryStep: boolean;
-  /** Evaluations tell what was taken for what, too. */
-  readonly evaluationDetails: boolean;
+  readonly profile: ProfileOptions;
+  /** Event files are written: evaluations tell what was taken for what, too, and train calls show their first pictures. */
+  readonly summaries: boolean;
+  /** Steps from one set of histograms to the next; 0: none. */
+  readonly histogramSteps: number;
 }
 
 /** What replica 0 tells the main thread. */
@@ -59,6 +64,8 @@ export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | ({ readonly kind: 'step' } & StepReport)
+  | { readonly kind: 'summary'; readonly summary: RunSummary }
+  | { readonly kind: 'timeline'; readonly timeline: Timeline }
   | { readonly kind: 'evaluation'; readonly result: EvaluationResult; readonly details: EvaluationDetails | null }
   | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };
 

@@ -2,7 +2,7 @@
  * What an evaluation is told about beside its figures, where somebody wants to see it: which classes were taken for which, and sample
  * images, wrong ones first, the surest mistake before the others. Filled from the logits that evaluation has anyway.
  */
-import type { EvaluationDetails, SampleImage } from '../../utils/logs/run-observer.js';
+import type { EvaluationDetails, InputPicture, SampleImage } from '../../utils/logs/run-observer.js';
 import type { LogitsObserver } from './evaluation.js';
 
 const MAX_SAMPLES = 16;
@@ -41,7 +41,7 @@ export class DetailsCollector {
         label,
         prediction,
         probability,
-        ...this.#picture(images.subarray(row * pixels, (row + 1) * pixels)),
+        ...pictureOf(images.subarray(row * pixels, (row + 1) * pixels), this.imageShape),
       };
       const at = this.#samples.findIndex((one) => one.rank < rank);
       this.#samples.splice(at < 0 ? this.#samples.length : at, 0, { rank, sample });
@@ -53,29 +53,29 @@ export class DetailsCollector {
   get details(): EvaluationDetails {
     return { classes: this.classes, confusion: this.confusion, samples: this.#samples.map(({ sample }) => sample) };
   }
+}
 
-  /** Input to a network has no fixed range: the image's own darkest and brightest become 0 and 255. */
-  #picture(image: Float32Array): Pick<SampleImage, 'shape' | 'pixels'> {
-    const [height, width, channels] = this.imageShape as [number, number, number];
-    let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-    for (const value of image) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    const scale = high > low ? 255 / (high - low) : 0;
-    const every = Math.ceil(Math.max(height, width) / MAX_SIDE);
-    const shape = [Math.ceil(height / every), Math.ceil(width / every), channels] as const;
-    const pixels = new Uint8Array(shape[0] * shape[1] * channels);
-    let at = 0;
-    for (let y = 0; y < height; y += every) {
-      for (let x = 0; x < width; x += every) {
-        for (let c = 0; c < channels; c++) {
-          pixels[at++] = Math.round(((image[(y * width + x) * channels + c] as number) - low) * scale);
-        }
+/** Input to a network has no fixed range: the image's own darkest and brightest become 0 and 255. */
+export function pictureOf(image: Float32Array, imageShape: readonly number[]): InputPicture {
+  const [height, width, channels] = imageShape as [number, number, number];
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of image) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  const scale = high > low ? 255 / (high - low) : 0;
+  const every = Math.ceil(Math.max(height, width) / MAX_SIDE);
+  const shape = [Math.ceil(height / every), Math.ceil(width / every), channels] as const;
+  const pixels = new Uint8Array(shape[0] * shape[1] * channels);
+  let at = 0;
+  for (let y = 0; y < height; y += every) {
+    for (let x = 0; x < width; x += every) {
+      for (let c = 0; c < channels; c++) {
+        pixels[at++] = Math.round(((image[(y * width + x) * channels + c] as number) - low) * scale);
       }
     }
-    return { shape, pixels };
   }
+  return { shape, pixels };
 }
 
 function largest(scores: Float32Array): number {

@@ -14,6 +14,7 @@ import { SyntheticInput } from '../../data/synthetic.js';
 import { CheckpointError, type CheckpointManager } from '../../utils/checkpoint/checkpoint-manager.js';
 import type { Log } from '../../utils/logs/log.js';
 import type { EvaluationDetails, EvaluationResult } from '../../utils/logs/run-observer.js';
+import type { Timeline } from '../../utils/logs/timeline.js';
 import { carryOutClean } from '../../utils/misc/clean-model-dir.js';
 import { pastStopThreshold } from '../../utils/misc/model-helpers.js';
 import { smoothedCrossEntropy } from '../fused-ops.js';
@@ -44,6 +45,8 @@ import {
   stateOf,
   toTensorFile,
 } from './run-state.js';
+import { HistogramCollector, inputPictures, networkTable } from './run-summary.js';
+import { StepProfile } from './step-profile.js';
 
 const REPORT_INTERVAL_MS = 200;
 
@@ -66,10 +69,15 @@ class Run {
   readonly #checkpoints: CheckpointManager;
   /** Images of the last step that were recognized; and of the train call, with how many there were. */
   #correct = 0;
+  #correctTop5 = 0;
+  #hasToldNetwork = false;
   #callCorrect = 0;
+  #callCorrectTop5 = 0;
   #callImages = 0;
   readonly #learningRate: (step: number) => number;
   readonly #position: RunPosition;
+  readonly #profile: StepProfile;
+  readonly #histograms: HistogramCollector;
   readonly #arrays: RunArrays;
   #lastSave = performance.now();
   #lastReport = 0;
@@ -85,6 +93,7 @@ class Run {
     private readonly args: ReplicaArguments,
   ) {
     this.#position = new RunPosition(args.epochs, args.batchSize, args.maxTrainSteps);
+    this.#profile = new StepProfile(args.profile, context);
     applyPrecision(args.dtype);
     this.#model = new Model(args.plan, args.seed, { batchNormDecay: args.batchNormDecay });
     const { weightDecay, decayExcept, momentum, lossScale, lars, recipe } = args;
@@ -99,6 +108,7 @@ class Run {
       weightDecay: { rate: weightDecay, applies: ({ name }) => decayExcept === null || !name.includes(decayExcept) },
       lossScale,
     });
+    this.#histograms = new HistogramCollector(this.#trainer, this.#isChief ? args.histogramSteps : 0);
     this.#arrays = {
       trained: this.#trainer,
       frozen: this.#frozen,
@@ -226,23 +236,16 @@ class Run {
   async #train(): Promise<'complete' | 'last step' | 'interrupted'> {
     const input = await this.#openTraining();
     this.#callCorrect = 0;
+    this.#callCorrectTop5 = 0;
     this.#callImages = 0;
     const position = this.#position;
+    this.#profile.callBegins();
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
     const callBegin = performance.now();
     try {
-      for (;;) {
-        if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
-        const begin = performance.now();
-        const batch = input.next();
-        if (batch === null) return 'complete';
-        const inputMs = performance.now() - begin;
-        const skipped = await this.#step(batch, inputMs, begin, input.steps);
-        input.release();
-        // The end of a call saves anyway, and a skipped step leaves nothing new to save.
-        if (!skipped && position.stepInCall < input.steps && !position.isPastLastStep) this.#saveIfDue();
-        if (this.context.shouldStop()) return 'interrupted';
-      }
+      const ended = await this.#takeSteps(input);
+      this.#tellTimeline(this.#profile.finish());
+      return ended;
     } finally {
       this.#tell({ kind: 'call ends', globalStep: position.globalStep });
       this.#trainMs += performance.now() - callBegin;
@@ -251,14 +254,59 @@ class Run {
     }
   }
 
+  async #takeSteps(input: InputSource): Promise<'complete' | 'last step' | 'interrupted'> {
+    const position = this.#position;
+    for (;;) {
+      if (position.isPastLastStep) return position.stepInCall >= input.steps ? 'complete' : 'last step';
+      this.#profile.before(position.globalStep + 1);
+      const begin = performance.now();
+      const batch = input.next();
+      if (batch === null) return 'complete';
+      const inputMs = performance.now() - begin;
+      const skipped = await this.#step(batch, inputMs, begin, input.steps);
+      input.release();
+      // The end of a call saves anyway, and a skipped step leaves nothing new to save.
+      if (!skipped && position.stepInCall < input.steps && !position.isPastLastStep) this.#saveIfDue();
+      if (this.context.shouldStop()) return 'interrupted';
+    }
+  }
+
+  /** The first batch of a train call, and before the very first one the network. */
+  #tellInput(batch: Batch): void {
+    const { summaries, plan } = this.args;
+    if (!summaries || !this.#isChief) return;
+    const { globalStep } = this.#position;
+    const pictures = Object.fromEntries(
+      inputPictures(batch, plan.imageShape).map((picture, i) => [`images/image/${i}`, picture]),
+    );
+    const texts = !this.#hasToldNetwork && { texts: { graph: networkTable(this.#model.variables) } };
+    this.#hasToldNetwork = true;
+    this.#tell({ kind: 'summary', summary: { globalStep, pictures, ...texts } });
+  }
+
+  get #fixedLossScale(): number {
+    const { lossScale } = this.args;
+    return lossScale === 'dynamic' ? 1 : lossScale;
+  }
+
+  #tellTimeline(timeline: Timeline | null): void {
+    if (timeline) this.#tell({ kind: 'timeline', timeline });
+  }
+
   /** @returns whether the loss scale skipped the step: as in TensorFlow, the global step does not advance then. */
   async #step(batch: Batch, inputMs: number, begin: number, steps: number): Promise<boolean> {
     const position = this.#position;
+    const inputDone = performance.now();
+    if (this.#callImages === 0) this.#tellInput(batch);
+    this.#histograms.before(position.globalStep + 1, this.#trainer.scalars.lossScale ?? this.#fixedLossScale);
     const learningRate = this.#learningRate(position.globalStep);
     const { loss, finite, skipped, lossScale, phases } = await this.#trainer.step(this.#loss, learningRate, [
       { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },
       { values: batch.labels, shape: [batch.size] },
     ]);
+    this.#tellTimeline(this.#profile.after(position.globalStep + 1, begin, inputDone));
+    const histograms = this.#histograms.after();
+    if (histograms) this.#tell({ kind: 'summary', summary: { globalStep: position.globalStep + 1, histograms } });
     if (skipped) {
       this.#log(`Step ${position.globalStep + 1} skipped: gradients are not finite at a loss scale of ${lossScale}.`);
       position.advance(false);
@@ -272,6 +320,7 @@ class Run {
     }
     position.advance(true);
     this.#callCorrect += this.#correct;
+    this.#callCorrectTop5 += this.#correctTop5;
     this.#callImages += batch.size;
     const now = performance.now();
     const isLast = position.stepInCall === steps || position.isPastLastStep;
@@ -288,7 +337,8 @@ class Run {
       crossEntropy: loss,
       accuracy: this.#correct / batch.size,
       callAccuracy: this.#callCorrect / this.#callImages,
-      learningRate,
+      callAccuracyTop5: this.#callCorrectTop5 / this.#callImages,
+      ...{ learningRate, lossScale, gradientBytes: this.#trainer.weights.byteLength },
       stepMs: now - begin,
       phases: { input: inputMs, ...phases },
     } satisfies ReplicaMessage);
@@ -300,6 +350,7 @@ class Run {
     const logits = this.#model.call(images as tf.Tensor4D, true);
     observe([logits, labels], (scores: Float32Array, expected: Int32Array) => {
       this.#correct = countCorrect(scores, expected, 1);
+      this.#correctTop5 = countCorrect(scores, expected, 5);
     });
     return tf.mean(smoothedCrossEntropy(logits, labels as tf.Tensor1D, this.args.labelSmoothing)) as tf.Scalar;
   };
@@ -342,9 +393,9 @@ class Run {
     this.#averageStatistics();
     const { input, rounds } = await this.#openEvaluation();
     try {
-      const { plan, labelSmoothing, evaluationDetails, validation } = this.args;
+      const { plan, labelSmoothing, summaries, validation } = this.args;
       const stop = () => context.shouldStop();
-      const collector = evaluationDetails ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
+      const collector = summaries ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
       const totals = await evaluateBatches(
         ...([input, rounds, plan.imageShape, this.#network, stop, labelSmoothing] as const),
         collector?.add,
@@ -437,7 +488,16 @@ class Run {
   #state(): Omit<RunState, 'isForeign'> {
     const { seed, fineTune } = this.args;
     const { scalars } = this.#trainer;
-    return { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), scalars };
+    const state = { position: this.#position.saved, seed, fineTune, model: this.#modelKind(), scalars };
+    return { ...state, ...this.#pictures() };
+  }
+
+  /** For who uses the model when the data are gone. */
+  #pictures(): Pick<RunState, 'pictures'> {
+    const dataSet = this.args.train ?? this.args.validation;
+    if (dataSet === null) return {};
+    const { name, imageShape, classNames } = dataSet;
+    return { pictures: { dataset: name, size: imageShape[0], ...(classNames && { classNames }) } };
   }
 
   #modelKind(): RunState['model'] {

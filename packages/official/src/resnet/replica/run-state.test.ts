@@ -52,7 +52,13 @@ const file = (state: RunState, from: RunArrays) => ({ path: 'ckpt', ...toTensorF
 
 describe('a run’s state', () => {
   it('comes back from the metadata, with and without a loss scale', () => {
-    for (const state of [STATE, { ...STATE, scalars: { updates: 12 }, fineTune: true }]) {
+    const pictures = { dataset: 'mine', size: 224 };
+    for (const state of [
+      STATE,
+      { ...STATE, scalars: { updates: 12 }, fineTune: true },
+      { ...STATE, pictures },
+      { ...STATE, pictures: { ...pictures, classNames: ['a "b"', 'c\nd', ''] } },
+    ]) {
       assert.deepEqual(stateOf(toTensorFile(state, arrays(0)).metadata), state);
     }
     assert.deepEqual(toTensorFile(STATE, arrays(0)).metadata, {

@@ -39,7 +39,7 @@ export function runCheckpoints(modelDir: string, options: RunCheckpointOptions =
 }
 
 /** One checkpoint, of whatever format, or the newest of a folder. @throws CheckpointError if there is none, or it is damaged */
-export function readRun(where: string): TensorFile & { readonly path: string } {
+export function readRun(where: string): ReadFile {
   return readCheckpoint(where, RUN_FORMATS);
 }
 
@@ -66,8 +66,17 @@ function isForeign(metadata: Metadata): boolean {
 }
 
 /** @throws TensorFileError naming the first value that cannot be. */
-function checkRun(file: TensorFile, fileStep: number): void {
-  const metadata: Metadata = isForeign(file.metadata) ? { ...FOREIGN, ...file.metadata } : file.metadata;
+function checkRun({ metadata }: TensorFile, fileStep: number): void {
+  checkMetadata(metadata);
+  const { global_step: step } = metadata;
+  if (step !== String(fileStep)) {
+    throw new TensorFileError(`is of step ${step} by its metadata, and of step ${fileStep} by its name`);
+  }
+}
+
+/** @throws TensorFileError naming the first value that cannot be. */
+function checkMetadata(its: Metadata): void {
+  const metadata: Metadata = isForeign(its) ? { ...FOREIGN, ...its } : its;
   if (metadata.format !== RUN_FORMAT) {
     throw new TensorFileError(`has ${describe(metadata.format)} for format in its metadata, not '${RUN_FORMAT}'`);
   }
@@ -80,10 +89,7 @@ function checkRun(file: TensorFile, fileStep: number): void {
       `has ${describe(text)} for ${name} in its metadata, which is to be a whole number from ${low}${high < Number.MAX_SAFE_INTEGER ? ` to ${high}` : ''}`,
     );
   }
-  const { global_step: step, call_epochs: callEpochs, step: stepInCall, fine_tune: fineTune } = metadata as Metadata;
-  if (step !== String(fileStep)) {
-    throw new TensorFileError(`is of step ${step} by its metadata, and of step ${fileStep} by its name`);
-  }
+  const { call_epochs: callEpochs, step: stepInCall, fine_tune: fineTune } = metadata as Metadata;
   if ((callEpochs === '0') !== (stepInCall === '0')) {
     throw new TensorFileError(`has step ${stepInCall} of a train call of ${callEpochs} epochs in its metadata`);
   }
@@ -96,6 +102,26 @@ function checkRun(file: TensorFile, fileStep: number): void {
     );
   }
   checkLossScale(metadata);
+  checkPictures(metadata);
+}
+
+/** Checkpoints of before they were told of have none of these. */
+function checkPictures({ image_size: size, class_names: names }: Metadata): void {
+  if (size !== undefined && !(isWhole(size) && size !== '0')) {
+    throw new TensorFileError(`has ${describe(size)} for image_size in its metadata, which is to be a whole number`);
+  }
+  if (names !== undefined && namesIn(names) === null) {
+    throw new TensorFileError(`has ${describe(names)} for class_names in its metadata, which is to be a list of texts`);
+  }
+}
+
+function namesIn(json: string): string[] | null {
+  try {
+    const names = JSON.parse(json) as unknown;
+    return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
+  } catch {
+    return null;
+  }
 }
 
 function isWhole(text: string | undefined): boolean {
@@ -126,6 +152,14 @@ export interface RunState {
   readonly model: { readonly size: number; readonly version: number };
   /** The trainer's numbers (`Trainer.scalars`): updates made, and the two variables of a dynamic loss scale. */
   readonly scalars: Readonly<Record<string, number>>;
+  /** What it was trained on; absent where that is not known. */
+  readonly pictures?: {
+    /** 'CIFAR-10' */
+    readonly dataset: string;
+    /** Height and width. */
+    readonly size: number;
+    readonly classNames?: readonly string[];
+  };
   /** TensorFlow wrote it: the step is all that is known of where the run is. See {@link placeOf}. */
   readonly isForeign: boolean;
 }
@@ -146,7 +180,7 @@ export interface RunArrays {
 
 /** A checkpoint's content. Its arrays are views: save it before the next step. */
 export function toTensorFile(
-  { position, seed, fineTune, model, scalars }: Omit<RunState, 'isForeign'>,
+  { position, seed, fineTune, model, scalars, pictures }: Omit<RunState, 'isForeign'>,
   arrays: RunArrays,
 ): TensorFile {
   return {
@@ -168,6 +202,8 @@ export function toTensorFile(
       fine_tune: String(fineTune),
       resnet_size: String(model.size),
       resnet_version: String(model.version),
+      ...(pictures && { dataset: pictures.dataset, image_size: String(pictures.size) }),
+      ...(pictures?.classNames && { class_names: JSON.stringify(pictures.classNames) }),
     },
   };
 }
@@ -193,8 +229,28 @@ export function stateOf(checked: Metadata): RunState {
         saved[text] === undefined ? [] : [[name, Number(saved[text])]],
       ),
     ),
+    ...picturesOf(metadata),
     isForeign: isForeign(checked),
   };
+}
+
+function picturesOf({ dataset, image_size: size, class_names: names }: Metadata): Pick<RunState, 'pictures'> {
+  if (dataset === undefined || size === undefined) return {};
+  const classNames = names === undefined ? null : namesIn(names);
+  return { pictures: { dataset, size: Number(size), ...(classNames && { classNames }) } };
+}
+
+/** What a checkpoint is of that was read by its name. @throws CheckpointError if it is no run's */
+export function checkedState({ path, metadata }: ReadFile): RunState {
+  try {
+    checkMetadata(metadata);
+  } catch (error) {
+    if (!(error instanceof TensorFileError)) throw error;
+    throw new CheckpointError(
+      `Checkpoint ${path} ${error.message}.\nhelp: choose a checkpoint of the official ResNet's.`,
+    );
+  }
+  return stateOf(metadata);
 }
 
 /**
@@ -207,7 +263,7 @@ export function placeOf({ position, isForeign }: RunState, images: number, batch
 }
 
 /** Whatever it is that a checkpoint was read from. */
-type ReadFile = TensorFile & { readonly path: string };
+export type ReadFile = TensorFile & { readonly path: string };
 
 /**
  * A run's arrays from its checkpoint.
@@ -296,8 +352,8 @@ function toTensors(arrays: RunArrays): Record<string, StoredTensor> {
  * @param help What to do, if they are not what they should be.
  * @throws CheckpointError if they are not there, are no f32 numbers, or have another shape.
  */
-function variableValues(
-  { path, tensors }: TensorFile & { readonly path: string },
+export function variableValues(
+  { path, tensors }: ReadFile,
   name: string,
   shape: readonly number[],
   help: string,

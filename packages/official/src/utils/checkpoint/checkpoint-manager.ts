@@ -8,23 +8,11 @@
  * One process writes at a time: model-dir-lock.ts sees to it. Any number may read meanwhile.
  */
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  type Stats,
-  statSync,
-  unlinkSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeAll } from '../files/bytes.js';
 import { reasonOf } from '../files/file-errors.js';
 import { quoted } from '../files/quoted.js';
+import { deleteFile, isAlive, syncFolder, writeSynced } from '../files/synced-files.js';
 import type { CheckpointFormat } from './checkpoint-format.js';
 import { Names } from './checkpoint-names.js';
 import { FORMATS } from './formats.js';
@@ -380,15 +368,6 @@ function verified(format: CheckpointFormat, paths: readonly string[]): TensorFil
   return file;
 }
 
-/** Deletes a file that may not be there. (rmSync tries rmdir as well, and says why that failed.) */
-function deleteFile(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
 /** The same, where its folder may not be there either. */
 function remove(path: string): void {
   try {
@@ -411,45 +390,4 @@ function identityOf({ step, names }: Place, stat: Stats): string {
 /** A file as it is now: whoever changes it makes it another. */
 function identity(path: string, { ino, size, mtimeMs }: Stats): string {
   return `${path} ${ino} ${size} ${mtimeMs}`;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-/** Never through a link that stands under this name: it would write over another file. */
-function openTemporary(path: string): number {
-  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
-  try {
-    return openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o666);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ELOOP') throw error;
-    deleteFile(path);
-    return openSync(path, 'wx');
-  }
-}
-
-function writeSynced(path: string, content: Iterable<Uint8Array>): void {
-  const descriptor = openTemporary(path);
-  try {
-    for (const piece of content) writeAll(descriptor, piece);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-/** A rename is safe only when the folder is on disk as well. */
-function syncFolder(path: string): void {
-  const descriptor = openSync(path, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
 }

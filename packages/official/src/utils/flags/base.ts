@@ -170,7 +170,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       default: null,
       group,
       local: true,
-      help: 'Existing folder into which the trained model is exported at the end of training.',
+      help: 'New or empty folder into which the trained model is exported at the end, for browsers and other programs: see --export_format. With --eval_only the newest checkpoint is.',
     });
     requirePath(flags, 'export_dir');
     keyFlags.push('export_dir');

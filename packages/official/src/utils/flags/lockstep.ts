@@ -20,8 +20,12 @@ declare module './flag-values.js' {
     save_checkpoints_steps: number | null;
     keep_checkpoint_max: number;
     save_summary_steps: number;
+    save_histogram_steps: number;
+    profile_steps: string | null;
     checkpoint_format: 'safetensors' | 'tensorflow';
     resume: boolean;
+    export_format: 'tfjs' | 'safetensors';
+    quantize: 'none' | 'float16' | 'uint8';
     progress: ProgressMode;
     color: ColorMode;
     board: boolean;
@@ -36,14 +40,27 @@ export interface LockstepSwitches {
   workers?: boolean;
   seed?: boolean;
   backend?: boolean;
-  /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `checkpoint_format`, `resume`, …. */
+  /** Defines all of checkpoints and summaries: `save_checkpoints_secs`, `keep_checkpoint_max`, `save_summary_steps`, `save_histogram_steps`, `profile_steps`, `checkpoint_format`, `resume`, …. */
   checkpoints?: boolean;
+  /** Defines `export_format` and `quantize`. */
+  export?: boolean;
   progress?: boolean;
   color?: boolean;
   board?: boolean;
 }
 
 const group = 'Lockstep';
+
+const PROFILE_STEPS =
+  'profile_steps must be a comma separated pair of positive integers, specifying the first and last steps to be profiled.';
+
+/** The pair that `profile_steps` names; null for none, and for what is no such pair. */
+export function getProfileSteps(text: string | null): { readonly first: number; readonly last: number } | null {
+  const match = /^\s*(\d{1,15})\s*,\s*(\d{1,15})\s*$/.exec(text ?? '');
+  if (!match) return null;
+  const [first, last] = [Number(match[1]), Number(match[2])];
+  return first >= 1 && last >= first ? { first, last } : null;
+}
 
 /**
  * Defines our own flags.
@@ -141,6 +158,24 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       group,
       help: "Steps from one summary to the next in model_dir's event file, which TensorBoard shows: loss, accuracy, learning rate, images per second, a step's phases, evaluations and what they mistook. 0 writes none.",
     });
+    flags.DEFINE_integer({
+      name: 'save_histogram_steps',
+      default: 0,
+      lowerBound: 0,
+      group,
+      help: "Steps from one set of histograms of all weights, and of the chief's first replica's gradients, to the next in the event file. 0 writes none.",
+    });
+    flags.DEFINE_string({
+      name: 'profile_steps',
+      default: null,
+      group,
+      help: 'Traces the global steps from the first to the last of a pair, such as 20,22, on every replica, into timeline-20-22.json in model_dir, which ui.perfetto.dev and lockstep board show: layers, gradients, packs. --hooks=ProfilerHook traces one step in 1000.',
+    });
+    flags.registerValidator(
+      'profile_steps',
+      (value) => value === null || getProfileSteps(value as string) !== null,
+      PROFILE_STEPS,
+    );
     flags.DEFINE_enum({
       name: 'checkpoint_format',
       default: 'safetensors',
@@ -153,6 +188,24 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       default: true,
       group,
       help: 'Continue from the newest whole checkpoint in model_dir. With --noresume a model_dir that has one is an error.',
+    });
+  }
+  if (on('export')) {
+    flags.DEFINE_enum({
+      name: 'export_format',
+      default: 'tfjs',
+      enumValues: ['tfjs', 'safetensors'],
+      group,
+      local: true,
+      help: 'What a model is exported as: tfjs, which tf.loadLayersModel and `lockstep serve` load, or safetensors, the variables as they were trained, for Python.',
+    });
+    flags.DEFINE_enum({
+      name: 'quantize',
+      default: 'none',
+      enumValues: ['none', 'float16', 'uint8'],
+      group,
+      local: true,
+      help: 'How an exported TensorFlow.js model stores its kernels: none keeps f32, float16 halves the file, uint8 quarters it and costs some accuracy.',
     });
   }
   if (on('progress')) {

@@ -39,9 +39,9 @@ type HookFactory = (options: TrainHookOptions & { log: Log; benchmarkLogger: Bas
 const HOOKS: Readonly<Record<string, HookFactory>> = {
   loggingtensorhook: ({ tensorsToLog = TENSORS_TO_LOG, everyNIter = 100, log }) =>
     new LoggingTensorHook({ tensors: tensorsToLog, everyNIter, log }),
-  profilerhook: ({ modelDir, saveSteps = 1000, log }) => {
+  profilerhook: ({ modelDir, saveSteps, log }) => {
     if (!modelDir) throw new Error('ProfilerHook needs a folder for its timelines. Set --model_dir.');
-    return new ProfilerHook({ outputDir: modelDir, saveSteps, log });
+    return new ProfilerHook({ outputDir: modelDir, ...(saveSteps !== undefined && { saveSteps }), log });
   },
   examplespersecondhook: ({ batchSize = 128, everyNSteps = 100, warmSteps = 5, benchmarkLogger }) =>
     new ExamplesPerSecondHook({ batchSize, everyNSteps, warmSteps, metricLogger: benchmarkLogger }),

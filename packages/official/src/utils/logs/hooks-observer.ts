@@ -1,6 +1,7 @@
 /** The Model Garden's hooks as an observer: begun and ended with each train call, asked before a step and told after it. */
 import type { StepValues, TrainHook } from './hooks.js';
 import type { RunObserver, StepReport } from './run-observer.js';
+import type { Timeline } from './timeline.js';
 
 export class HooksObserver implements RunObserver {
   readonly wantsEveryStep: boolean;
@@ -24,6 +25,11 @@ export class HooksObserver implements RunObserver {
       // The next one.
       hook.beforeRun(globalStep);
     }
+  }
+
+  timeline(timeline: Timeline): void {
+    if (timeline.isAsked) return;
+    for (const hook of this.hooks) hook.timeline?.(timeline);
   }
 
   callEnds(globalStep: number): void {

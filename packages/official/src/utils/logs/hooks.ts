@@ -11,6 +11,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type Log, stderrLog } from './log.js';
 import type { BaseBenchmarkLogger } from './logger.js';
+import { type Timeline, type TraceEvent, writeTimeline } from './timeline.js';
 
 /** Values of a step by name: learning_rate, cross_entropy, train_accuracy, …. */
 export type StepValues = Readonly<Record<string, number>>;
@@ -31,6 +32,8 @@ export interface TrainHook {
    * @param phases one entry per replica, where the run loop measures them.
    */
   afterRun(step: number, values: StepValues, phases?: readonly PhaseTimes[]): void;
+  /** Every replica's trace of a step, before {@link afterRun} of the same; where the run loop traces steps. */
+  timeline?(timeline: Timeline): void;
   end(step: number, values?: StepValues): void;
 }
 
@@ -223,6 +226,9 @@ export class ExamplesPerSecondHook implements TrainHook {
   end(_step: number, _values?: StepValues): void {}
 }
 
+/** Steps from one of ProfilerHook's timelines to the next, as upstream. */
+export const PROFILER_SAVE_STEPS = 1000;
+
 /** Options of ProfilerHook. */
 export interface ProfilerOptions {
   /** Steps between two files; default 1000. */
@@ -234,8 +240,8 @@ export interface ProfilerOptions {
 
 /**
  * Writes `timeline-STEP.json`, a Chrome trace (chrome://tracing, ui.perfetto.dev) of one step, every so many steps.
- * TensorFlow's hook traces single kernels inside a session; here the trace shows the phases of the step, one row per
- * replica. A kernel-by-kernel account is the backend's business.
+ * TensorFlow's hook traces single kernels inside a session; here the trace shows what every replica did, layer by layer and pack by pack
+ * (timeline.ts), or where the run loop traces nothing, the phases of the step.
  */
 export class ProfilerHook implements TrainHook {
   readonly name = 'ProfilerHook';
@@ -244,9 +250,11 @@ export class ProfilerHook implements TrainHook {
   readonly #log: Log;
   #started = false;
   #warned = false;
+  /** Step whose timeline was written from a trace. */
+  #traced: number | null = null;
 
   constructor(options: ProfilerOptions) {
-    const { saveSteps = 1000 } = options;
+    const { saveSteps = PROFILER_SAVE_STEPS } = options;
     if (!(saveSteps > 0)) throw new RangeError(`invalid save_steps=${saveSteps}. Give a positive number of steps.`);
     this.#timer = new SecondOrStepTimer({ everySteps: saveSteps });
     this.#outputDir = options.outputDir;
@@ -270,6 +278,7 @@ export class ProfilerHook implements TrainHook {
     }
     if (!this.#timer.shouldTriggerForStep(step)) return;
     this.#timer.updateLastTriggeredStep(step);
+    if (this.#traced === step) return;
     if (phases === undefined || phases.length === 0) {
       if (!this.#warned) {
         this.#log.warning(`ProfilerHook: the run loop measured no phases at step ${step}; no timeline is written.`);
@@ -287,19 +296,12 @@ export class ProfilerHook implements TrainHook {
     }
   }
 
-  end(_step: number, _values?: StepValues): void {}
-}
+  timeline(timeline: Timeline): void {
+    this.#traced = timeline.last;
+    writeTimeline(this.#outputDir, timeline, this.#log);
+  }
 
-/** A complete event (`X`) or metadata (`M`) of the Chrome trace format; times in microseconds. */
-export interface TraceEvent {
-  readonly ph: 'X' | 'M';
-  readonly name: string;
-  readonly pid: number;
-  readonly tid: number;
-  readonly ts?: number;
-  readonly dur?: number;
-  readonly cat?: string;
-  readonly args?: Readonly<Record<string, string | number>>;
+  end(_step: number, _values?: StepValues): void {}
 }
 
 /** One step as a Chrome trace: one row per replica, its phases one after the other from time 0. */

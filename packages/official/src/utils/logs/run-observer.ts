@@ -3,7 +3,9 @@
  * list; whoever else wants to know (event files, a report) is one more. An observer changes nothing about the run, and lives on
  * the main thread: what it is told happened some milliseconds ago.
  */
+import type { Histogram } from './histogram.js';
 import type { RunInfoOptions } from './run-info.js';
+import type { Timeline } from './timeline.js';
 
 /** A training step. */
 export interface StepReport {
@@ -19,7 +21,11 @@ export interface StepReport {
   readonly accuracy: number;
   /** Of all batches of the train call so far: upstream's train_accuracy. */
   readonly callAccuracy: number;
+  readonly callAccuracyTop5: number;
   readonly learningRate: number;
+  readonly lossScale: number;
+  /** Bytes of all gradients, in f32. */
+  readonly gradientBytes: number;
   readonly stepMs: number;
   /** Milliseconds. */
   readonly phases: { input: number; forward: number; backward: number; reduce: number; update: number };
@@ -39,19 +45,32 @@ export interface EvaluationDetails {
   readonly classes: number;
   /** By label. */
   readonly names?: readonly string[];
-  /** [label, prediction]: how often. */
+  /** How often each class (rows) was taken for each (columns). */
   readonly confusion: Float64Array;
   /** Of the chief's share, all of one shape: mistakes first, the surest before the others. */
   readonly samples: readonly SampleImage[];
 }
 
-export interface SampleImage {
+/** An image as a network sees it, made visible: row by row. */
+export interface InputPicture {
+  readonly shape: readonly [height: number, width: number, channels: number];
+  readonly pixels: Uint8Array;
+}
+
+export interface SampleImage extends InputPicture {
   readonly label: number;
   readonly prediction: number;
   /** Of the prediction, 0..1. */
   readonly probability: number;
-  readonly shape: readonly [height: number, width: number, channels: number];
-  readonly pixels: Uint8Array;
+}
+
+/** What event files get beside figures, by tag. */
+export interface RunSummary {
+  readonly globalStep: number;
+  /** Markdown. */
+  readonly texts?: Readonly<Record<string, string>>;
+  readonly pictures?: Readonly<Record<string, InputPicture>>;
+  readonly histograms?: Readonly<Record<string, Histogram>>;
 }
 
 export interface RunObserver {
@@ -62,6 +81,10 @@ export interface RunObserver {
   /** A train call begins, from this step on. */
   callBegins?(globalStep: number): void;
   step?(step: StepReport): void;
+  /** Only where event files are written. */
+  summary?(summary: RunSummary): void;
+  /** Steps were traced; the last of them is told by {@link step} after this. */
+  timeline?(timeline: Timeline): void;
   callEnds?(globalStep: number): void;
   evaluation?(result: EvaluationResult, details?: EvaluationDetails): void;
   checkpoint?(path: string, globalStep: number): void;
@@ -83,6 +106,12 @@ export function observeAll(observers: readonly RunObserver[]): Required<RunObser
     },
     step: (step) => {
       for (const one of observers) one.step?.(step);
+    },
+    summary: (summary) => {
+      for (const one of observers) one.summary?.(summary);
+    },
+    timeline: (timeline) => {
+      for (const one of observers) one.timeline?.(timeline);
     },
     callEnds: (globalStep) => {
       for (const one of observers) one.callEnds?.(globalStep);

@@ -69,8 +69,8 @@ const KINDS: readonly { readonly name: RegExp; readonly isOurs: (file: string) =
     isOurs: (file) => head(file) === '' || /^model_checkpoint_path: "model\.ckpt-\d+"\n/.test(head(file)),
   },
   {
-    name: /^timeline-\d+\.json$/,
-    isOurs: (file) => head(file).startsWith('{"traceEvents":[{"ph":"M","name":"thread_name"'),
+    name: /^timeline-\d+(-\d+)?\.json$/,
+    isOurs: (file) => /^\{"traceEvents":\[\{"ph":"M","name":"(thread|process)_name"/.test(head(file)),
   },
   {
     name: exactly(METRIC_LOG_FILE_NAME),

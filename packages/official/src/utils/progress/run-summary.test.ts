@@ -4,7 +4,19 @@ import { describe, it } from 'node:test';
 import { RunSummary } from './run-summary.js';
 
 const step = (globalStep: number, scale = 1) => ({
-  ...{ globalStep, totalSteps: 9, epoch: 0, loss: 1, crossEntropy: 1, accuracy: 1, callAccuracy: 1, learningRate: 1 },
+  ...{
+    globalStep,
+    totalSteps: 9,
+    epoch: 0,
+    loss: 1,
+    crossEntropy: 1,
+    accuracy: 1,
+    callAccuracy: 1,
+    callAccuracyTop5: 1,
+    lossScale: 1,
+    gradientBytes: 4,
+    learningRate: 1,
+  },
   ...{
     stepMs: 20 * scale,
     phases: { input: 0.01, forward: 5 * scale, backward: 10 * scale, reduce: 2 * scale, update: 1 * scale },
