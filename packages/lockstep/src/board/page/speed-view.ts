@@ -19,10 +19,14 @@ const RATE = 'images_per_second';
 const KNOWN: readonly ChartOptions[] = [
   { title: 'Step time', tag: 'step_ms', hint: 'ms, on the chief' },
   { title: 'Steps per second', tag: 'global_step/sec' },
+  { title: 'All-reduce', tag: 'all_reduce/ms', hint: 'ms that a step waits for others and for packs' },
+  { title: 'Bus bandwidth of the all-reduce', tag: 'all_reduce/bus_gb_per_s', hint: 'GB/s' },
 ];
+/** In a plot of its own, or in another's. */
+const SHOWN: ReadonlySet<string> = new Set([RATE, `${RATE}_per_replica`, ...KNOWN.map(({ tag }) => tag)]);
 /** Of packs, of the network, and of other tools. */
 const PATTERN =
-  /pack|all_?reduce|bandwidth|gb.?per.?s|bus|input_wait|loss_scale|(examples|images|steps).?per.?sec|throughput|\bfps\b/i;
+  /pack|all_?reduce|bandwidth|gb.?per.?s|bus|input_wait|(examples|images|steps).?per.?sec|throughput|\bfps\b/i;
 
 /** A run on one replica, and its images per second. */
 interface Base {
@@ -139,7 +143,7 @@ export class SpeedView implements View {
       phaseLegend(store.isDark),
       phaseBars(rows, store.isDark),
     );
-    const others = tags.filter((tag) => PATTERN.test(tag) && tag !== RATE);
+    const others = tags.filter((tag) => PATTERN.test(tag) && !SHOWN.has(tag));
     this.#others.show(others.map((tag) => ({ title: tag, tag })));
     (this.element.querySelector('.others') as HTMLElement).hidden = others.length === 0;
     this.element.querySelector('.empty-state')?.remove();
