@@ -28,8 +28,8 @@ export interface RunEntry {
   readonly loss: number | null;
   /** What could not be read, in words. */
   readonly notes: readonly string[];
-  /** Steps of `timeline-N.json` files, ascending. */
-  readonly timelines: readonly number[];
+  /** Steps of `timeline-….json` files, ascending: `20`, or `20-22`. */
+  readonly timelines: readonly string[];
 }
 
 /** Facts of one run. */

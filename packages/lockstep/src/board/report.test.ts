@@ -32,7 +32,7 @@ describe('a report', () => {
     const a = data.runs.runs.find((run: { name: string }) => run.name === 'a');
     const loss = data.series.find((one: { run: number; tag: string }) => one.run === a.id && one.tag === 'loss');
     assert.deepEqual([loss.count, loss.steps.length, loss.steps.at(-1)], [3000, 400, 30_000]);
-    assert.deepEqual(a.timelines, [10], 'the half one is left out');
+    assert.deepEqual(a.timelines, ['10'], 'the half one is left out');
     assert.equal(data.details.find((one: { id: number }) => one.id !== a.id).parameters.note, hostile);
     // Every script and style is named in the policy, and nothing else may run or load.
     const [, policy] = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(html) as unknown as [

@@ -60,7 +60,7 @@ export async function makeReport(folder: string, pattern: RegExp | null, now = D
       ...answer,
       isLoading: false,
       runs: entries.map(
-        (run): RunEntry => ({ ...run, isLive: false, timelines: Object.keys(timelines[run.id] ?? {}).map(Number) }),
+        (run): RunEntry => ({ ...run, isLive: false, timelines: Object.keys(timelines[run.id] ?? {}) }),
       ),
     },
     details: runs.map(({ details }) => details),
@@ -97,10 +97,10 @@ function imagesOf(run: Run): Record<string, string> {
 
 function timelinesOf(run: Run): Record<string, unknown> {
   return Object.fromEntries(
-    run.timelines.slice(-TIMELINES).flatMap((step) => {
+    run.timelines.slice(-TIMELINES).flatMap((steps) => {
       try {
-        const bytes = readTimeline(run, step);
-        return bytes.length <= TIMELINE_BYTES ? [[step, JSON.parse(bytes.toString('utf8')) as unknown]] : [];
+        const bytes = readTimeline(run, steps);
+        return bytes.length <= TIMELINE_BYTES ? [[steps, JSON.parse(bytes.toString('utf8')) as unknown]] : [];
       } catch {
         // Half written, or gone.
         return [];

@@ -35,7 +35,7 @@ export class Run implements ValueVisitor {
   end: number | null = null;
   step = 0;
   isLive = false;
-  timelines: readonly number[] = [];
+  timelines: readonly string[] = [];
   #files = new Map<string, Followed>();
   #order = 0;
   #reading = 0;

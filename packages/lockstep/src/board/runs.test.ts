@@ -39,7 +39,7 @@ describe('runs below a folder', () => {
     makeRun(folder, { points: 3 });
     makeRun(join(folder, 'sweep', 'lr 0.1'), { points: 5, replicas: 2, learningRate: 0.5 });
     mkdirSync(join(folder, 'empty'));
-    makeTimeline(join(folder, 'sweep', 'lr 0.1'), 20, 2);
+    makeTimeline(join(folder, 'sweep', 'lr 0.1'), '20-22', 2);
     makeTimeline(join(folder, 'sweep', 'lr 0.1'), 100, 2);
     const runs = followed(folder);
     assert.equal(runs.answer().isLoading, true);
@@ -47,7 +47,7 @@ describe('runs below a folder', () => {
     const { runs: list, tags } = runs.answer();
     assert.deepEqual(list.map(({ name }) => name).sort(), ['.', 'sweep/lr 0.1']);
     const run = entry(runs, 'sweep/lr 0.1');
-    assert.deepEqual([run?.step, run?.timelines, run?.notes], [50, [20, 100], []]);
+    assert.deepEqual([run?.step, run?.timelines, run?.notes], [50, ['20-22', '100'], []]);
     assert.ok(tags.includes('step_ms/forward'));
     assert.equal(runs.byId(run?.id as number)?.details.parameters.replicas, '2');
     assert.equal(run?.bestAccuracy, runs.byId(run?.id as number)?.series.get('evaluation/accuracy')?.highest);

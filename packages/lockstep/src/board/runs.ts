@@ -12,7 +12,7 @@ import { type FoundFile, Run } from './run.js';
 
 const EVENTS = /\.tfevents\./;
 const OURS = /\.lockstep$/;
-const TIMELINE = /^timeline-(\d{1,15})\.json$/;
+const TIMELINE = /^timeline-(\d{1,15}(?:-\d{1,15})?)\.json$/;
 /** Deeper is nobody's run. */
 const MAX_DEPTH = 12;
 /** A run touches its lock every five seconds. */
@@ -142,11 +142,8 @@ export class Runs {
       changed.add(run.id);
     }
     const timelines = entries
-      .filter((entry) => entry.isFile())
-      .flatMap((entry) =>
-        TIMELINE.exec(entry.name)?.[1] === undefined ? [] : [Number(TIMELINE.exec(entry.name)?.[1])],
-      )
-      .sort((a, b) => a - b);
+      .flatMap((entry) => (entry.isFile() && TIMELINE.exec(entry.name)?.[1]) || [])
+      .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
     const isLive = looksLive(
       files,
       entries.some((entry) => entry.name === LOCK_NAME) ? statsOf(folder, LOCK_NAME) : [],
@@ -172,8 +169,12 @@ function looksLive(files: readonly FoundFile[], locks: readonly FoundFile[]): bo
   return files.some(({ name, mtimeMs }) => !OURS.test(name) && now - mtimeMs < FILE_FRESH_MS);
 }
 
-/** Nothing where it is gone meanwhile. */
+/** Nothing where it is gone meanwhile, or cannot be looked at. */
 function statsOf(folder: string, name: string): FoundFile[] {
-  const stats = lstatSync(join(folder, name), { throwIfNoEntry: false });
-  return stats ? [{ name, size: stats.size, ino: stats.ino, mtimeMs: stats.mtimeMs }] : [];
+  try {
+    const { size, ino, mtimeMs } = lstatSync(join(folder, name));
+    return [{ name, size, ino, mtimeMs }];
+  } catch {
+    return [];
+  }
 }

@@ -67,8 +67,8 @@ describe('the board', () => {
       ['api/run', 404],
       ['api/run?run=99', 404],
       ['api/run?run=__proto__', 404],
-      [`api/timeline?run=${a}&step=51`, 404],
-      [`api/timeline?run=${a}&step=../../secret.txt`, 404],
+      [`api/timeline?run=${a}&steps=51`, 404],
+      [`api/timeline?run=${a}&steps=../../secret.txt`, 404],
       [`api/image?run=${a}&tag=constructor`, 404],
       [`api/image?run=${a}&tag=bad`, 404],
       ['api/nothing', 404],
@@ -88,13 +88,13 @@ describe('the board', () => {
     const a = await idOf('a');
     const good = await ask(`api/image?run=${a}&tag=good`);
     assert.deepEqual([good.status, good.headers.get('content-type')], [200, 'image/png']);
-    const timeline = (await json(`api/timeline?run=${a}&step=50`)) as { traceEvents: unknown[] };
+    const timeline = (await json(`api/timeline?run=${a}&steps=50`)) as { traceEvents: unknown[] };
     assert.ok(timeline.traceEvents.length > 10);
     // Where the file has become a link meanwhile.
     const file = join(root, 'a', 'timeline-50.json');
     unlinkSync(file);
     symlinkSync(join(base, 'secret.txt'), file);
-    const answer = await ask(`api/timeline?run=${a}&step=50`);
+    const answer = await ask(`api/timeline?run=${a}&steps=50`);
     assert.ok(answer.status >= 400);
     assert.doesNotMatch(await answer.text(), /^secret/);
     unlinkSync(file);

@@ -83,7 +83,7 @@ function handlersOf(runs: Runs, watch: Watch): Record<string, RequestHandler> {
     '/api/changes': (request, response) => watch.add(request, response),
     '/api/run': ofRun((response, run) => sendJson(response, run.details)),
     '/api/image': ofRun((response, run, asked) => sendImage(response, run, asked.get('tag') ?? '')),
-    '/api/timeline': ofRun((response, run, asked) => sendTimeline(response, run, numberOf(asked.get('step')) ?? -1)),
+    '/api/timeline': ofRun((response, run, asked) => sendTimeline(response, run, asked.get('steps') ?? '')),
   };
 }
 
@@ -99,6 +99,10 @@ class Watch {
 
   add(request: IncomingMessage, response: ServerResponse): void {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    if (request.method === 'HEAD') {
+      response.end();
+      return;
+    }
     response.write('retry: 2000\n\n');
     this.#watchers.add(response);
     request.on('close', () => this.#watchers.delete(response));
@@ -161,15 +165,15 @@ export function imageType(bytes: Uint8Array): string | null {
   return begin === 'GIF8' ? 'image/gif' : null;
 }
 
-/** One that is in the listing, so the number is all that comes from outside; and no link. */
-function sendTimeline(response: ServerResponse, run: Run, step: number): void {
-  if (run.timelines.includes(step)) send(response, 200, 'application/json', readTimeline(run, step));
+/** One that is in the listing, so that nothing of a path comes from outside; and no link. */
+function sendTimeline(response: ServerResponse, run: Run, steps: string): void {
+  if (run.timelines.includes(steps)) send(response, 200, 'application/json', readTimeline(run, steps));
   else send(response, 404, 'text/plain', 'There is no such timeline.');
 }
 
 /** @throws the system's error, or where the file is too large to be one */
-export function readTimeline(run: Run, step: number): Buffer {
-  const path = join(run.folder, `timeline-${step}.json`);
+export function readTimeline(run: Run, steps: string): Buffer {
+  const path = join(run.folder, `timeline-${steps}.json`);
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const stats = fstatSync(descriptor);

@@ -73,7 +73,7 @@ describe('--board', () => {
       'cifar10',
       ...flags,
       '--model_dir=short',
-      '--max_train_steps=60',
+      '--max_train_steps=200',
       '--save_summary_steps=1',
       '--board',
     );

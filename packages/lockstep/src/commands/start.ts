@@ -154,6 +154,8 @@ function summarize(
     '      a deeper network, pre-activated',
     `  ${start} --num_cpus=1 --distribution_strategy=off --model_dir=alone`,
     '      one replica on all cores, to compare',
+    `  ${start} --board`,
+    '      the same in a browser, as it goes',
     '  npx lockstep download-cifar10 --data_dir=cifar10',
     `  ${start} --data_dir=cifar10 --resnet_size=20 --random_flip`,
     '      the real thing: fetch CIFAR-10 and train on it',

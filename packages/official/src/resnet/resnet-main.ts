@@ -116,7 +116,8 @@ async function run(
   const silent = (launchedProcess()?.rank ?? 0) > 0;
   const screen = createScreen(FLAGS, { ...io, silent });
   onScreen(screen);
-  if (FLAGS.board && io.board && !silent) await showBoard(io.board, FLAGS.model_dir, screen);
+  // The run does not wait for it.
+  if (FLAGS.board && io.board && !silent) void showBoard(io.board, FLAGS.model_dir, screen);
   for (const remark of program.remarks?.(flags) ?? []) screen.log.warning(remark);
   try {
     return await benchmarkContext(

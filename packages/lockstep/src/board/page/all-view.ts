@@ -1,6 +1,7 @@
-/** Every series there is, by the first part of its name, with a filter. */
+/** Every series there is, by the first part of its name, with a filter; and the newest picture of every tag. */
 import { ChartGrid } from './chart-grid.js';
-import { h } from './dom.js';
+import { fill, h } from './dom.js';
+import type { Facts } from './facts.js';
 import type { Loader } from './loader.js';
 import type { Store } from './store.js';
 import { empty, type View } from './view.js';
@@ -9,12 +10,15 @@ export class AllView implements View {
   readonly element = h('div', { class: 'view' });
   readonly #groups = new Map<string, { element: HTMLDetailsElement; grid: ChartGrid; count: HTMLElement }>();
   readonly #list = h('div');
+  readonly #pictures = h('div');
+  #drawn = '';
   readonly #filter: HTMLInputElement;
   readonly #stop: () => void;
 
   constructor(
     private readonly store: Store,
     private readonly loader: Loader,
+    private readonly facts: Facts,
   ) {
     this.#filter = h('input', {
       type: 'search',
@@ -22,7 +26,7 @@ export class AllView implements View {
       'aria-label': 'Filter series',
       oninput: () => this.#update(),
     });
-    this.element.append(h('div', { class: 'view-bar' }, this.#filter), this.#list);
+    this.element.append(h('div', { class: 'view-bar' }, this.#filter), this.#list, this.#pictures);
     this.#stop = store.listen((change) => {
       if (change === 'view' || change === 'data') this.#update();
     });
@@ -52,11 +56,43 @@ export class AllView implements View {
       count.textContent = String(tags.length);
       grid.show(tags.map((tag) => ({ title: tag, tag })));
     }
+    this.#showPictures();
     this.#list.querySelector('.empty-state')?.remove();
     if (groups.size === 0)
       this.#list.append(
         empty('No series', this.#filter.value === '' ? 'Choose runs at the left.' : 'None has a name like that.'),
       );
+  }
+
+  /** Drawn anew where there is a new one. */
+  #showPictures(): void {
+    const { shown, source } = this.store;
+    const found = shown.flatMap((run) =>
+      Object.entries(this.facts.of(run)?.images ?? {})
+        .filter(([tag]) => this.#pattern(tag))
+        .map(([tag, { step }]) => ({ run, tag, step, url: source.imageUrl(run.id, tag, step) })),
+    );
+    const state = JSON.stringify(found.map(({ run, tag, step }) => [run.name, tag, step]));
+    if (state === this.#drawn) return;
+    this.#drawn = state;
+    const figures = found.map(({ run, tag, step, url }) =>
+      h(
+        'figure',
+        { class: 'card picture' },
+        url !== null && h('img', { src: url, alt: `${tag} of ${run.name}`, loading: 'lazy' }),
+        h('figcaption', {}, tag, h('small', {}, `${run.name}, step ${step.toLocaleString('en-US')}`)),
+      ),
+    );
+    fill(
+      this.#pictures,
+      found.length > 0 &&
+        h(
+          'details',
+          { class: 'group', open: true },
+          h('summary', {}, 'pictures ', h('span', { class: 'count' }, found.length)),
+          h('div', { class: 'pictures' }, ...figures),
+        ),
+    );
   }
 
   #add(name: string): { element: HTMLDetailsElement; grid: ChartGrid; count: HTMLElement } {

@@ -21,7 +21,7 @@ export class EvaluationView implements View {
     private readonly facts: Facts,
   ) {
     this.#stop = store.listen((change) => {
-      if (change !== 'range') this.#update();
+      if (change !== 'range' && change !== 'hover') this.#update();
     });
     this.#update();
   }

@@ -80,11 +80,7 @@ export class Frame {
     this.#tabs = Object.fromEntries(
       VIEWS.map((name, i) => [
         name,
-        h(
-          'button',
-          { type: 'button', role: 'tab', title: `${name} (${i + 1})`, onclick: () => this.#open(name) },
-          name,
-        ),
+        h('button', { type: 'button', title: `${name} (${i + 1})`, onclick: () => this.#open(name) }, name),
       ]),
     ) as Record<ViewName, HTMLButtonElement>;
     const menu = h(
@@ -130,7 +126,7 @@ export class Frame {
         h(
           'div',
           { class: 'bar' },
-          h('div', { class: 'tabs', role: 'tablist', 'aria-label': 'Views' }, ...Object.values(this.#tabs)),
+          h('nav', { class: 'tabs', 'aria-label': 'Views' }, ...Object.values(this.#tabs)),
           this.#controls,
         ),
         this.#notes,
@@ -156,8 +152,8 @@ export class Frame {
   async start(): Promise<void> {
     const { store } = this;
     store.listen((change) => {
-      if (change !== 'data') this.#update();
-      else this.#say();
+      if (change === 'data') this.#say();
+      else if (change !== 'hover') this.#update();
     });
     document.addEventListener('keydown', (event) => this.#key(event));
     addEventListener('hashchange', () => this.#open(this.#named(location.hash)));
@@ -211,7 +207,10 @@ export class Frame {
     this.#name = name;
     this.#controls.hidden = !PLOTTED.has(name);
     history.replaceState(null, '', `#${name.toLowerCase()}`);
-    for (const [other, tab] of Object.entries(this.#tabs)) tab.setAttribute('aria-selected', String(other === name));
+    for (const [other, tab] of Object.entries(this.#tabs)) {
+      if (other === name) tab.setAttribute('aria-current', 'page');
+      else tab.removeAttribute('aria-current');
+    }
     this.#view?.remove();
     this.#view = null;
     if (store.runs.runs.length === 0) {
@@ -237,7 +236,7 @@ export class Frame {
       case 'Settings':
         return new SettingsView(this.store, this.#facts);
       case 'All':
-        return new AllView(this.store, this.#loader);
+        return new AllView(this.store, this.#loader, this.#facts);
     }
   }
 

@@ -16,6 +16,7 @@ const KNOWN: readonly ChartOptions[] = [
     hint: 'since the last evaluation',
     format: (value) => percent(value),
   },
+  { title: 'Training accuracy, top 5', tag: 'train_accuracy_top_5', format: (value) => percent(value) },
   { title: 'Evaluation loss', tag: 'evaluation/loss', isSmoothed: false },
   { title: 'Learning rate', tag: 'learning_rate', isSmoothed: false },
   {

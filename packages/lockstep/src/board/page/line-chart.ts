@@ -115,6 +115,11 @@ export class LineChart {
       this.#settling = window.setTimeout(() => this.#load(), SETTLE_MS);
       return;
     }
+    if (change === 'hover') {
+      const at = this.#lines.findIndex(({ run }) => run.id === this.store.hovered);
+      if (this.#isSeen) this.#plot?.setSeries(at < 0 ? (null as unknown as number) : at + 1, { focus: true });
+      return;
+    }
     if (change === 'theme') {
       this.#shape = '';
       this.#draw();
@@ -242,7 +247,9 @@ export class LineChart {
     if (found === null) return isLog ? [0.1, 1] : [0, 1];
     const [low, high] = found;
     if (isLog) return [low / 1.15, high * 1.15];
-    const room = (high - low || Math.abs(high) || 1) * 0.06;
+    // What differs in the last bits alone is flat.
+    const isFlat = high - low < 1e-9 * Math.abs(high);
+    const room = (isFlat ? Math.abs(high) || 1 : high - low) * 0.06;
     return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
   }
 

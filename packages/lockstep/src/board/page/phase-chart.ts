@@ -39,7 +39,7 @@ export class PhaseChart {
       if (change === 'range') {
         if (this.#isSeen) this.#applyRange();
       } else if (change === 'theme') this.#draw();
-      else void this.#load();
+      else if (change !== 'hover') void this.#load();
     });
     const seen = new IntersectionObserver(([entry]) => {
       this.#isSeen = entry?.isIntersecting ?? true;

@@ -35,7 +35,7 @@ export class RunList {
       this.#rows,
     );
     store.listen((change) => {
-      if (change !== 'range') this.update();
+      if (change !== 'range' && change !== 'hover') this.update();
     });
   }
 
@@ -59,6 +59,11 @@ export class RunList {
       this.#rows.querySelector<HTMLElement>(`li[data-run="${CSS.escape(active)}"] input`)?.focus();
   }
 
+  #hover(run: number | null): void {
+    this.store.hovered = run;
+    this.store.tell('hover');
+  }
+
   #row(run: RunEntry, isShown: boolean): HTMLElement {
     const { store } = this;
     const { color, dash } = store.styleOf(run);
@@ -67,7 +72,12 @@ export class RunList {
     const figure = run.bestAccuracy !== null ? percent(run.bestAccuracy) : run.loss !== null ? show(run.loss) : '';
     return h(
       'li',
-      { class: isFocused ? 'focused' : '', dataset: { run: run.name } },
+      {
+        class: isFocused ? 'focused' : '',
+        dataset: { run: run.name },
+        onpointerenter: () => this.#hover(run.id),
+        onpointerleave: () => this.#hover(null),
+      },
       h(
         'label',
         { title: `${run.name}\nstep ${run.step.toLocaleString('en-US')}` },

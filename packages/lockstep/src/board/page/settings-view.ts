@@ -17,7 +17,7 @@ export class SettingsView implements View {
     private readonly facts: Facts,
   ) {
     this.#stop = store.listen((change) => {
-      if (change !== 'range') this.#update();
+      if (change !== 'range' && change !== 'hover') this.#update();
     });
     this.#update();
   }

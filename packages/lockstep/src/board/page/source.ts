@@ -19,7 +19,7 @@ export interface Source {
   details(run: number): Promise<RunDetails>;
   /** Of a picture. */
   imageUrl(run: number, tag: string, step: number): string | null;
-  timeline(run: number, step: number): Promise<unknown>;
+  timeline(run: number, steps: string): Promise<unknown>;
   /** @param onState whether the server answers */
   follow(onChange: (runs: readonly number[]) => void, onState: (isConnected: boolean) => void): void;
 }
@@ -49,8 +49,8 @@ export class ServerSource implements Source {
     return `/api/image?${new URLSearchParams({ run: String(run), tag, at: String(step) })}`;
   }
 
-  timeline(run: number, step: number): Promise<unknown> {
-    return get(`/api/timeline?run=${run}&step=${step}`);
+  timeline(run: number, steps: string): Promise<unknown> {
+    return get(`/api/timeline?run=${run}&steps=${steps}`);
   }
 
   follow(onChange: (runs: readonly number[]) => void, onState: (isConnected: boolean) => void): void {
@@ -100,8 +100,8 @@ export class ReportSource implements Source {
     return this.data.images[run]?.[tag] ?? null;
   }
 
-  async timeline(run: number, step: number): Promise<unknown> {
-    return this.data.timelines[run]?.[step] ?? null;
+  async timeline(run: number, steps: string): Promise<unknown> {
+    return this.data.timelines[run]?.[steps] ?? null;
   }
 
   follow(): void {}

@@ -2,6 +2,8 @@
  * How fast runs are, and where a step's time goes: throughput, efficiency against the run on one replica, the phases of a step over the run
  * and beside other runs, and whatever is recorded of packs and of the network.
  */
+
+import type { RunEntry } from '../protocol.js';
 import { ChartGrid } from './chart-grid.js';
 import { PHASES } from './colors.js';
 import { fill, h, percent, show } from './dom.js';
@@ -17,10 +19,20 @@ const RATE = 'images_per_second';
 const KNOWN: readonly ChartOptions[] = [
   { title: 'Step time', tag: 'step_ms', hint: 'ms, on the chief' },
   { title: 'Steps per second', tag: 'global_step/sec' },
+  { title: 'All-reduce', tag: 'all_reduce/ms', hint: 'ms that a step waits for others and for packs' },
+  { title: 'Bus bandwidth of the all-reduce', tag: 'all_reduce/bus_gb_per_s', hint: 'GB/s' },
 ];
+/** In a plot of its own, or in another's. */
+const SHOWN: ReadonlySet<string> = new Set([RATE, `${RATE}_per_replica`, ...KNOWN.map(({ tag }) => tag)]);
 /** Of packs, of the network, and of other tools. */
 const PATTERN =
-  /pack|all_?reduce|bandwidth|gb.?per.?s|bus|input_wait|loss_scale|(examples|images|steps).?per.?sec|throughput|\bfps\b/i;
+  /pack|all_?reduce|bandwidth|gb.?per.?s|bus|input_wait|(examples|images|steps).?per.?sec|throughput|\bfps\b/i;
+
+/** A run on one replica, and its images per second. */
+interface Base {
+  readonly name: string;
+  readonly rate: number;
+}
 
 export class SpeedView implements View {
   readonly element = h('div', { class: 'view' });
@@ -30,7 +42,6 @@ export class SpeedView implements View {
   readonly #phases: PhaseChart;
   readonly #bars = h('div', { class: 'card' });
   readonly #stop: () => void;
-  #base: { readonly name: string; readonly rate: number } | null = null;
 
   constructor(
     private readonly store: Store,
@@ -50,7 +61,7 @@ export class SpeedView implements View {
       this.#others.element,
     );
     this.#stop = store.listen((change) => {
-      if (change !== 'range') void this.#update();
+      if (change !== 'range' && change !== 'hover') void this.#update();
     });
     void this.#update();
   }
@@ -67,13 +78,15 @@ export class SpeedView implements View {
     const { tags, shown } = store;
     const replicas = new Map(shown.map((run) => [run.id, facts.replicasOf(run)]));
     const hasRate = tags.includes(RATE);
-    const single = shown.filter((run) => replicas.get(run.id) === 1 && store.has(run, RATE));
     const means = await this.#means([RATE, 'step_ms', ...PHASES.map((phase) => `step_ms/${phase}`)]);
-    const best = single
-      .map((run) => ({ name: run.name, rate: means.get(run.id)?.get(RATE) ?? 0 }))
-      .sort((a, b) => b.rate - a.rate)[0];
-    this.#base = best && best.rate > 0 ? best : null;
-    const base = this.#base;
+    const baseOf = (run: RunEntry) => {
+      const rates = shown
+        .filter((one) => replicas.get(one.id) === 1 && this.#kindOf(one) === this.#kindOf(run))
+        .map((one) => ({ name: one.name, rate: means.get(one.id)?.get(RATE) ?? 0 }));
+      return rates.sort((a, b) => b.rate - a.rate).find(({ rate }) => rate > 0) ?? null;
+    };
+    const bases = new Map(shown.map((run) => [run.id, baseOf(run)]));
+    const used = new Set([...bases.values()].flatMap((base) => (base ? [base.name] : [])));
     this.#rates.show([
       ...(hasRate ? [{ title: 'Images per second', tag: RATE, hint: 'all replicas together' }] : []),
       ...(hasRate && [...replicas.values()].some((count) => (count ?? 1) > 1)
@@ -89,23 +102,23 @@ export class SpeedView implements View {
             },
           ]
         : []),
-      ...(hasRate && base
+      ...(hasRate && used.size > 0
         ? [
             {
               title: 'Scaling efficiency',
               tag: RATE,
-              hint: `against ${base.name}`,
+              hint: used.size === 1 ? `against ${[...used][0]}` : 'against the run on one replica',
               format: (value: number) => percent(value),
               transform: (id: number) => {
-                const count = replicas.get(id);
-                return count ? (value: number) => value / count / base.rate : null;
+                const [count, base] = [replicas.get(id), bases.get(id)];
+                return count && base ? (value: number) => value / count / base.rate : null;
               },
             },
           ]
         : []),
       ...KNOWN.filter(({ tag }) => tags.includes(tag)),
     ]);
-    this.#say(hasRate, [...replicas.values()]);
+    this.#say(hasRate, [...replicas.values()], [...bases.values()]);
     const rows = shown.flatMap((run) => {
       const mean = means.get(run.id);
       const times = PHASES.flatMap((phase) => {
@@ -130,7 +143,7 @@ export class SpeedView implements View {
       phaseLegend(store.isDark),
       phaseBars(rows, store.isDark),
     );
-    const others = tags.filter((tag) => PATTERN.test(tag) && tag !== RATE);
+    const others = tags.filter((tag) => PATTERN.test(tag) && !SHOWN.has(tag));
     this.#others.show(others.map((tag) => ({ title: tag, tag })));
     (this.element.querySelector('.others') as HTMLElement).hidden = others.length === 0;
     this.element.querySelector('.empty-state')?.remove();
@@ -146,16 +159,29 @@ export class SpeedView implements View {
       );
   }
 
-  #say(hasRate: boolean, replicas: readonly (number | null)[]): void {
-    const { length: known } = replicas.filter((count) => count !== null);
+  #say(hasRate: boolean, replicas: readonly (number | null)[], bases: readonly (Base | null)[]): void {
+    const found = bases.filter((base) => base !== null);
+    const isKnown = replicas.some((count) => count !== null);
     let text = '';
-    if (hasRate && this.#base) {
-      text = `Efficiency is images per second and replica, against ${show(this.#base.rate)} of ${this.#base.name}, which has one replica.`;
-    } else if (hasRate && known > 0) {
-      text = 'For the scaling efficiency, choose a run on one replica, too: --num_cpus=1 --distribution_strategy=off.';
+    if (hasRate && found.length > 0) {
+      const each = [...new Map(found.map(({ name, rate }) => [name, rate]))].map(
+        ([name, rate]) => `${show(rate)} of ${name}`,
+      );
+      text = `Efficiency is images per second and replica, against ${each.join(', ')}, which ${each.length === 1 ? 'has' : 'have'} one replica.`;
+    }
+    if (hasRate && isKnown && found.length < bases.length) {
+      text += `${text === '' ? '' : ' '}For the efficiency of ${text === '' ? 'these runs' : 'the others'}, draw one of the same model on one replica, too: --num_cpus=1 --distribution_strategy=off.`;
     }
     this.#note.textContent = text;
     this.#note.hidden = text === '';
+  }
+
+  /** Runs of another model or in other numbers are not to be compared. */
+  #kindOf(run: RunEntry): string {
+    const parameters = this.facts.of(run)?.parameters ?? {};
+    return JSON.stringify(
+      ['model', 'dataset', 'resnet_size', 'resnet_version', 'dtype'].map((name) => parameters[name]),
+    );
   }
 
   /** Of the last half of each run's points. */

@@ -10,8 +10,8 @@ export interface Range {
   readonly max: number;
 }
 
-/** What has changed: figures of runs; which runs, or how they are drawn; the range alone; the theme. */
-export type Change = 'data' | 'view' | 'range' | 'theme';
+/** What has changed: figures of runs; which runs, or how they are drawn; the range alone; the theme; the run that somebody points at. */
+export type Change = 'data' | 'view' | 'range' | 'theme' | 'hover';
 
 /** Shown without being asked; more are a click away. */
 const FIRST_SHOWN = 8;
@@ -28,6 +28,8 @@ export class Store {
   filter = '';
   range: Range | null = null;
   isConnected = true;
+  /** Drawn before the others while somebody points at it in the list. */
+  hovered: number | null = null;
   /** The one that views of a single run show. */
   focus: number | null = null;
   #palette = new Palette('');

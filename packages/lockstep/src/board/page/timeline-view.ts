@@ -41,7 +41,7 @@ export class TimelineView implements View {
     size.observe(this.#canvas);
     const stop = store.listen((change) => {
       if (change === 'theme') this.#show();
-      else if (change !== 'range') this.#update();
+      else if (change !== 'range' && change !== 'hover') this.#update();
     });
     this.#stop = [stop, () => size.disconnect()];
     this.#listen();
@@ -63,8 +63,8 @@ export class TimelineView implements View {
         this.#content,
         empty(
           'No timeline yet',
-          'A run writes what each replica did in a step as timeline-N.json if it is asked to:',
-          command('lockstep cifar10 … --hooks=ProfilerHook'),
+          'A run writes what each replica did in a step as a file timeline-….json if it is asked to:',
+          command('lockstep cifar10 … --profile_steps=20,22'),
         ),
       );
       return;
@@ -81,13 +81,17 @@ export class TimelineView implements View {
   #choose(): void {
     const run = this.#candidates.find(({ id }) => id === Number(this.#run.value));
     if (!run) return;
-    const before = Number(this.#step.value);
+    const before = this.#step.value;
     const step =
       run.timelines.includes(before) && this.#loaded.startsWith(`${run.id}:`) ? before : run.timelines.at(-1);
     fill(
       this.#step,
       ...run.timelines.map((one) =>
-        h('option', { value: one, selected: one === step }, `step ${one.toLocaleString('en-US')}`),
+        h(
+          'option',
+          { value: one, selected: one === step },
+          `${one.includes('-') ? 'steps' : 'step'} ${one.replace('-', '–')}`,
+        ),
       ),
     );
     void this.#load();
@@ -98,7 +102,7 @@ export class TimelineView implements View {
     if (key === this.#loaded) return;
     this.#loaded = key;
     try {
-      const trace = readTrace(await this.store.source.timeline(Number(this.#run.value), Number(this.#step.value)));
+      const trace = readTrace(await this.store.source.timeline(Number(this.#run.value), this.#step.value));
       if (key !== this.#loaded) return;
       this.#trace = trace;
     } catch {

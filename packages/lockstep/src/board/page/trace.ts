@@ -1,6 +1,6 @@
 /**
- * A Chrome trace as tracks of nested spans (a track is a replica: one process a worker, one thread a replica), and what each replica spent
- * on each phase. Whoever is slow shows in what it computes; the others show in what they wait for.
+ * A Chrome trace as tracks of nested spans (a track is a replica: one process a worker, one thread a replica; what is on its way between
+ * workers meanwhile is a track of its own), and what each replica spent on each phase. Whoever is slow shows in what it computes; the others show in what they wait for.
  */
 import { PHASES } from './colors.js';
 
@@ -33,6 +33,7 @@ interface RawEvent {
   readonly tid: number;
   readonly ts: number;
   readonly dur: number;
+  readonly id?: string;
   readonly args?: { readonly name?: unknown };
 }
 
@@ -42,13 +43,17 @@ export function readTrace(json: unknown): Trace | null {
   if (!Array.isArray(events)) return null;
   const names = new Map<string, string>();
   const byTrack = new Map<string, RawEvent[]>();
+  const open = new Map<string, RawEvent>();
   for (const event of events as RawEvent[]) {
     if (typeof event !== 'object' || event === null) continue;
     const key = `${event.pid}:${event.tid}`;
     if (event.ph === 'M' && event.name === 'thread_name') names.set(key, String(event.args?.name));
     if (event.ph === 'M' && event.name === 'process_name') names.set(`${event.pid}`, String(event.args?.name));
+    if (event.ph === 'b' || event.ph === 'e') journey(event, open, byTrack);
     if (event.ph !== 'X' || !Number.isFinite(event.ts) || !(event.dur >= 0)) continue;
-    byTrack.set(key, [...(byTrack.get(key) ?? []), event]);
+    const track = byTrack.get(key);
+    if (track) track.push(event);
+    else byTrack.set(key, [event]);
   }
   if (byTrack.size === 0) return null;
   const all = [...byTrack.values()].flat();
@@ -56,8 +61,9 @@ export function readTrace(json: unknown): Trace | null {
   const end = all.reduce((most, { ts, dur }) => Math.max(most, ts + dur), 0);
   const pids = new Set(all.map(({ pid }) => pid));
   const tracks = [...byTrack].map(([key, raw]): Track => {
-    const [pid, tid] = key.split(':') as [string, string];
-    const thread = names.get(key) ?? `replica ${tid}`;
+    const [pid, tid, network] = key.split(':') as [string, string, string | undefined];
+    const own = names.get(`${pid}:${tid}`) ?? `replica ${tid}`;
+    const thread = network === undefined ? own : `${own}, network`;
     const spans = nest(raw, origin);
     return {
       name: pids.size > 1 ? `${names.get(pid) ?? `worker ${pid}`}, ${thread}` : thread,
@@ -67,6 +73,18 @@ export function readTrace(json: unknown): Trace | null {
   });
   tracks.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   return { tracks, ms: (end - origin) / 1000 };
+}
+
+/** From where something began on its way to where it arrived. */
+function journey(event: RawEvent, open: Map<string, RawEvent>, byTrack: Map<string, RawEvent[]>): void {
+  const id = `${event.pid}:${event.id}`;
+  const begun = open.get(id);
+  if (event.ph === 'b') open.set(id, event);
+  else if (begun && event.ts >= begun.ts) {
+    open.delete(id);
+    const key = `${begun.pid}:${begun.tid}:network`;
+    byTrack.set(key, [...(byTrack.get(key) ?? []), { ...begun, dur: event.ts - begun.ts }]);
+  }
 }
 
 function nest(raw: readonly RawEvent[], origin: number): Span[] {

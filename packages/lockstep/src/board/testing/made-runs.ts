@@ -76,7 +76,7 @@ export function makeRun(folder: string, run: MadeRun = {}): void {
 }
 
 /** A trace of one step: replicas one after another a little slower, the one named a lot. @param slow of it */
-export function makeTimeline(folder: string, step: number, replicas: number, slow = -1): void {
+export function makeTimeline(folder: string, step: number | string, replicas: number, slow = -1): void {
   const traceEvents: object[] = [{ ph: 'M', name: 'process_name', pid: 0, tid: 0, args: { name: 'worker 0' } }];
   const longest = 8000 * 1.35 + 16_000 * 1.35;
   for (let replica = 0; replica < replicas; replica++) {
