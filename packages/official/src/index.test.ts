@@ -5,13 +5,16 @@ import * as index from './index.js';
 
 it('exports what is chosen, and nothing else', () => {
   assert.deepEqual(Object.keys(index).sort(), [
+    'BaseBenchmarkLogger',
     'CIFAR10_RECIPE',
     'DataError',
+    'EXPORT_FORMATS',
     'FlagValues',
     'IMAGENET_RECIPE',
     'UsageError',
     'cifar10Main',
     'cifar10Plan',
+    'createScreen',
     'defineCifarFlags',
     'defineImagenetFlags',
     'downloadCifar10Main',

@@ -29,11 +29,19 @@ export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-mode
 export { type ResnetMainOptions, type ResnetMainResult, resnetMain } from './resnet/resnet-run-loop.js';
 export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
 export type { ExportFile, ModelDescription, Preprocessing, Quantization } from './utils/export/export.js';
-export type { ExportFormatName } from './utils/export/formats.js';
+export { EXPORT_FORMATS, type ExportFormatName } from './utils/export/formats.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { Histogram } from './utils/logs/histogram.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';
-export type { RunInfoOptions } from './utils/logs/run-info.js';
+export type { Log } from './utils/logs/log.js';
+export {
+  BaseBenchmarkLogger,
+  type LoggerOptions,
+  type Metric,
+  type MetricOptions,
+  type RunStatus,
+} from './utils/logs/logger.js';
+export type { RunInfo, RunInfoOptions } from './utils/logs/run-info.js';
 export type {
   EvaluationDetails,
   EvaluationResult,
@@ -44,3 +52,4 @@ export type {
   StepReport,
 } from './utils/logs/run-observer.js';
 export type { Timeline, TraceEvent } from './utils/logs/timeline.js';
+export { createScreen, type Screen, type ScreenOptions } from './utils/progress/screen.js';
