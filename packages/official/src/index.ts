@@ -41,7 +41,7 @@ export {
   type MetricOptions,
   type RunStatus,
 } from './utils/logs/logger.js';
-export type { RunInfo, RunInfoOptions } from './utils/logs/run-info.js';
+export type { MachineConfig, RunInfo, RunInfoOptions, RunParameter } from './utils/logs/run-info.js';
 export type {
   EvaluationDetails,
   EvaluationResult,
