@@ -3,7 +3,7 @@ import type { ModelExporter } from './export.js';
 import { SAFETENSORS_MODEL } from './safetensors-model.js';
 import { TFJS_LAYERS_MODEL } from './tfjs-layers-model.js';
 
-export type ExportFormatName = ModelExporter['format'];
+export type ExportFormatName = 'tfjs' | 'safetensors';
 
 const BY_NAME: Readonly<Record<ExportFormatName, ModelExporter>> = {
   tfjs: TFJS_LAYERS_MODEL,
