@@ -61,7 +61,7 @@ export function defineKerasCifarFlags(flags: FlagValues = new FlagValues()): Fla
   return flags;
 }
 
-/** @param argv flags, without the program's name @returns exit status, as {@link runKeras} */
+/** @param argv flags, without the program's name @returns exit status: 0, 1 for a failed run, 2 for bad flags, 130 when interrupted */
 export function main(argv: readonly string[], io: KerasIo = {}): Promise<number> {
   return runKeras(PROGRAM, argv, io);
 }
