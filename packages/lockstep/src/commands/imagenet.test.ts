@@ -99,4 +99,17 @@ describe('lockstep make-imagenet-records, lockstep imagenet', () => {
     assert.equal(accuracies.length, 3, output);
     assert.ok(Math.max(...accuracies) > 55, output);
   });
+
+  it('an export of it knows the names of the classes and how pictures are prepared', async () => {
+    const exported = await lockstep(['export', join(folder, 'model'), join(folder, 'web'), '--quantize=float16']);
+    assert.equal(exported.status, 0, exported.output);
+    const { userDefinedMetadata: description } = JSON.parse(readFileSync(join(folder, 'web', 'model.json'), 'utf8'));
+    assert.deepEqual(description.labels, ['one', 'three', 'two']);
+    assert.deepEqual(description.input.shape, [32, 32, 3]);
+    // 8/7 of 32, rounded; ImageNet's mean colour.
+    assert.deepEqual(description.preprocessing, {
+      resize: { kind: 'central crop', shorterSide: 37 },
+      inModel: { kind: 'subtract means', means: [123.68, 116.78, 103.94] },
+    });
+  });
 });

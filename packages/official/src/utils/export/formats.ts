@@ -3,8 +3,7 @@ import type { ModelExporter } from './export.js';
 import { SAFETENSORS_MODEL } from './safetensors-model.js';
 import { TFJS_LAYERS_MODEL } from './tfjs-layers-model.js';
 
-export const EXPORT_FORMATS = ['tfjs', 'safetensors'] as const;
-export type ExportFormatName = (typeof EXPORT_FORMATS)[number];
+export type ExportFormatName = 'tfjs' | 'safetensors';
 
 const BY_NAME: Readonly<Record<ExportFormatName, ModelExporter>> = {
   tfjs: TFJS_LAYERS_MODEL,
