@@ -6,6 +6,7 @@ export * from './communicator/index.js';
 export * from './cross-device-ops/index.js';
 export type { DatasetLike, Shardable } from './data/shard.js';
 export * from './devices/index.js';
+export type { MemoryLimits } from './host/host.js';
 export type { MirrorTarget } from './mirror/mirror.js';
 export type { ReplicaContext } from './replica/replica-context.js';
 export { ReplicaError, type ReplicaFailureKind } from './replica/replica-error.js';
