@@ -2,8 +2,10 @@
 import type { SeriesAnswer } from '../protocol.js';
 import type { Store } from './store.js';
 
-/** Of one series: about two of a plot's pixels each. */
+/** Of one series: about two of a plot's pixels each; and of all in a plot, where there are many. */
 const POINTS = 500;
+const FEWEST_POINTS = 40;
+const PLOT_POINTS = 16_000;
 
 export class Loader {
   #wanted = new Map<string, ((answers: readonly SeriesAnswer[]) => void)[]>();
@@ -28,9 +30,10 @@ export class Loader {
     const margin = range ? (range.max - range.min) / 4 : 0;
     const part = range && axis === 'step' ? { from: range.min - margin, to: range.max + margin } : {};
     const runs = shown.map(({ id }) => id);
+    const points = Math.max(FEWEST_POINTS, Math.min(POINTS, Math.floor(PLOT_POINTS / runs.length)));
     let answers: SeriesAnswer[] = [];
     try {
-      answers = await source.series({ runs, tags: [...wanted.keys()], points: POINTS, ...part });
+      answers = await source.series({ runs, tags: [...wanted.keys()], points, ...part });
     } catch {
       // The connection's state is said elsewhere; what is drawn stays.
       return;
