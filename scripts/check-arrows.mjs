@@ -13,12 +13,17 @@ const biome = join(root, 'node_modules/.bin/biome');
 const CASES = [
   ['onednn', '@lockstep/distribute', true],
   ['onednn', '@lockstep/official/data/digits', true],
+  ['webgpu', '@lockstep/distribute', true],
+  ['webgpu', '@lockstep/onednn', true],
   ['distribute', '@lockstep/onednn', true],
+  ['distribute', '@lockstep/webgpu', true],
   ['distribute', 'lockstep', true],
   ['official', '@lockstep/onednn', true],
   ['official', '@lockstep/onednn/device', true],
+  ['official', '@lockstep/webgpu', true],
   ['official', '@lockstep/distribute', false],
   ['lockstep', '@lockstep/onednn', false],
+  ['lockstep', '@lockstep/webgpu', false],
   ['lockstep', '@lockstep/official/data/digits', false],
 ];
 

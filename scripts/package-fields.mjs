@@ -1,4 +1,4 @@
-// What the four packages say in common, from one place: the root's package.json (licence, Node, repository, homepage, bugs), its
+// What the five packages say in common, from one place: the root's package.json (licence, Node, repository, homepage, bugs), its
 // LICENSE, and one range for TensorFlow.js. Links of the packages' READMEs lead to the same repository.
 //
 //   node scripts/package-fields.mjs                    says what differs; status 1 if anything does

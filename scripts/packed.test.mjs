@@ -1,4 +1,4 @@
-// The four packages as a user gets them: packed, installed from their archives into an empty folder outside the workspace, and used. What the
+// The five packages as a user gets them: packed, installed from their archives into an empty folder outside the workspace, and used. What the
 // workspace has by chance (a file that is not published, a dependency that nobody declared, types that only tsc -b finds) is not there.
 //
 // One folder is installed for all cases. Where the registry cannot be reached, the suite is skipped and says so.
@@ -22,6 +22,8 @@ const NODES = ['20.11.1', '22', 'latest'];
 const base = mkdtempSync(join(tmpdir(), 'lockstep-packed-'));
 const app = join(base, 'app');
 let archives = [];
+/** What is there, and said, where everything but @lockstep/webgpu is installed. */
+let withoutGpus = null;
 /** Why the packages could not be installed, if it is nobody's fault. */
 let offline = null;
 
@@ -103,6 +105,31 @@ export default async function train(context) {
   await save(context, model);
 }
 `;
+/** A driver of Debian's Chromium: a GPU that the CPU computes. */
+const SOFTWARE_GPU = '/usr/lib/chromium/vk_swiftshader_icd.json';
+const TRAIN_ON_GPU = `
+import * as tf from '@tensorflow/tfjs';
+export default async function train(context) {
+  const x = tf.randomNormal([32, 12, 12, 1], 0, 1, 'float32', 7 + context.replicaIdInSyncGroup);
+  const filter = tf.variable(tf.truncatedNormal([3, 3, 1, 4], 0, 0.3, 'float32', 1));
+  const dense = tf.variable(tf.truncatedNormal([576, 1], 0, 0.1, 'float32', 2));
+  const trainer = context.trainer([filter, dense], { optimizer: { kind: 'momentum', momentum: 0.9 } });
+  const loss = () => {
+    const image = tf.relu(tf.conv2d(x, filter, 1, 'same'));
+    return tf.mean(tf.square(tf.sub(tf.matMul(tf.reshape(image, [32, 576]), dense), 1)));
+  };
+  const losses = [];
+  for (let step = 0; step < 4; step++) losses.push((await trainer.step(loss, 0.01)).loss);
+  return losses;
+}
+`;
+const MAIN_ON_GPU = `
+import '@lockstep/webgpu';
+import { MirroredStrategy } from '@lockstep/distribute';
+const run = async (...devices) => (await new MirroredStrategy({ devices }).run(new URL('./train.js', import.meta.url)))[0];
+console.log('RESULT ' + JSON.stringify({ gpu: await run('gpu:0', 'gpu:1'), cpu: await run('cpu:0', 'cpu:1') }));
+`;
+const NAMES = ['@lockstep/onednn', '@lockstep/webgpu', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
 const EXPECTED = {
   here: 'onednn',
   replicas: [
@@ -140,8 +167,21 @@ describe('packages, packed and installed', () => {
     archives = readdirSync(base)
       .filter((name) => name.endsWith('.tgz'))
       .map((name) => join(base, name));
-    assert.equal(archives.length, 4);
-    offline = await install(app, [...archives, '@tensorflow/tfjs@4.22.0', ...TOOLS]);
+    assert.equal(archives.length, 5);
+    const isOptional = (path) => path.includes('webgpu');
+    const needed = archives.filter((path) => !isOptional(path));
+    offline = await install(app, [...needed, '@tensorflow/tfjs@4.22.0', ...TOOLS]);
+    if (offline === null) {
+      // 100 MB of Dawn are for those who ask for them.
+      withoutGpus = {
+        found: ['webgpu', '@lockstep/webgpu', '@tensorflow/tfjs-backend-webgpu'].filter((name) =>
+          existsSync(join(app, 'node_modules', name)),
+        ),
+        devices: await succeed(bin('lockstep'), ['devices']),
+        refused: await run(bin('lockstep'), ['cifar10', '--num_gpus=1'], { limit: LIMIT_MS, cwd: app }),
+      };
+      offline = await install(app, archives.filter(isOptional));
+    }
     write('train.js', TRAIN);
     write('main.js', MAIN);
   });
@@ -156,7 +196,7 @@ describe('packages, packed and installed', () => {
 
   installed('have one TensorFlow.js, their README and licence, and the other half of bench peers', () => {
     const modules = join(app, 'node_modules');
-    for (const name of ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep']) {
+    for (const name of NAMES) {
       for (const file of ['README.md', 'LICENSE']) assert.ok(existsSync(join(modules, name, file)), `${name}/${file}`);
       assert.ok(
         !existsSync(join(modules, name, 'node_modules', '@tensorflow')),
@@ -165,6 +205,18 @@ describe('packages, packed and installed', () => {
     }
     assert.ok(existsSync(join(modules, 'lockstep/peers/pytorch_resnet.py')));
   });
+
+  installed(
+    'without @lockstep/webgpu nothing of it is there, and a command that asks for GPUs says what to install',
+    () => {
+      const { found, devices, refused } = withoutGpus;
+      assert.deepEqual(found, []);
+      const advice = /no GPU is offered here\.[\s\S]*`npm install @lockstep\/webgpu`/;
+      assert.match(devices, advice);
+      assert.equal(refused.status, 2, refused.output);
+      assert.match(refused.output, advice);
+    },
+  );
 
   installed('ES modules: replicas train on oneDNN; a recurrent model trains, is saved and loaded', async () => {
     assert.deepEqual(resultOf(await node(['main.js'])), EXPECTED);
@@ -190,10 +242,9 @@ describe('packages, packed and installed', () => {
   installed(
     'strict TypeScript takes all programs of the documentation, as nodenext and as a bundler resolves; READMEs and docs/saving.md run',
     async () => {
-      const names = ['@lockstep/onednn', '@lockstep/distribute', '@lockstep/official', 'lockstep'];
       const files = [];
       const last = {};
-      for (const name of names) {
+      for (const name of NAMES) {
         const folder = join('readme', name.replace(/.*\//, ''));
         mkdirSync(join(app, folder), { recursive: true });
         const blocks = samples(name);
@@ -215,8 +266,9 @@ describe('packages, packed and installed', () => {
       assert.deepEqual(ours, []);
 
       const printed = {};
-      for (const name of names) printed[name] = await node([last[name].file], { cwd: last[name].cwd });
+      for (const name of NAMES) printed[name] = await node([last[name].file], { cwd: last[name].cwd });
       assert.match(printed['@lockstep/onednn'], /^onednn$/m);
+      assert.match(printed['@lockstep/webgpu'], /^\[/m);
       assert.match(printed['@lockstep/distribute'], /\[ 'onednn', 'onednn' \]/);
       assert.match(printed['@lockstep/official'], /^0$/m);
       assert.match(printed.lockstep, /^cpu:0 .*onednn/m);
@@ -316,6 +368,27 @@ describe('packages, packed and installed', () => {
     write('train.js', TRAIN, old);
     write('main.js', MAIN, old);
     assert.deepEqual(resultOf(await node(['main.js'], { cwd: old })), EXPECTED);
+  });
+
+  installed(`a GPU, with TensorFlow.js ${lowest}`, async (t) => {
+    if (!existsSync(SOFTWARE_GPU)) return t.skip(`no ${SOFTWARE_GPU}`);
+    const folder = join(base, 'gpu');
+    const why =
+      (await install(
+        folder,
+        ['', '-backend-webgpu'].map((name) => `@tensorflow/tfjs${name}@${lowest}`),
+      )) ??
+      (await install(
+        folder,
+        archives.filter((path) => /webgpu|distribute/.test(path)),
+      ));
+    if (why !== null) return t.skip(why);
+    write('train.js', TRAIN_ON_GPU, folder);
+    write('main.js', MAIN_ON_GPU, folder);
+    const env = { LOCKSTEP_SOFTWARE_GPU: '1', LOCKSTEP_LOGICAL_GPUS: '2', VK_ICD_FILENAMES: SOFTWARE_GPU };
+    const { gpu, cpu } = resultOf(await node(['main.js'], { cwd: folder, env }));
+    assert.equal(gpu.length, 4);
+    for (const [i, loss] of cpu.entries()) assert.ok(Math.abs(gpu[i] - loss) < 1e-4 * loss, `${gpu}, expected ${cpu}`);
   });
 
   for (const version of NODES) {

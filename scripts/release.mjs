@@ -1,4 +1,4 @@
-// Publishes the four packages to npm, in the order of their dependencies, with provenance: whoever installs them can see which commit and
+// Publishes the five packages to npm, in the order of their dependencies, with provenance: whoever installs them can see which commit and
 // which workflow they were built from. It refuses what would be wrong in a release before anything is published, builds anew, and goes on
 // where it stopped if it is run again.
 //

@@ -51,6 +51,7 @@ it('exports what is chosen, and nothing else', () => {
     'createCrossDeviceOps',
     'createCrossDeviceOpsFromConfig',
     'createSharedMemoryGroup',
+    'describeGpus',
     'environmentNumber',
     'fitProgress',
     'getStrategy',

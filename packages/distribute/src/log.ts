@@ -1,6 +1,6 @@
-import { fitText } from './progress/progress.js';
+import { host } from '#host';
 
-/** Where a line goes that tells or warns of something, unless the program takes it. On a terminal it breaks between words. */
+/** Where a line goes that tells or warns of something, unless the program takes it. */
 export function defaultLog(line: string): void {
-  process.stderr.write(`${fitText(line, process.stderr)}\n`);
+  host.log(line);
 }

@@ -1,6 +1,7 @@
 /**
- * Chooses what replicas compute on, as soon as a command's flags are parsed and before they are checked against devices: oneDNN,
- * unless --backend=cpu asks for TensorFlow.js' own. Never in silence: without the library the command ends with what to install.
+ * Chooses what replicas compute on, as soon as a command's flags are parsed and before they are checked against devices: GPUs, if the
+ * command asks for any; else oneDNN, unless --backend=cpu asks for TensorFlow.js' own. Never in silence: without the library, or without
+ * the GPUs, the command ends with what to install.
  */
 import { unregisterDeviceProvider } from '@lockstep/distribute';
 import type { FlagValues } from '@lockstep/official/utils/flags/core';
@@ -10,9 +11,26 @@ import type { FlagValues } from '@lockstep/official/utils/flags/core';
  * @throws OneDnnNotFoundError when oneDNN is wanted and not installed.
  */
 export async function registerBackend(flags: FlagValues): Promise<void> {
+  const numGpus = flags.has('num_gpus') ? flags.get('num_gpus') : 0;
+  if (numGpus !== 0) await offerGpus();
+  // All replicas are on GPUs then, or there is an error about those that are not there.
+  if (numGpus > 0) return;
   if (flags.get('backend') === 'cpu') unregisterDeviceProvider('onednn');
   // Its import is what registers its devices.
   else (await import('@lockstep/onednn')).loadLibrary();
+}
+
+/** GPUs become devices, if the package that finds them is installed. @returns whether it is */
+export async function offerGpus(): Promise<boolean> {
+  try {
+    await import('@lockstep/webgpu');
+    return true;
+  } catch (error) {
+    // One that is installed and does not load is not the same as none.
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ERR_MODULE_NOT_FOUND' && message.includes("'@lockstep/webgpu'")) return false;
+    throw error;
+  }
 }
 
 /** Runs a command's body; an error becomes its message on standard error and status 1. */

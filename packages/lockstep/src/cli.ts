@@ -70,6 +70,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Write what the board shows into one HTML file to send to somebody: report MODEL_DIR.',
     load: () => import('./commands/report.js'),
   },
+  plan: {
+    summary: 'Predict throughput, efficiency, packs and costs on a cluster, before anybody rents one.',
+    load: () => import('./commands/plan.js'),
+  },
   devices: {
     summary: 'List the devices that replicas can run on.',
     load: () => import('./commands/devices.js'),

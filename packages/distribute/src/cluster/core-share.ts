@@ -6,8 +6,8 @@
  * (`mpirun --bind-to core`, srun's own).
  */
 import { cpus } from 'node:os';
-import { allowedCpus, bindThread } from '../devices/affinity.js';
 import { physicalCores } from '../devices/topology.js';
+import { allowedCpus, bindThread } from '../host/affinity.js';
 import type { LaunchedProcess } from './mpi-environment.js';
 
 /**

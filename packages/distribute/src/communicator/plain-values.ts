@@ -5,6 +5,7 @@
  * written as {"$": kind, "v": content}; an object of the user's that has a member `$` is wrapped, so nothing is mistaken. What
  * could not arrive (a function, a tensor) is refused where it is handed over, with its place.
  */
+import { host } from '#host';
 
 type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 
@@ -67,7 +68,7 @@ function encodeObject(object: object, at: string, above: Set<object>): Json {
   if (ArrayBuffer.isView(object)) {
     const name = Object.entries(TYPED_ARRAYS).find(([, Kind]) => object instanceof Kind)?.[0];
     if (!name) throw cannotSend(`${at} is a ${object.constructor.name}`);
-    return tagged(name, Buffer.from(object.buffer, object.byteOffset, object.byteLength).toString('base64'));
+    return tagged(name, host.toBase64(new Uint8Array(object.buffer, object.byteOffset, object.byteLength)));
   }
   // Number, String and Boolean objects, as JSON.
   if (object instanceof Number || object instanceof String || object instanceof Boolean) {
@@ -113,9 +114,7 @@ function decode(json: Json): unknown {
       return decodeMembers(content as { [name: string]: Json });
     default: {
       const Kind = TYPED_ARRAYS[kind as keyof typeof TYPED_ARRAYS];
-      // A copy: what Buffer hands out need not be aligned.
-      const bytes = Uint8Array.from(Buffer.from(content as string, 'base64'));
-      return new Kind(bytes.buffer);
+      return new Kind(host.fromBase64(content as string).buffer);
     }
   }
 }

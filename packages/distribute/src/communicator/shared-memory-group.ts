@@ -4,7 +4,7 @@
  * The main thread creates it and hands it to its workers (workerData or postMessage: it is plain data there); it can abort,
  * and takes no part in collectives. A group is used once: after an abort, or when its ranks have left, it is spent.
  */
-import { availableParallelism } from 'node:os';
+import { host } from '#host';
 import { FlatMemory, type FlatMemoryHandle } from '../simd/flat-memory.js';
 import { MAX_SOURCES } from '../simd/kernels.js';
 import { GroupBoard } from './group-board.js';
@@ -57,7 +57,7 @@ export class SharedMemoryGroup implements SharedMemoryGroupHandle {
     this.staging = memory.allocate(stagingLength(size)).byteOffset;
     this.memory = memory.handle;
     // Asked here, because a rank's thread may be bound to one core and would then count one.
-    this.spins = size <= availableParallelism();
+    this.spins = size <= host.parallelism();
     this.board = new SharedArrayBuffer(GroupBoard.bytesFor(size));
     this.mailboxes = new SharedArrayBuffer(mailboxBytes(size));
   }

@@ -25,7 +25,11 @@ export class NcclAllReduce extends CrossDeviceOps {
   /** @throws Error naming the first device that is not NVIDIA's, and the choices that work there. */
   override checkDevices(devices: readonly OpsDevice[]): void {
     const other = devices.find(({ type, provider }) => type !== 'GPU' || !/nvidia|cuda/i.test(provider));
-    if (other) throw ncclNeedsNvidia(`${other.name} is a ${other.type} device of provider '${other.provider}'`);
+    if (!other) return;
+    const { name, type, provider } = other;
+    const what = `${name} is a ${type} device of provider '${provider}'`;
+    // Also where the card is NVIDIA's: NCCL is given CUDA's addresses.
+    throw ncclNeedsNvidia(type === 'GPU' ? `${what}, whose memory NCCL cannot reach: it takes CUDA's` : what);
   }
 
   override allReduce(communicator: Communicator, flat: Float32Array): void {

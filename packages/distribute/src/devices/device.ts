@@ -5,10 +5,29 @@
  * knows no backend but TensorFlow.js' own `cpu`. A CPU machine offers as many logical CPU devices as asked for, each owning
  * a share of the cores.
  */
+import { host } from '#host';
 import type { HostAccess } from './host-access.js';
 import { divideCores, physicalCores } from './topology.js';
 
 export type DeviceType = 'CPU' | 'GPU';
+
+/** What a provider knows of a GPU. Plain data. */
+export interface DeviceFacts {
+  /** 'nvidia', 'amd', 'apple', …. */
+  readonly vendor?: string;
+  /** 'ampere', 'rdna-3', …. */
+  readonly architecture?: string;
+  /** Through what it is reached: 'vulkan', 'metal', 'd3d12', 'cuda'. */
+  readonly api?: string;
+  /** The CPU computes it. */
+  readonly software?: boolean;
+  /** Bytes of the largest buffer, which is the largest tensor. */
+  readonly maxBufferBytes?: number;
+  /** Bytes of a buffer that one kernel can see. */
+  readonly maxBindingBytes?: number;
+  /** By the names of `api`, or of WebGPU. */
+  readonly features?: readonly string[];
+}
 
 /** One device. It is plain data, so it crosses threads. */
 export interface DeviceDescription {
@@ -21,6 +40,7 @@ export interface DeviceDescription {
   label?: string;
   /** Bytes of its own memory. */
   memoryBytes?: number;
+  facts?: DeviceFacts;
   /** Name of the {@link DeviceProvider}. */
   provider: string;
   /** Logical CPUs that the replica's thread is bound to. Empty: not bound. */
@@ -57,6 +77,7 @@ export interface DeviceOffer {
   readonly label?: string;
   /** Bytes of its own memory. */
   readonly memoryBytes?: number;
+  readonly facts?: DeviceFacts;
 }
 
 /** Offers devices of one kind of backend. */
@@ -66,8 +87,12 @@ export interface DeviceProvider {
   readonly priority: number;
   /** URL of a module whose default export is a {@link BackendSetupFunction}; loaded in each replica's thread. */
   readonly backendModule: string;
+  /** What it may offer; it is asked for nothing else, so that finding GPUs costs a program on CPU devices nothing. Absent: both. */
+  readonly types?: readonly DeviceType[];
   /** Devices present. For CPU one offer says that there is one: logical CPU devices are made as asked for. */
   devices(): readonly DeviceOffer[];
+  /** For people, when more were asked for than it offers: what it found, and what to do (a line that begins with `help:`). */
+  remark?(): string;
 }
 
 export interface ListDevicesOptions {
@@ -81,7 +106,7 @@ export interface ListDevicesOptions {
 const cpuProvider: DeviceProvider = {
   name: 'cpu',
   priority: 0,
-  backendModule: new URL('./cpu-backend.js', import.meta.url).href,
+  backendModule: host.cpuBackend,
   devices: () => [{ type: 'CPU', index: 0 }],
 };
 
@@ -153,12 +178,13 @@ function listCpus({ numCpus = -1, threadsPerReplica }: ListDevicesOptions): Devi
 function listGpus(threadsPerReplica = 1): DeviceDescription[] {
   const [provider] = providersOf('GPU');
   if (!provider) return [];
-  return offersOf(provider, 'GPU').map(({ index, label, memoryBytes }, i) => ({
+  return offersOf(provider, 'GPU').map(({ index, label, memoryBytes, facts }, i) => ({
     name: `gpu:${i}`,
     type: 'GPU',
     index,
     ...(label !== undefined && { label }),
     ...(memoryBytes !== undefined && { memoryBytes }),
+    ...(facts !== undefined && { facts }),
     provider: provider.name,
     cores: [],
     threads: threadsPerReplica,
@@ -175,6 +201,7 @@ function providersOf(type: DeviceType): DeviceProvider[] {
 
 /** @throws RangeError if an index is none, or offered twice. */
 function offersOf(provider: DeviceProvider, type: DeviceType): DeviceOffer[] {
+  if (provider.types && !provider.types.includes(type)) return [];
   const offers = provider.devices().filter((offer) => offer.type === type);
   const seen = new Set<number>();
   for (const { index } of offers) {
@@ -213,7 +240,7 @@ export function canonicalDeviceName(name: string): string {
 export function resolveDevices(names: readonly string[], threadsPerReplica?: number): DeviceDescription[] {
   const canonical = names.map(canonicalDeviceName);
   const numCpus = canonical.filter((name) => name.startsWith('cpu:')).length;
-  const gpus = listGpus(threadsPerReplica);
+  const gpus = canonical.some((name) => name.startsWith('gpu:')) ? listGpus(threadsPerReplica) : [];
   // CPU devices are logical: whichever indices are named, each gets the next share of the cores.
   const cpus = numCpus > 0 ? listCpus({ numCpus, ...(threadsPerReplica !== undefined && { threadsPerReplica }) }) : [];
   let nextCpu = 0;
@@ -223,10 +250,21 @@ export function resolveDevices(names: readonly string[], threadsPerReplica?: num
     }
     const gpu = gpus.find((device) => device.name === name);
     if (gpu) return gpu;
-    const present = gpus.length > 0 ? gpus.map((device) => device.name).join(', ') : 'none';
-    throw new RangeError(
-      `Device ${name} is not available: GPUs that a device provider offers here: ${present}.\n` +
-        `help: use CPU devices ('cpu:0', 'cpu:1', …), or register a device provider with GPUs.`,
-    );
+    throw new RangeError(`Device ${name} is not available: ${describeGpus()}`);
   });
+}
+
+/** The GPUs here, for an error about one that is not, and what to do: a provider that was asked for them may know more. */
+export function describeGpus(): string {
+  const gpus = listGpus();
+  const found = gpus.map(({ name, label }) => (label === undefined ? name : `${name} (${label})`)).join(', ');
+  const remarks = [...registry.values()].flatMap((provider) =>
+    provider && (provider.types ?? ['GPU']).includes('GPU') ? (provider.remark?.() ?? []) : [],
+  );
+  const here = gpus.length === 0 ? 'no GPU is offered here.' : `the GPUs here are ${found}.`;
+  if (remarks.length > 0) return [here, ...remarks].join('\n');
+  return (
+    `${here}\nhelp: GPUs are offered by a device provider: \`npm install @lockstep/webgpu\`, then ` +
+    "`import '@lockstep/webgpu';` in the program. CPU devices ('cpu:0', 'cpu:1', …) are there without one."
+  );
 }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { allowedCpus } from './affinity.js';
+import { allowedCpus } from '../host/affinity.js';
 import {
   canonicalDeviceName,
   type DeviceOffer,
@@ -245,7 +245,48 @@ describe('providers', () => {
     for (const name of ['other', 'cpu']) registry.delete(name);
   });
 
-  test('a GPU that is not there is named, with what is', () => {
-    assert.throws(() => resolveDevices(['gpu:0']), /Device gpu:0 is not available: .*: none\.\nhelp:/);
+  describe('a GPU that is not there is named, with what is and what to do', () => {
+    const offers = (count: number): DeviceOffer[] =>
+      Array.from({ length: count }, (_, index) => ({ type: 'GPU', index, ...(index === 0 && { label: 'Card X' }) }));
+    const gpus = (count: number, remark?: string): DeviceProvider => ({
+      ...{ name: 'gpus', priority: 1, types: ['GPU'], backendModule: 'file:///gpu.js', devices: () => offers(count) },
+      ...(remark !== undefined && { remark: () => remark }),
+    });
+    const refused = (message: RegExp) => assert.throws(() => resolveDevices(['gpu:0', 'gpu:2']), { message });
+    after(() => unregisterDeviceProvider('gpus'));
+
+    test('where no provider knows of GPUs', () => {
+      refused(/^Device gpu:0 is not available: no GPU is offered here\.\nhelp: .*`npm install @lockstep\/webgpu`/);
+    });
+    test('where one found none, and says why', () => {
+      registerDeviceProvider(gpus(0, 'The driver is too old.\nhelp: another one.'));
+      refused(
+        /^Device gpu:0 is not available: no GPU is offered here\.\nThe driver is too old\.\nhelp: another one\.$/,
+      );
+    });
+    test('where there are fewer', () => {
+      registerDeviceProvider(gpus(2));
+      refused(/^Device gpu:2 is not available: the GPUs here are gpu:0 \(Card X\), gpu:1\.\nhelp: /);
+    });
+    test('where all are asked for: none is no error', () => {
+      registerDeviceProvider(gpus(2));
+      assert.deepEqual(
+        resolveDevices(['gpu:1', 'gpu:0']).map(({ index }) => index),
+        [1, 0],
+      );
+    });
+  });
+
+  test('a provider of GPUs is not asked for them by a program that names CPU devices', () => {
+    const devices = () => assert.fail('it looks for GPUs');
+    registerDeviceProvider({ name: 'shy', priority: 99, types: ['GPU'], backendModule: 'file:///shy.js', devices });
+    try {
+      assert.deepEqual(
+        resolveDevices(['cpu:0', 'cpu:1']).map(({ name }) => name),
+        ['cpu:0', 'cpu:1'],
+      );
+    } finally {
+      unregisterDeviceProvider('shy');
+    }
   });
 });

@@ -115,11 +115,16 @@ function aliasesArrays(): boolean {
     negative.dispose();
     return value === -(values[0] as number) && tensor.dataSync()[0] === values[0];
   };
-  seen();
-  values[0] = 1;
-  const aliases = seen();
-  tensor.dispose();
-  return aliases;
+  try {
+    seen();
+    values[0] = 1;
+    return seen();
+  } catch {
+    // One that hands out nothing at once keeps it elsewhere.
+    return false;
+  } finally {
+    tensor.dispose();
+  }
 }
 
 /**
@@ -132,17 +137,26 @@ export function copyValues(tensor: tf.Tensor, target: Float32Array): void {
     access.read(tensor, target);
     return;
   }
-  let values: Float32Array;
+  target.set(readNow(tensor) as Float32Array);
+}
+
+/**
+ * A tensor's values, now; the backend's own, not to be written.
+ * @throws Error as {@link copyValues}
+ */
+export function readNow(tensor: tf.Tensor): Float32Array | Int32Array | Uint8Array {
   try {
-    values = tensor.dataSync() as Float32Array;
+    return tensor.dataSync() as Float32Array;
   } catch (error) {
+    // A backend's own advice is for a program that can follow it.
+    const [why] = (error as Error).message.split('\nhelp:');
     throw new Error(
-      `The backend '${tf.getBackend()}' hands out no tensor's values at once: ${(error as Error).message}\n` +
-        'help: train with context.trainer(), which waits for its gradients; context.optimizer() and context.allReduce() cannot wait.',
+      `The backend '${tf.getBackend()}' hands out no tensor's values at once: ${why}\n` +
+        'help: train with context.trainer(), which waits for its gradients; context.optimizer(), context.mirror(), ' +
+        'context.averageStatistics() and context.allReduce() cannot wait.',
       { cause: error },
     );
   }
-  target.set(values);
 }
 
 /**

@@ -1,13 +1,14 @@
 /** Devices: names, providers, cores. */
-export { allowedCpus } from './affinity.js';
 export {
   type BackendSetup,
   type BackendSetupFunction,
   canonicalDeviceName,
   type DeviceDescription,
+  type DeviceFacts,
   type DeviceOffer,
   type DeviceProvider,
   type DeviceType,
+  describeGpus,
   type ListDevicesOptions,
   listDevices,
   registerDeviceProvider,
@@ -22,4 +23,4 @@ export {
   plainAccess,
   type StepProgram,
 } from './host-access.js';
-export { type PhysicalCore, physicalCores } from './topology.js';
+export { allowedCpus, type PhysicalCore, physicalCores } from './topology.js';

@@ -4,8 +4,7 @@
  * Two hardware threads of one core share its vector units, so a core counts once. A container's CPU quota counts too: a
  * process that may use two cores' time on a machine of 64 must not start 64 replicas.
  */
-import { readFileSync } from 'node:fs';
-import { allowedCpus } from './affinity.js';
+import { host } from '#host';
 
 /** Logical CPUs that share one physical core, ascending. */
 export type PhysicalCore = readonly number[];
@@ -18,13 +17,18 @@ export interface CoreShare {
   readonly cores: number;
 }
 
+/** Logical CPUs on which this program may run, ascending. */
+export function allowedCpus(): number[] {
+  return host.allowedCpus();
+}
+
 /** Physical cores that this process may use, by their lowest logical CPU. At least one. */
 export function physicalCores(cpus: readonly number[] = allowedCpus(), sysRoot = '/sys'): PhysicalCore[] {
   const cores = new Map<string, number[]>();
   for (const cpu of cpus) {
     const topology = `${sysRoot}/devices/system/cpu/cpu${cpu}/topology`;
-    const id = readText(`${topology}/core_id`);
-    const socket = readText(`${topology}/physical_package_id`);
+    const id = host.readText(`${topology}/core_id`);
+    const socket = host.readText(`${topology}/physical_package_id`);
     // Without this information (not Linux, or a sandbox) every logical CPU is taken for a core.
     const key = id === null || socket === null ? `cpu ${cpu}` : `${socket}/${id}`;
     const siblings = cores.get(key);
@@ -37,7 +41,7 @@ export function physicalCores(cpus: readonly number[] = allowedCpus(), sysRoot =
 
 /** CPUs' worth of time that the control group grants, or Infinity. */
 function cpuQuota(sysRoot: string): number {
-  const [quota, period] = (readText(`${sysRoot}/fs/cgroup/cpu.max`) ?? 'max').split(' ');
+  const [quota, period] = (host.readText(`${sysRoot}/fs/cgroup/cpu.max`) ?? 'max').split(' ');
   const cpus = Number(quota) / Number(period);
   return Number.isFinite(cpus) && cpus > 0 ? cpus : Number.POSITIVE_INFINITY;
 }
@@ -61,12 +65,4 @@ export function divideCores(cores: readonly PhysicalCore[], count: number): Core
     cores.flatMap((core) => core.slice(sibling, sibling + 1)),
   ).flat();
   return Array.from({ length: count }, (_, i) => ({ cpus: [singles[i % singles.length] as number], cores: 1 }));
-}
-
-function readText(file: string): string | null {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch {
-    return null;
-  }
 }

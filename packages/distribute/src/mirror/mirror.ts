@@ -7,6 +7,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { LayersModel } from '@tensorflow/tfjs-layers';
 import type { Communicator } from '../communicator/communicator.js';
+import { readNow } from '../devices/host-access.js';
 import { hashNumbers, hashText, type Numbers } from './fingerprint.js';
 
 /** A model, or variables in an order that is the same on all replicas. */
@@ -160,7 +161,7 @@ export function valuesOf(variable: tf.Variable): Numbers {
   if (!isNumeric(variable)) {
     throw new TypeError(`Variable '${variable.name}' is ${variable.dtype}; replicas mirror float32, int32 and bool.`);
   }
-  return variable.dataSync() as Numbers;
+  return readNow(variable);
 }
 
 /** Whether replicas can mirror it. */

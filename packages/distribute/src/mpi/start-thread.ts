@@ -1,6 +1,6 @@
 /** Threads of this folder that work beside a process's own. */
 import { type Transferable, Worker } from 'node:worker_threads';
-import { threadFile } from '../thread-file.js';
+import { threadFile } from '../host/thread-file.js';
 
 /** One that does not keep the process alive. @param file 'watchdog' */
 export function startThread(

@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Communicator } from '../communicator/communicator.js';
 import { gatherValues } from '../communicator/gather.js';
 import type { SharedMemoryCommunicator } from '../communicator/shared-memory-communicator.js';
+import { readNow } from '../devices/host-access.js';
 import { defaultLog } from '../log.js';
 import {
   averageVariables,
@@ -110,7 +111,7 @@ export class Mirroring {
 }
 
 function firstOf(tensor: tf.Tensor, communicator: Communicator): tf.Tensor {
-  const values = (tensor.dataSync() as Float32Array).slice();
+  const values = (readNow(tensor) as Float32Array).slice();
   communicator.broadcast(values, 0);
   return tf.tensor(values, tensor.shape, 'float32');
 }

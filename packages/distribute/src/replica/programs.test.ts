@@ -8,8 +8,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import { buildSync } from 'esbuild';
+import { threadFlags } from '../host/thread-file.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
-import { threadFlags } from '../thread-file.js';
 import type { RunOptions } from './run-replicas.js';
 
 const programs = new URL('./testing/programs.js', import.meta.url);

@@ -3,7 +3,7 @@
 import type { SharedMemoryGroupHandle } from '../communicator/shared-memory-group.js';
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
-import type { OutputMessage } from './output.js';
+import type { OutputMessage } from '../host/output.js';
 import type { SummaryEvent } from './summary.js';
 import type { ReplicaFailureReport } from './transferred-error.js';
 

@@ -4,6 +4,7 @@
  * A replica that starts replicas of its own module would go on without end: each loads the module, and the module's last lines start
  * the next ones. So a thread remembers which module it runs, and whether it is still being loaded.
  */
+import { host } from '#host';
 import type { ReplicaContext } from './replica-context.js';
 
 /** The default export of a module that strategies run. */
@@ -23,7 +24,7 @@ export async function loadReplica(url: string): Promise<ReplicaFunction> {
 
 /** @throws TypeError naming the module if its default export is no function. @param what 'backend module' */
 export async function importDefault<T>(url: string, what: string): Promise<T> {
-  const module = (await import(url)) as { default?: T | { default?: T } };
+  const module = (await host.importModule(url)) as { default?: T | { default?: T } };
   const exported = module.default;
   if (typeof exported === 'function') return exported;
   // CommonJS that a compiler made of a module: the whole of its exports is the default one.

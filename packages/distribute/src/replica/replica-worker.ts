@@ -4,25 +4,23 @@
  * It is the entry of a worker thread and exports nothing. Whatever ends the replica function is told to the main thread,
  * which decides what becomes of the others.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { host } from '#host';
 import { joinSharedMemoryGroup } from '../communicator/shared-memory-communicator.js';
 import { createCrossDeviceOpsFromConfig } from '../cross-device-ops/create.js';
-import { bindThread } from '../devices/affinity.js';
 import type { BackendSetupFunction } from '../devices/device.js';
 import { adoptHostAccess } from '../devices/host-access.js';
 import { checkMessage } from './check-message.js';
 import { Context } from './context.js';
 import { ControlBlock } from './control-block.js';
 import { localParts } from './local-parts.js';
-import { redirectOutput } from './output.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { importDefault, loadReplica } from './replica-module.js';
 import { toFailureReport } from './transferred-error.js';
 
-const data = workerData as ReplicaWorkerData;
+const data = (await host.replicaData()) as ReplicaWorkerData;
 const control = new ControlBlock(data.control);
 let isStarting = true;
-redirectOutput(tell, new Int32Array(data.underWay));
+host.redirectOutput(tell, new Int32Array(data.underWay));
 
 try {
   const value = await run();
@@ -36,7 +34,7 @@ try {
 
 async function run(): Promise<unknown> {
   const { replica, device } = data;
-  if (data.bindThreads) bindThread(device.cores);
+  if (data.bindThreads) host.bindThread(device.cores);
   const setup = await importDefault<BackendSetupFunction>(device.backendModule, 'backend module');
   const { type, index, threads, cores, name } = device;
   adoptHostAccess(await setup({ type, index, threads, cores, device: name }), device.backendModule);
@@ -61,5 +59,5 @@ async function run(): Promise<unknown> {
 }
 
 function tell(message: ReplicaMessage): void {
-  parentPort?.postMessage(message);
+  host.tell(message);
 }

@@ -6,13 +6,12 @@
  * replicas wake at once), whoever does not end by itself is terminated, and one error names the replica and its cause.
  * No thread survives a run, and no wait here is without end.
  */
-import { type ResourceLimits, Worker } from 'node:worker_threads';
+import { host } from '#host';
 import { createSharedMemoryGroup, type SharedMemoryGroup } from '../communicator/shared-memory-group.js';
 import type { CrossDeviceOpsConfig } from '../cross-device-ops/cross-device-ops.js';
 import type { DeviceDescription } from '../devices/device.js';
-import { threadFile, threadFlags } from '../thread-file.js';
+import type { MemoryLimits, Thread } from '../host/host.js';
 import { ControlBlock } from './control-block.js';
-import { writeOutput } from './output.js';
 import type { ReplicaMessage, ReplicaWorkerData } from './protocol.js';
 import { ReplicaError, type ReplicaFailureKind } from './replica-error.js';
 import type { SummarySink } from './summary.js';
@@ -37,7 +36,7 @@ export interface RunOptions {
   /** Longest wait for the other replicas in one collective operation, in seconds. Default 300. */
   readonly timeoutSeconds?: number;
   /** V8's memory limits of each replica's thread. Default: Node's. */
-  readonly resourceLimits?: ResourceLimits;
+  readonly resourceLimits?: MemoryLimits;
 }
 
 /** Devices and how their gradients are reduced. */
@@ -94,7 +93,7 @@ class ReplicaRun {
   readonly #control: ControlBlock;
   /** Bytes of output under way, of all replicas. */
   readonly #underWay = new Int32Array(new SharedArrayBuffer(4));
-  readonly #workers: Worker[] = [];
+  readonly #workers: Thread[] = [];
   readonly #results: unknown[];
   readonly #finished = new Set<number>();
   readonly #exited = new Set<number>();
@@ -154,22 +153,22 @@ class ReplicaRun {
         hasSummary: this.options.summary !== undefined,
         underWay: this.#underWay.buffer,
       };
-      const worker = new Worker(threadFile('replica-worker.js', import.meta.url), {
+      const { resourceLimits } = this.options;
+      const thread = host.startReplica(
         workerData,
-        name: `replica ${replica}`,
-        execArgv: threadFlags(),
-        ...(this.options.resourceLimits && { resourceLimits: this.options.resourceLimits }),
-      });
-      this.#workers.push(worker);
-      worker.on('message', (message: ReplicaMessage) => this.#onMessage(replica, message));
-      worker.on('messageerror', (error) => this.#onError(replica, error));
-      worker.on('error', (error) => this.#onError(replica, error));
-      worker.on('exit', (code) => this.#onExit(replica, code));
+        { name: `replica ${replica}`, ...(resourceLimits && { resourceLimits }) },
+        {
+          onMessage: (message) => this.#onMessage(replica, message as ReplicaMessage),
+          onError: (error) => this.#onError(replica, error),
+          onExit: (code) => this.#onExit(replica, code),
+        },
+      );
+      this.#workers.push(thread);
     }
   }
 
   #onMessage(replica: number, message: ReplicaMessage): void {
-    if (message.type === 'output') writeOutput(message, this.#underWay);
+    if (message.type === 'output') host.writeOutput(message, this.#underWay);
     else if (message.type === 'report' || message.type === 'summary') {
       try {
         if (message.type === 'report') this.options.onReport?.(replica, message.message);
@@ -316,7 +315,7 @@ class ReplicaRun {
   }
 
   #terminate(replica: number): void {
-    if (!this.#exited.has(replica)) void this.#workers[replica]?.terminate();
+    if (!this.#exited.has(replica)) this.#workers[replica]?.terminate();
   }
 
   #after(ms: number, action: () => void): void {

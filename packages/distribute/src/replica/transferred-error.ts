@@ -2,7 +2,7 @@
  * Errors on their way between threads, with their causes: structured clone would drop the class's name, its own properties, and what
  * an AggregateError holds.
  */
-import { inspect } from 'node:util';
+import { host } from '#host';
 import { CommunicatorError } from '../communicator/communicator.js';
 
 /** An error as it crosses threads. Plain data. */
@@ -29,7 +29,8 @@ const DEEPEST = 8;
 
 /** Anything that was thrown, as plain data. What is no error keeps its value as text. */
 export function toTransferred(thrown: unknown, depth = 0): TransferredError {
-  const error = thrown instanceof Error ? thrown : new Error(typeof thrown === 'string' ? thrown : inspect(thrown));
+  const error =
+    thrown instanceof Error ? thrown : new Error(typeof thrown === 'string' ? thrown : host.inspect(thrown));
   const isDeep = depth >= DEEPEST;
   return {
     name: error.name,

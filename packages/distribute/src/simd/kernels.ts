@@ -4,8 +4,7 @@
  * Element-wise, so the result does not depend on how buffers are cut; sums run in the order of `sources`. The loops are
  * assembly/kernels.ts; this file turns typed arrays into addresses. It has no threads and no barriers in it.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { host } from '#host';
 import type { UpdateName } from './updates/index.js';
 import { Instance, Module, type WasmMemory, type WasmModule } from './webassembly.js';
 
@@ -90,12 +89,10 @@ const MAX_NUMBERS = 24;
 /** Words that one thread's kernels need for their arguments: addresses of sources and slots, and an update's numbers. */
 export const TABLE_WORDS = MAX_SOURCES + MAX_SLOTS + MAX_NUMBERS;
 
-const FILE = new URL('./kernels.wasm', import.meta.url);
-
 /** The compiled kernels, or null if the package was built without them (`scripts/build-wasm.mjs` makes the file). */
 export function compileKernels(): WasmModule | null {
-  const path = fileURLToPath(FILE);
-  return existsSync(path) ? new Module(readFileSync(path)) : null;
+  const bytes = host.readKernels();
+  return bytes ? new Module(bytes) : null;
 }
 
 /** See the file's head. */

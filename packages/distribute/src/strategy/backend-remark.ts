@@ -3,9 +3,7 @@
  * whose replicas got TensorFlow.js' own `cpu` although nobody asked for it. This package imports no other backend; it names the
  * one that the advice is about.
  */
-// By no name that the banner of a bundle declares as well: `createRequire` is in every esbuild recipe.
-import nodeModule from 'node:module';
-import { join } from 'node:path';
+import { host } from '#host';
 import { type DeviceDescription, isCpuMeant } from '../devices/device.js';
 
 const FAST = '@lockstep/onednn';
@@ -28,26 +26,17 @@ export function remarkOnBackend(
 ): void {
   if (isSaid || !devices.some(({ provider }) => provider === 'cpu')) return;
   if (isCpuMeant()) return;
+  const isInstalled = host.canImport(FAST, module);
+  if (isInstalled === null) return;
   isSaid = true;
   log(
     "warning: replicas compute on TensorFlow.js' own backend 'cpu', where a convolution takes hundreds of times as long as on " +
-      `oneDNN.\n${advice(module)}\n` +
+      `oneDNN.\n${advice(isInstalled)}\n` +
       "A program that means 'cpu' says so: unregisterDeviceProvider('onednn').",
   );
 }
 
-function advice(module: string): string {
+function advice(isInstalled: boolean): string {
   const write = `write \`import '${FAST}';\` in the program that calls strategy.run()`;
-  return isInstalled(module) ? `help: ${write}.` : `help: \`npm install ${FAST}\`, then ${write}.`;
-}
-
-/** Whether the replicas' module, the program, or a file in the current folder could import it. */
-function isInstalled(module: string): boolean {
-  return [module, process.argv[1], join(process.cwd(), 'program.js')].some((from) => {
-    try {
-      return from !== undefined && nodeModule.createRequire(from).resolve(FAST) !== '';
-    } catch {
-      return false;
-    }
-  });
+  return isInstalled ? `help: ${write}.` : `help: \`npm install ${FAST}\`, then ${write}.`;
 }

@@ -2,6 +2,7 @@
  * How every strategy begins `run`, before anything is started or joined: what it was given is checked, and its devices divide the cores
  * as the options say.
  */
+import { host } from '#host';
 import { type DeviceDescription, resolveDevices } from '../devices/device.js';
 import { checkMessage } from '../replica/check-message.js';
 import { checkModule } from '../replica/replica-module.js';
@@ -24,6 +25,7 @@ export function prepareRun(
   options: RunOptions,
   log: ((line: string) => void) | null,
 ): { devices: DeviceDescription[]; url: string } {
+  host.checkThreads();
   checkOptions(options);
   const own = resolveDevices(
     devices.map(({ name }) => name),

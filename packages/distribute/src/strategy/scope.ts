@@ -4,10 +4,10 @@
  * Variables are made inside replicas, so a scope changes nothing about them; it tells code that was not handed a strategy
  * which one it runs under. The scope follows asynchronous calls and never leaks into others.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { host } from '#host';
 import type { Strategy } from './strategy.js';
 
-const current = new AsyncLocalStorage<Strategy>();
+const current = host.scope<Strategy>();
 
 /** Runs `body` with `strategy` as the current one. */
 export function runInScope<Result>(strategy: Strategy, body: () => Result): Result {
@@ -16,5 +16,5 @@ export function runInScope<Result>(strategy: Strategy, body: () => Result): Resu
 
 /** tf.distribute.get_strategy, except that outside every scope there is none. */
 export function getStrategy(): Strategy | null {
-  return current.getStore() ?? null;
+  return current.get() ?? null;
 }

@@ -44,6 +44,8 @@ function check({ traces, phases, steps, nothing }: TraceOutcome, replicas: numbe
     // Backward makes the last one's gradient first.
     const gradients = trace.spans.filter(({ category }) => category === 'gradient').map(({ name }) => name);
     assert.equal(gradients.length, 4);
+    const bytes = trace.spans.flatMap(({ category, args }) => (category === 'gradient' ? [args?.bytes] : []));
+    assert.deepEqual(bytes.toSorted(), [4 * 3000, 4 * 3000, 4 * 5000, 4 * 5000]);
     assert.deepEqual(new Set(gradients), new Set(['first/kernel', 'second/kernel']));
     assert.deepEqual(trace.filled.map(({ pack }) => pack).toSorted(), [0, 0, 1, 1, 2, 2]);
   }

@@ -38,7 +38,7 @@ export class Trace {
   readonly #filled: { pack: number; at: number }[] = [];
   readonly #journeys: Journey[] = [];
   /** Begun in the pass that runs, by time. */
-  #marks: { readonly name: string; readonly at: number }[] = [];
+  #marks: { readonly name: string; readonly at: number; readonly bytes?: number }[] = [];
 
   get data(): TraceData {
     return { spans: this.#spans, filled: this.#filled, journeys: this.#journeys };
@@ -59,9 +59,9 @@ export class Trace {
     else this.add(name, category, begin, args);
   }
 
-  /** A layer's forward pass begins, or a gradient is final. */
-  mark(name: string): void {
-    this.#marks.push({ name, at: performance.now() });
+  /** A layer's forward pass begins, or a gradient of so many bytes is final. */
+  mark(name: string, bytes?: number): void {
+    this.#marks.push({ name, at: performance.now(), ...(bytes !== undefined && { bytes }) });
   }
 
   /**
@@ -76,8 +76,8 @@ export class Trace {
       this.add(name, 'layer', at, undefined, layers[i + 1]?.at ?? forwardDone);
     }
     let from = forwardDone;
-    for (const { name, at } of this.#marks.slice(layers.length)) {
-      this.add(name, 'gradient', from, undefined, at);
+    for (const { name, at, bytes = 0 } of this.#marks.slice(layers.length)) {
+      this.add(name, 'gradient', from, { bytes }, at);
       from = at;
     }
     this.#marks = [];

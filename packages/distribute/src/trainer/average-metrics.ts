@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { describe } from '../describe.js';
+import { readNow } from '../devices/host-access.js';
 import { whoHasWhat } from '../mirror/fingerprint.js';
 
 /** Metrics by name, as callbacks of `model.fit` get them. */
@@ -38,6 +39,6 @@ export function averageMetrics<M extends Metrics>(metrics: M, gather: <T>(value:
 
 function numberOf(name: string, metric: unknown): number {
   if (typeof metric === 'number') return metric;
-  if (metric instanceof tf.Tensor && metric.size === 1) return metric.dataSync()[0] as number;
+  if (metric instanceof tf.Tensor && metric.size === 1) return readNow(metric)[0] as number;
   throw new TypeError(`Metric '${name}' must be a number, got ${describe(metric)}.`);
 }

@@ -335,7 +335,7 @@ export class FlatTrainer implements Trainer {
       this.#watch?.(this.segments[index] as TrainerSegment, target as Float32Array);
       if (this.#accumulate > 1) this.#add(index);
       this.#made[index] = 1;
-      activeTrace()?.mark(variable.name);
+      activeTrace()?.mark(variable.name, (target as Float32Array).byteLength);
       if (this.#added + 1 === this.#accumulate) this.#reducer.markReady(index);
     });
   }

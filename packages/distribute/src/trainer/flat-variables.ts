@@ -4,7 +4,7 @@
  * has changed. Whose values count, and how they reach other replicas, is the business of whoever owns the array.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { hostAccess } from '../devices/host-access.js';
+import { hostAccess, readNow } from '../devices/host-access.js';
 import type { TrainerSegment } from './trainer.js';
 
 /** Each variable's place, one after another in their order. */
@@ -40,7 +40,7 @@ export class FlatVariables {
   /** Copies the variables' values to their places. */
   fill(): void {
     for (const [i, { offset }] of this.segments.entries()) {
-      this.values.set((this.variables[i] as tf.Variable).dataSync() as Float32Array, offset);
+      this.values.set(readNow(this.variables[i] as tf.Variable) as Float32Array, offset);
     }
   }
 

@@ -1,29 +1,50 @@
 /** `lockstep devices`: what replicas can run on, as a table or as JSON. */
-import { listDevices } from '@lockstep/distribute';
+import { type DeviceDescription, describeGpus, listDevices } from '@lockstep/distribute';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
-import { registerBackend } from '../backend.js';
+import { offerGpus, registerBackend } from '../backend.js';
 import { flagMain } from '../flag-main.js';
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
   return flagMain(argv, flags, async () => {
     await registerBackend(flags);
+    await offerGpus();
     const devices = listDevices({ numCpus: flags.get('num_cpus') });
     if (flags.get('json')) process.stdout.write(`${JSON.stringify(devices)}\n`);
     else {
       process.stdout.write(`${'device'.padEnd(10)}${'type'.padEnd(8)}${'provider'.padEnd(12)}cores\n`);
-      for (const { name, type, provider, cores } of devices) {
-        process.stdout.write(`${name.padEnd(10)}${type.padEnd(8)}${provider.padEnd(12)}${cores.join(', ')}\n`);
+      for (const device of devices) {
+        const { name, type, provider } = device;
+        process.stdout.write(`${name.padEnd(10)}${type.padEnd(8)}${provider.padEnd(12)}${detailsOf(device)}\n`);
       }
+      if (!devices.some(({ type }) => type === 'GPU')) process.stdout.write(`\nGPUs: ${describeGpus()}\n`);
     }
     return 0;
   });
 }
 
+/** A CPU device's cores; what a GPU is. */
+function detailsOf({ cores, label = '', memoryBytes, facts = {} }: DeviceDescription): string {
+  if (cores.length > 0) return cores.join(', ');
+  const { vendor, architecture, api, software, maxBufferBytes, features = [] } = facts;
+  const mebibytes = (bytes: number) => `${Math.floor(bytes / 2 ** 20).toLocaleString('en')} MiB`;
+  const parts = [
+    ...[vendor, architecture, api].filter((part) => part),
+    ...(software ? ['computed by the CPU'] : []),
+    ...(memoryBytes !== undefined ? [`${mebibytes(memoryBytes)} of memory`] : []),
+    ...(maxBufferBytes !== undefined ? [`tensors up to ${mebibytes(maxBufferBytes)}`] : []),
+    ...USEFUL.filter((feature) => features.includes(feature)),
+  ];
+  return `${label}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`;
+}
+
+/** Features that a person may look for; `--json` has them all. */
+const USEFUL = ['shader-f16', 'subgroups', 'timestamp-query'];
+
 export function defineFlags(): FlagValues {
   const flags = new FlagValues({
     program: 'lockstep devices',
-    summary: 'Lists the logical devices of this machine and the cores that each owns.',
+    summary: 'Lists the devices of this machine: GPUs, and logical CPU devices with the cores that each owns.',
   });
   const key = true;
   flags.DEFINE_integer({

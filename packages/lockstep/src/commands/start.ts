@@ -95,6 +95,7 @@ export function startFlags(
   const isGiven = (name: string) => !isHelp && typed.isGiven(name);
   // A power of two divides the batch; 16 images are enough for each replica's batch norm. More cores make more threads.
   const replicas = 2 ** Math.floor(Math.log2(Math.min(cores, MAX_REPLICAS)));
+  const usesGpus = !isHelp && typed.FLAGS.num_gpus !== 0;
   const usesDigits = !isGiven('data_dir') && !isGiven('use_synthetic_data');
   const { train_epochs: epochs, batch_size: batchSize, max_train_steps: maxSteps, data_dir: dataDir } = typed.FLAGS;
   const images = usesDigits ? DIGITS_TRAIN : CIFAR10_RECIPE.numImages;
@@ -111,8 +112,8 @@ export function startFlags(
     lr_boundary_epochs: scaledBoundaries(epochs).join(','),
     batch_norm_decay: String(fittedDecay(steps)),
     random_flip: 'false',
-    num_cpus: String(replicas),
-    distribution_strategy: replicas > 1 ? 'mirrored' : 'off',
+    // With GPUs there is a replica on each, and the strategy is that of their number.
+    ...(usesGpus ? {} : { num_cpus: String(replicas), distribution_strategy: replicas > 1 ? 'mirrored' : 'off' }),
     seed: '1',
     hooks: '',
   };

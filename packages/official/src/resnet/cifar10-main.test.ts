@@ -237,7 +237,6 @@ describe('what is shown of training', () => {
     assert.equal(accuracies.at(-1), Math.fround(result?.evaluation?.accuracy as number));
     const texts = all.flatMap(({ texts: some }) => Object.keys(some ?? {}));
     assert.equal(texts.filter((tag) => tag === 'graph').length, 1);
-    // ResNet-8 has 78,042 weights (upstream counts gamma and beta, and no moving statistics).
     assert.match(
       all.find(({ texts: some }) => some?.graph)?.texts?.graph ?? '',
       /\| resnet_model\/conv2d\/kernel \| 3 × 3 × 3 × 16 \| 432 \|/,

@@ -234,7 +234,7 @@ describe('flags of the distribution', { skip }, () => {
       [['--tf_gpu_thread_mode=gpu_private'], 2, /--tf_gpu_thread_mode=gpu_private: this machine's devices have no GPU/],
       [['--per_gpu_thread_count=2'], 2, /--per_gpu_thread_count=2: this machine's devices have no GPU threads/],
       [['--num_gpus=-2'], 1, /`num_gpus` can not be negative\./],
-      [['--num_gpus=1'], 2, /flag --num_gpus=1: there is no GPU that a backend can use\. Use --num_gpus=0, /],
+      [['--num_gpus=1'], 2, /flag --num_gpus=1: no GPU is offered here\. Use --num_gpus=0, /],
       [['--num_gpus=2', '--distribution_strategy=off'], 1, /When 2 GPUs and {2}1 workers are specified/],
       [['--num_cpus=2', '--distribution_strategy=off'], 1, /When 2 CPU devices are specified/],
       [['--num_cpus=2', '--distribution_strategy=one_device'], 1, /can not be used for more than one device/],

@@ -104,7 +104,7 @@ describe('a value that cannot be', () => {
     ['--lr_boundary_epochs=0x10', /lr_boundary_epochs should be epochs/],
     ['--num_cpus=1000000000', /flag --num_cpus=1000000000: value should be in the range \[-1, 1024\]/],
     ['--num_gpus=1000000000', /flag --num_gpus=1000000000: value should be at most 1024/],
-    ['--num_gpus=1', /flag --num_gpus=1: there is no GPU that a backend can use\. Use --num_gpus=0/],
+    ['--num_gpus=1', /flag --num_gpus=1: no GPU is offered here\. Use --num_gpus=0/],
     ['--intra_op_parallelism_threads=1000000000', /intra_op_parallelism_threads=1000000000: value should be in/],
     ['--datasets_num_private_threads=1000000000', /datasets_num_private_threads=1000000000: value should be in/],
     ['--worker_lost_secs=inf', /flag --worker_lost_secs=inf: value should be in the range \[0\.1, 2000000\]/],

@@ -6,6 +6,7 @@ import { realpathSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import {
+  describeGpus,
   type Facts,
   launchedProcess,
   listDevices,
@@ -363,7 +364,8 @@ function chooseStrategy(
       `--gradient_dtype=${FLAGS.gradient_dtype} has no effect with one worker: no gradient leaves the process.`,
     );
   }
-  const strategy = chosen ?? new OneDeviceStrategy('cpu:0');
+  // TensorFlow places what no strategy places on the first GPU, if there is one.
+  const strategy = chosen ?? new OneDeviceStrategy(gpus > 0 ? 'gpu:0' : 'cpu:0');
   return { strategy, replicas: strategy.numReplicasInSync };
 }
 
@@ -372,13 +374,19 @@ export function gpusOf(flagsObj: FlagValues['FLAGS']): number {
   return getNumGpus(flagsObj, () => listDevices({ numCpus: 1 }));
 }
 
-/** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many. */
+/** Upstream's default is 1, so command lines have it. @throws UsageError where there are not so many, with those that there are. */
 export function requireGpus(count: number): void {
+  if (count <= 0) return;
   const available = listDevices({ numCpus: 1 }).filter(({ type }) => type === 'GPU').length;
   if (count <= available) return;
-  const remedy = 'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.';
-  const what = available === 0 ? 'there is no GPU that a backend can use' : `there are ${available} GPUs`;
-  throw new UsageError(`flag --num_gpus=${count}: ${what}`, { flag: 'num_gpus', value: String(count), remedy });
+  const [found, ...advice] = describeGpus().split('\n');
+  const remedy = [
+    'Use --num_gpus=0, which is the default here: replicas run on CPU cores then, --num_cpus of them.',
+    ...advice,
+  ].join('\n');
+  throw new UsageError(`flag --num_gpus=${count}: ${found?.replace(/\.$/, '')}`, {
+    ...{ flag: 'num_gpus', value: String(count), remedy },
+  });
 }
 
 /** For the benchmark log: the algorithm that is in force, also where the strategy chose it. */

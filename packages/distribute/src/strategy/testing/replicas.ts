@@ -7,7 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
-import { threadCpus } from '../../devices/affinity.js';
+import { threadCpus } from '../../host/affinity.js';
 import type { ReplicaContext } from '../../replica/replica-context.js';
 import { soloContext } from '../../replica/solo-context.js';
 import type { LossScaleOption } from '../../trainer/loss-scale.js';
@@ -86,8 +86,9 @@ export function tinyModel(seed: number, withBatchNorm = false): TinyModel {
   };
 }
 
-function valuesOf(variables: readonly tf.Variable[]): number[][] {
-  return variables.map((variable) => Array.from(variable.dataSync()));
+/** Also where they are on a device that cannot be read at once. */
+function valuesOf(variables: readonly tf.Tensor[]): Promise<number[][]> {
+  return Promise.all(variables.map(async (variable) => Array.from(await variable.data())));
 }
 
 function smallLayersModel(seed: number): tfl.Sequential {
@@ -128,7 +129,7 @@ const SCENES: Record<string, Scene> = {
     for (let i = 0; i < steps; i++) await trainer.step(() => tf.mul(weight, factor) as tf.Scalar, 0.25);
     own.communicator.barrier();
     const [sum] = own.allReduce('SUM', [tf.scalar(factor)]) as [tf.Tensor];
-    return [own.numReplicasInSync, weight.dataSync()[0], sum.dataSync()[0]];
+    return [own.numReplicasInSync, (await weight.data())[0], (await sum.data())[0]];
   },
 
   /** Steps with a gradient that only the last replica has, and that overflows f32 when it is multiplied by 4096 or more. */
@@ -198,16 +199,16 @@ const SCENES: Record<string, Scene> = {
     }
     if (batchNorm) {
       context.averageStatistics(model.statistics);
-      const once = valuesOf(model.statistics);
+      const once = await valuesOf(model.statistics);
       context.averageStatistics(model.statistics);
       // Three equal numbers, summed in f32 and divided by three, need not be that number.
-      if (JSON.stringify(valuesOf(model.statistics)) !== JSON.stringify(once))
+      if (JSON.stringify(await valuesOf(model.statistics)) !== JSON.stringify(once))
         throw new Error('the mean of means moved');
     }
     return {
       weights: Array.from(trainer.weights),
-      variables: valuesOf(model.trainable),
-      statistics: valuesOf(model.statistics),
+      variables: await valuesOf(model.trainable),
+      statistics: await valuesOf(model.statistics),
       losses,
       tensors,
       decayLoss: trainer.weightDecayLoss(),
@@ -238,7 +239,7 @@ const SCENES: Record<string, Scene> = {
   },
 
   /** The same steps through context.optimizer(). */
-  optimizer: (context, args) => {
+  optimizer: async (context, args) => {
     const { steps, learningRate = 0.1, momentum = 0.9 } = args as never as Record<string, number>;
     const model = tinyModel(7 + context.replicaIdInSyncGroup);
     const optimizer = context.optimizer(tf.train.momentum(learningRate as number, momentum as number));
@@ -247,7 +248,7 @@ const SCENES: Record<string, Scene> = {
       optimizer.minimize(() => model.loss(x, labels), false, model.trainable);
       tf.dispose([x, labels]);
     }
-    return { variables: valuesOf(model.trainable), tensors: tf.memory().numTensors };
+    return { variables: await valuesOf(model.trainable), tensors: tf.memory().numTensors };
   },
 
   /** model.compile and model.fit, unchanged but for the optimizer and the shard. */
@@ -261,7 +262,7 @@ const SCENES: Record<string, Scene> = {
     const shard = context.shard({ x, labels });
     const history = await model.fit(shard.x, shard.labels, { epochs: 3, batchSize: 4, shuffle: false, verbose: 0 });
     return {
-      weights: model.getWeights().map((weight) => Array.from(weight.dataSync())),
+      weights: await valuesOf(model.getWeights()),
       loss: history.history.loss,
       examples: shard.x.shape[0],
     };

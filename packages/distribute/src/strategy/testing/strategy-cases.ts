@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
-import { allowedCpus } from '../../devices/affinity.js';
+import { allowedCpus } from '../../host/affinity.js';
 import type { Strategy } from '../strategy.js';
 import { batch, numbers, tinyModel } from './replicas.js';
 
@@ -105,20 +105,27 @@ export function assertClose(
 
 /**
  * Registers the cases for strategies that `make` builds, as `describe(name)`.
- * @param selection 'arithmetic' is for further numbers of replicas: a sum and a training run; threads take time to start.
+ * @param selection 'arithmetic' is for further numbers of replicas: a sum and a training run; threads take time to start. 'distant' is
+ * for devices that cannot be read at once: what has to read them between replicas must be refused, in words that lead on.
  */
-export function strategyCases(name: string, make: () => Strategy, selection: 'all' | 'arithmetic' = 'all'): void {
-  describe(name, () => {
+export function strategyCases(name: string, make: () => Strategy, selection: Selection = 'all', skip = ''): void {
+  describe(name, { skip: skip || false }, () => {
+    // What cannot run here may not be there to be made.
+    if (skip) return;
     const strategy = make();
     const n = strategy.numReplicasInSync;
     arithmeticCases(strategy, n, selection);
-    if (selection === 'all') conductCases(strategy, n);
+    if (selection !== 'arithmetic') conductCases(strategy, n, selection);
   });
 }
 
+type Selection = 'all' | 'arithmetic' | 'distant';
+
+const REFUSED = /hands out no tensor's values at once[\s\S]*help: train with context\.trainer\(\)/;
+
 /** Sums and weights. */
-function arithmeticCases(strategy: Strategy, n: number, selection: 'all' | 'arithmetic'): void {
-  for (const op of selection === 'all' ? (['SUM', 'MEAN'] as const) : (['MEAN'] as const)) {
+function arithmeticCases(strategy: Strategy, n: number, selection: Selection): void {
+  for (const op of selection === 'arithmetic' ? (['MEAN'] as const) : (['SUM', 'MEAN'] as const)) {
     test(`allReduce ${op}: empty, scalar-sized and prime-sized tensors, the same bits everywhere`, async () => {
       const sizes = [0, 1, 3, 7, 101];
       const results = await strategy.run<number[][]>(scenes, { scene: 'allReduce', op, sizes });
@@ -146,7 +153,14 @@ function arithmeticCases(strategy: Strategy, n: number, selection: 'all' | 'arit
       batchNorm: true,
     },
   };
-  for (const [title, recipe] of Object.entries(recipes).slice(selection === 'all' ? 0 : -1)) {
+  for (const [title, recipe] of Object.entries(recipes).slice(selection === 'arithmetic' ? -1 : 0)) {
+    // Statistics are averaged with a collective that reads them.
+    if (recipe.batchNorm && selection === 'distant' && n > 1) {
+      test(`trainer: ${title}: statistics that cannot be read at once are not averaged, and that is said`, async () => {
+        await assert.rejects(train(strategy, recipe), REFUSED);
+      });
+      continue;
+    }
     test(`trainer: ${title} equals averaging the gradients by hand`, async () => {
       const expected = await trainByHand(n, recipe);
       const results = await train(strategy, recipe);
@@ -172,7 +186,7 @@ function arithmeticCases(strategy: Strategy, n: number, selection: 'all' | 'arit
 }
 
 /** Everything else that a replica does. */
-function conductCases(strategy: Strategy, n: number): void {
+function conductCases(strategy: Strategy, n: number, selection: Selection): void {
   test('runs the module once per device and returns the results in order', async () => {
     const results = await strategy.run(scenes, { scene: 'identity', value: { deep: [1, 'two'] } });
     assert.deepEqual(
@@ -182,9 +196,9 @@ function conductCases(strategy: Strategy, n: number): void {
         replicas: n,
         device: device.name,
         threads: device.threads,
-        backend: 'cpu',
-        // Bound to its cores, where threads can be bound.
-        cpus: process.platform === 'linux' ? device.cores : null,
+        backend: device.provider,
+        // Bound to its cores, if it has any, where threads can be bound.
+        cpus: process.platform !== 'linux' ? null : device.cores.length > 0 ? device.cores : allowedCpus(),
         value: { deep: [1, 'two'] },
       })),
     );
@@ -218,6 +232,54 @@ function conductCases(strategy: Strategy, n: number): void {
     for (const result of first) assert.equal(new Set(result.tensors).size, 1);
   });
 
+  if (selection === 'distant' && n > 1) {
+    test('optimizer(), model.fit and mirror: refused, with what there is instead', async () => {
+      const optimizer = { scene: 'optimizer', steps: 2, learningRate: 0.1, momentum: 0.9 };
+      const mirror = { scene: 'mirror', shapes: Array(n).fill([2, 2]) };
+      for (const args of [optimizer, { scene: 'fit', examples: 8 * n }, mirror]) {
+        await assert.rejects(strategy.run(scenes, args), REFUSED, args.scene);
+      }
+    });
+  } else mirrorCases(strategy, n);
+
+  test('shard: disjoint, in order, equally long, remainder dropped, for every kind of data set', async () => {
+    const length = 3 * n + (n - 1);
+    const results = await strategy.run<Record<string, number[]>>(scenes, { scene: 'shard', length });
+    for (const [replica, result] of results.entries()) {
+      // With one replica the remainder is empty: 3·1 + 0.
+      const expected = [0, 1, 2].map((i) => i * n + replica);
+      for (const kind of ['array', 'tensor', 'iterable', 'stream']) assert.deepEqual(result[kind], expected, kind);
+    }
+  });
+
+  test('a solo context trains and reduces in each replica by itself', async () => {
+    const results = await strategy.run(scenes, { scene: 'solo' });
+    // Weight 1 less 0.25 times the factor, for each step.
+    assert.deepEqual(
+      results,
+      Array.from({ length: n }, (_, i) => (i === 0 ? [1, 0.25, 1] : [1, 1 - 0.25 * (i + 1), i + 1])),
+    );
+  });
+
+  test('merge: everybody’s values, in order, on every replica', async () => {
+    const order = Array.from({ length: n }, (_, replica) => replica);
+    assert.deepEqual(await strategy.run(scenes, { scene: 'merge' }), Array(n).fill(order));
+  });
+
+  test('shouldStop: the signal ends all replicas at the same step, with their results', async () => {
+    const controller = new AbortController();
+    const steps = await strategy.run<number>(
+      scenes,
+      { scene: 'untilStopped' },
+      { signal: controller.signal, onReport: (_, message) => message === 'running' && controller.abort() },
+    );
+    assert.ok((steps[0] as number) >= 3);
+    assert.deepEqual(steps, Array(n).fill(steps[0]));
+  });
+}
+
+/** What reads variables between replicas, outside of a trainer. */
+function mirrorCases(strategy: Strategy, n: number): void {
   test('optimizer(): any TensorFlow.js optimizer gives the trainer’s result', async () => {
     const expected = await trainByHand(n, { steps: 5, learningRate: 0.1, momentum: 0.9 });
     const results = await strategy.run<{ variables: number[][] }>(scenes, {
@@ -258,41 +320,6 @@ function conductCases(strategy: Strategy, n: number): void {
         [1, 1, 1, 1],
       ]),
     );
-  });
-
-  test('shard: disjoint, in order, equally long, remainder dropped, for every kind of data set', async () => {
-    const length = 3 * n + (n - 1);
-    const results = await strategy.run<Record<string, number[]>>(scenes, { scene: 'shard', length });
-    for (const [replica, result] of results.entries()) {
-      // With one replica the remainder is empty: 3·1 + 0.
-      const expected = [0, 1, 2].map((i) => i * n + replica);
-      for (const kind of ['array', 'tensor', 'iterable', 'stream']) assert.deepEqual(result[kind], expected, kind);
-    }
-  });
-
-  test('a solo context trains and reduces in each replica by itself', async () => {
-    const results = await strategy.run(scenes, { scene: 'solo' });
-    // Weight 1 less 0.25 times the factor, for each step.
-    assert.deepEqual(
-      results,
-      Array.from({ length: n }, (_, i) => (i === 0 ? [1, 0.25, 1] : [1, 1 - 0.25 * (i + 1), i + 1])),
-    );
-  });
-
-  test('merge: everybody’s values, in order, on every replica', async () => {
-    const order = Array.from({ length: n }, (_, replica) => replica);
-    assert.deepEqual(await strategy.run(scenes, { scene: 'merge' }), Array(n).fill(order));
-  });
-
-  test('shouldStop: the signal ends all replicas at the same step, with their results', async () => {
-    const controller = new AbortController();
-    const steps = await strategy.run<number>(
-      scenes,
-      { scene: 'untilStopped' },
-      { signal: controller.signal, onReport: (_, message) => message === 'running' && controller.abort() },
-    );
-    assert.ok((steps[0] as number) >= 3);
-    assert.deepEqual(steps, Array(n).fill(steps[0]));
   });
 }
 

@@ -3,7 +3,7 @@
  * two; then real files, whose classes can be learnt.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -20,8 +20,10 @@ after(() => rmSync(base, { recursive: true, force: true }));
 
 async function run(main: typeof cifar, ...argv: string[]) {
   let text = '';
+  const stop = new AbortController();
   const take = (more: string) => {
     text += more;
+    if (argv.includes('--train_epochs=999') && /step \d/.test(more)) stop.abort(new Error('stopped'));
   };
   const stream = new Writable({
     write(chunk, _encoding, done) {
@@ -34,7 +36,7 @@ async function run(main: typeof cifar, ...argv: string[]) {
     out: take,
     err: take,
     stream,
-    signal: new AbortController().signal,
+    signal: stop.signal,
     onStats: (one) => {
       stats = one;
     },
@@ -112,6 +114,23 @@ describe('keras_cifar_main', () => {
       assert.ok(Math.abs(probabilities.reduce((a, b) => a + b, 0) - 1) < 1e-5);
       model.dispose();
     });
+  });
+
+  it('ends after its step when it is told to, on all replicas, and exports nothing then', async () => {
+    const data = writeData(join(base, 'data'));
+    const folder = join(base, 'stopped');
+    const flags = [
+      '--batch_size=8',
+      '--train_epochs=999',
+      '--resnet_size=8',
+      `--data_dir=${data}`,
+      '--log_steps=1',
+      `--export_dir=${folder}`,
+    ];
+    const { status, text } = await run(cifar, ...flags, '--distribution_strategy=mirrored', '--num_cpus=2');
+    assert.equal(status, 130, text);
+    assert.match(text, /Interrupted after step \d+: a Keras run keeps no checkpoints/);
+    assert.equal(existsSync(folder), false);
   });
 
   it('says what cannot be', async () => {

@@ -52,19 +52,20 @@ export async function runKeras(program: KerasProgram, argv: readonly string[], i
     await io.prepare?.(flags);
     const screen = createScreen(flags.FLAGS, io.stream ? { stream: io.stream } : {});
     try {
-      const stats = await run(program, flags, screen, signal);
+      const { stats, interrupted, steps } = await run(program, flags, screen, signal);
       io.onStats?.(stats);
       out(`${describe(stats)}\n`);
-      return 0;
+      if (!interrupted) return 0;
+      screen.log.info(
+        `Interrupted after step ${steps}: a Keras run keeps no checkpoints, so the same command begins anew.`,
+      );
+      return INTERRUPTED;
     } finally {
       screen.progress.finish();
     }
   } catch (error) {
-    if (signal?.aborted) {
-      err('Interrupted: a Keras run keeps no checkpoints, so nothing is left of it.\n');
-      return INTERRUPTED;
-    }
     err(`${error instanceof Error ? error.message : String(error)}\n`);
+    if (signal?.aborted && error === signal.reason) return INTERRUPTED;
     return error instanceof UsageError ? 2 : 1;
   } finally {
     interrupt?.stop();
@@ -76,7 +77,7 @@ async function run(
   flags: FlagValues,
   { log, progress }: Screen,
   signal?: AbortSignal,
-): Promise<KerasStats> {
+): Promise<KerasResult> {
   const { FLAGS } = flags;
   for (const remark of checkKerasFlags(flags)) log.warning(remark);
   if (FLAGS.export_dir !== null) checkExportFolder(FLAGS.export_dir, 'flag --export_dir');
@@ -103,7 +104,8 @@ async function run(
         );
       }
     },
-    ...(signal && { signal }),
+    // A step takes as long as it takes; whoever cannot wait sends a second signal.
+    ...(signal && { signal, graceSeconds: Number.POSITIVE_INFINITY }),
     ...(FLAGS.intra_op_parallelism_threads > 0 ? { threadsPerReplica: FLAGS.intra_op_parallelism_threads } : {}),
   });
   const [first] = results as [KerasResult];
@@ -116,7 +118,7 @@ async function run(
     writeExportFolder(FLAGS.export_dir, files, 'flag --export_dir');
     log.info(`Exported ${FLAGS.export_dir}/model.json`);
   }
-  return first.stats;
+  return first;
 }
 
 function argumentsOf(program: KerasProgram, FLAGS: FlagsObject): KerasArguments {
@@ -182,7 +184,7 @@ function chooseStrategy(FLAGS: FlagsObject, log: Log): Strategy {
 
 /** The figures, one a line. */
 function describe(stats: KerasStats): string {
-  const { step_timestamp_log: _log, ...figures } = stats;
+  const { step_timestamp_log: _log, train_finish_time: _time, ...figures } = stats;
   return Object.entries(figures)
     .map(([name, value]) => `${name}: ${Number(value).toPrecision(6)}`)
     .join('\n');

@@ -52,6 +52,8 @@ export type KerasMessage =
 export interface KerasResult {
   readonly stats: KerasStats;
   readonly steps: number;
+  /** Told to stop before the last step. */
+  readonly interrupted: boolean;
   /** Replica 0's, as `model.save` has it. */
   readonly model: { readonly json: string; readonly weights: ArrayBuffer } | null;
 }
@@ -78,13 +80,18 @@ export default async function kerasReplica(context: ReplicaContext, args: KerasA
   const schedule = args.schedule === 'cifar10' ? cifar10Schedule(batchSize) : imagenetSchedule(batchSize);
   const time = new TimeHistory(batchSize, args.logSteps, (line) => tell({ kind: 'line', line }));
   let steps = 0;
+  let interrupted = false;
   const follow = new CustomCallback({
     onBatchEnd: async (_batch, logs) => {
       steps++;
       tell({ kind: 'step', step: steps, loss: logs?.loss ?? Number.NaN, accuracy: logs?.acc ?? Number.NaN });
+      if (!context.shouldStop()) return;
+      interrupted = true;
+      model.stopTraining = true;
     },
     onEpochEnd: async (epoch) => {
-      if ((epoch + 1) % epochsBetweenEvals !== 0 || epoch + 1 === epochs || args.evaluationSteps === 0) return;
+      if (interrupted || (epoch + 1) % epochsBetweenEvals !== 0 || epoch + 1 === epochs || args.evaluationSteps === 0)
+        return;
       const [loss, accuracy] = await evaluate(model, context, args);
       tell({
         kind: 'line',
@@ -106,10 +113,11 @@ export default async function kerasReplica(context: ReplicaContext, args: KerasA
         follow,
       ],
     });
-    const evaluation = args.evaluationSteps === 0 ? null : await evaluate(model, context, args);
+    const evaluation = interrupted || args.evaluationSteps === 0 ? null : await evaluate(model, context, args);
     context.averageStatistics(model);
     const stats = buildStats(history as Record<string, number[]>, evaluation, time);
-    return { stats, steps, model: isChief && args.wantsModel ? await saved(model) : null };
+    const wantsModel = isChief && args.wantsModel && !interrupted;
+    return { stats, steps, interrupted, model: wantsModel ? await saved(model) : null };
   } finally {
     await input.close();
     model.dispose();

@@ -139,7 +139,7 @@ export function defineBase(flags: FlagValues, switches: BaseSwitches = {}): stri
       default: 0,
       upperBound: MOST_THREADS,
       group,
-      help: 'GPUs per worker; -1 means all of this machine. The Model Garden defaults to 1; here the default is 0, because the devices are CPU cores: see --num_cpus.',
+      help: 'GPUs per worker; -1 means all of this machine. The Model Garden defaults to 1; here the default is 0: CPU cores, see --num_cpus. GPUs come with the package @lockstep/webgpu.',
     });
   }
   if (on('hooks')) {
