@@ -1,4 +1,4 @@
-/** Series for all plots that want some at the same moment, in one request; what a newer question has overtaken is dropped. */
+/** Series for all plots that want some at the same moment, in one request. An answer that a newer one has overtaken counts no more. */
 import type { SeriesAnswer } from '../protocol.js';
 import type { Store } from './store.js';
 
@@ -10,6 +10,9 @@ const PLOT_POINTS = 16_000;
 export class Loader {
   #wanted = new Map<string, ((answers: readonly SeriesAnswer[]) => void)[]>();
   #timer: number | null = null;
+  #questions = 0;
+  /** By tag: the newest question's that was answered. */
+  readonly #newest = new Map<string, { readonly question: number; readonly answers: readonly SeriesAnswer[] }>();
 
   constructor(private readonly store: Store) {}
 
@@ -24,6 +27,7 @@ export class Loader {
   async #ask(): Promise<void> {
     const wanted = this.#wanted;
     this.#wanted = new Map();
+    const question = ++this.#questions;
     this.#timer = null;
     const { range, axis, shown, source } = this.store;
     // A little more than is seen, to move in.
@@ -39,8 +43,11 @@ export class Loader {
       return;
     }
     for (const [tag, waiting] of wanted) {
-      const mine = answers.filter((one) => one.tag === tag);
-      for (const resolve of waiting) resolve(mine);
+      const known = this.#newest.get(tag);
+      const mine =
+        known && known.question > question ? known : { question, answers: answers.filter((one) => one.tag === tag) };
+      this.#newest.set(tag, mine);
+      for (const resolve of waiting) resolve(mine.answers);
     }
   }
 }
