@@ -247,6 +247,55 @@ describe('the page', { skip }, () => {
     await page.close();
   });
 
+  it('reads timelines of several steps and workers, with packs on their way', async () => {
+    const folder = folderOf('traced');
+    makeRun(folder, { points: 3 });
+    const traceEvents: object[] = [];
+    for (const pid of [0, 1]) {
+      traceEvents.push({ ph: 'M', name: 'process_name', pid, tid: 0, args: { name: `worker ${pid}` } });
+      traceEvents.push({ ph: 'M', name: 'thread_name', pid, tid: 0, args: { name: 'replica 0' } });
+      for (const step of [0, 1]) {
+        const span = (name: string, ts: number, dur: number) =>
+          traceEvents.push({ ph: 'X', name, pid, tid: 0, ts: step * 50_000 + ts, dur });
+        span(`step ${step}`, 0, 40_000);
+        span('forward', 0, 10_000 + 4000 * pid);
+        span('backward', 15_000, 15_000 + 4000 * step);
+        span('reduce pack 0', 36_000, 1000);
+        span('reduce', 35_000, 3000);
+      }
+      const pack = { name: 'all-reduce pack 0', id: `${pid}.0`, pid, tid: 0 };
+      traceEvents.push({ ...pack, ph: 'b', ts: 20_000 }, { ...pack, ph: 'e', ts: 36_000 });
+    }
+    writeFileSync(join(folder, 'timeline-20-21.json'), JSON.stringify({ traceEvents, metadata: {} }));
+    const { page, wrong } = await open(folder, 'timeline');
+    await page.locator('.bar-row').first().waitFor();
+    const rows = page.locator('.bar-row');
+    assert.deepEqual(
+      [await rows.nth(0).getAttribute('aria-label'), await rows.nth(1).getAttribute('aria-label')],
+      [
+        'worker 0, replica 0: forward 10 ms, backward 17 ms, reduce 3 ms',
+        'worker 1, replica 0: forward 14 ms, backward 17 ms, reduce 3 ms',
+      ],
+    );
+    // 27 and 31 ms of their own are both within a tenth of 29.
+    assert.equal(await page.locator('.bar-row.marked').count(), 0);
+    await page.getByText('No straggler').waitFor();
+    assert.equal(await page.locator('select[aria-label="Step"] option').textContent(), 'steps 20–21');
+    // Its four tracks: two of replicas, two of what is on its way. The pointer finds a pack there.
+    const box = await page.locator('canvas').boundingBox();
+    assert.ok(box);
+    const lane = { x: box.x + 132 + (box.width - 132) * (28 / 90), y: box.y + 22 + 3 * 18 + 10 + 9 };
+    await page.mouse.move(lane.x, lane.y);
+    await page.getByText('all-reduce pack 0').waitFor();
+    assert.match(
+      (await page.locator('.timeline-frame .tip').textContent()) ?? '',
+      /^worker 0, replica 0, networkall-reduce pack 016 msfrom 20 to 36 ms$/,
+    );
+    await shot(page, 'timeline-workers-light');
+    assert.deepEqual(wrong, []);
+    await page.close();
+  });
+
   it('shows what was taken for what, with pictures', async () => {
     const folder = folderOf('evaluated');
     mkdirSync(folder);
@@ -334,6 +383,11 @@ describe('the page', { skip }, () => {
       return await page.locator('.chart[data-tag="loss"] .tip-row').count();
     };
     await until(rows, (count) => count === 5, 'five are drawn');
+    await page.locator('input[type=search]').first().fill('');
+    await page.getByRole('button', { name: 'All', exact: true }).first().click();
+    await page.getByText(/^1000 runs, 1000 drawn/).waitFor();
+    await until(rows, (count) => count === 10, 'ten rows, and how many more');
+    await page.locator('.chart[data-tag="loss"]').getByText('and 990 more').waitFor();
     await page.locator('input[type=search]').first().fill('(');
     await page.getByText('This is no regular expression.').waitFor();
     await shot(page, 'many-light');

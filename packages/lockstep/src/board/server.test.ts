@@ -45,7 +45,7 @@ describe('the board', () => {
     assert.deepEqual(runs.map(({ name }) => name).sort(), [HOSTILE, 'a']);
     assert.ok(tags.includes('images_per_second'));
     const [a, b] = [await idOf('a'), await idOf(HOSTILE)];
-    const series = await json<SeriesAnswer[]>(`api/series?run=${a}&run=${b}&tag=loss&tag=step_ms%2Fforward&points=100`);
+    const series = await json<SeriesAnswer[]>(`api/series?run=${a},${b}&tag=loss&tag=step_ms%2Fforward&points=100`);
     assert.deepEqual(
       series.map(({ run, tag, steps, count }) => [run, tag, steps.length, count]),
       [

@@ -23,7 +23,8 @@ const ALIVE_MS = 15_000;
 /** The first answer waits so long for the files. */
 const FIRST_WAIT_MS = 800;
 const MAX_POINTS = 5000;
-const MAX_SERIES = 2000;
+/** Of all series of an answer. */
+const ALL_POINTS = 4_000_000;
 const MAX_TIMELINE_BYTES = 64 * 2 ** 20;
 /** Of one watcher that does not listen. */
 const MAX_UNHEARD = 2 ** 16;
@@ -133,21 +134,32 @@ class Watch {
   }
 }
 
-/** `run=1&run=2&tag=loss&tag=…&points=500&from=…&to=…`: what there is of them. */
+/** `run=1,4-7&tag=loss&tag=…&points=500&from=…&to=…`: what there is of them. */
 export function seriesOf(runs: Runs, query: URLSearchParams): SeriesAnswer[] {
-  const points = Math.min(MAX_POINTS, Math.max(2, numberOf(query.get('points')) ?? 500));
+  const [ids, tags] = [idsOf(runs, query), query.getAll('tag')];
+  const most = Math.min(MAX_POINTS, Math.floor(ALL_POINTS / Math.max(1, ids.length * tags.length)));
+  const points = Math.max(2, Math.min(most, numberOf(query.get('points')) ?? 500));
   const from = numberOf(query.get('from')) ?? Number.NEGATIVE_INFINITY;
   const to = numberOf(query.get('to')) ?? Number.POSITIVE_INFINITY;
   const answers: SeriesAnswer[] = [];
-  for (const id of query.getAll('run')) {
-    const run = runs.byId(numberOf(id) ?? -1);
-    for (const tag of query.getAll('tag')) {
+  for (const id of ids) {
+    const run = runs.byId(id);
+    for (const tag of tags) {
       const series = run?.series.get(tag);
-      if (!run || !series || answers.length >= MAX_SERIES) continue;
-      answers.push({ run: run.id, tag, ...series.sample(points, from, to) });
+      if (run && series) answers.push({ run: run.id, tag, ...series.sample(points, from, to) });
     }
   }
   return answers;
+}
+
+/** Numbers, and ranges of them: a thousand runs are not to be a long address. */
+function idsOf(runs: Runs, query: URLSearchParams): number[] {
+  const ranges = query.getAll('run').flatMap((text) => text.split(','));
+  const wanted = ranges.flatMap((text) => {
+    const [, first, last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text) ?? [];
+    return first === undefined ? [] : [[Number(first), Number(last)] as const];
+  });
+  return runs.all.map(({ id }) => id).filter((id) => wanted.some(([first, last]) => first <= id && id <= last));
 }
 
 /** Only a format that browsers draw, told by its first bytes: what a file says it is counts for nothing. */

@@ -303,7 +303,11 @@ export class Frame {
     const target = event.target as HTMLElement;
     const isTyping =
       /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && (target as HTMLInputElement).type !== 'checkbox';
-    if (key === 'Escape' && isTyping) target.blur();
+    if (key === 'Escape' && isTyping) {
+      // Browsers would empty it, without saying so to whoever has lost the focus.
+      event.preventDefault();
+      target.blur();
+    }
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || this.#help.open) return;
     const view = VIEWS[Number(key) - 1];
     const by = (change: (range: Range) => Range) => {

@@ -33,8 +33,7 @@ export class ServerSource implements Source {
 
   series({ runs, tags, points, from, to }: SeriesQuery): Promise<SeriesAnswer[]> {
     if (runs.length === 0 || tags.length === 0) return Promise.resolve([]);
-    const query = new URLSearchParams({ points: String(points) });
-    for (const run of runs) query.append('run', String(run));
+    const query = new URLSearchParams({ points: String(points), run: ranges(runs) });
     for (const tag of tags) query.append('tag', tag);
     if (from !== undefined) query.set('from', from.toFixed(3));
     if (to !== undefined) query.set('to', to.toFixed(3));
@@ -105,6 +104,17 @@ export class ReportSource implements Source {
   }
 
   follow(): void {}
+}
+
+/** `1,4-7`. */
+function ranges(runs: readonly number[]): string {
+  const parts: [number, number][] = [];
+  for (const run of [...runs].sort((a, b) => a - b)) {
+    const last = parts.at(-1);
+    if (last && last[1] === run - 1) last[1] = run;
+    else parts.push([run, run]);
+  }
+  return parts.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(',');
 }
 
 async function get<T>(address: string): Promise<T> {

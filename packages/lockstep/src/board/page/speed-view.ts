@@ -42,6 +42,8 @@ export class SpeedView implements View {
   readonly #phases: PhaseChart;
   readonly #bars = h('div', { class: 'card' });
   readonly #stop: () => void;
+  #updates = 0;
+  #shown = 0;
 
   constructor(
     private readonly store: Store,
@@ -74,11 +76,15 @@ export class SpeedView implements View {
   }
 
   async #update(): Promise<void> {
+    const mine = ++this.#updates;
     const { store, facts } = this;
     const { tags, shown } = store;
-    const replicas = new Map(shown.map((run) => [run.id, facts.replicasOf(run)]));
     const hasRate = tags.includes(RATE);
     const means = await this.#means([RATE, 'step_ms', ...PHASES.map((phase) => `step_ms/${phase}`)]);
+    // A later one was faster, and knows more.
+    if (mine < this.#shown) return;
+    this.#shown = mine;
+    const replicas = new Map(shown.map((run) => [run.id, facts.replicasOf(run)]));
     const baseOf = (run: RunEntry) => {
       const rates = shown
         .filter((one) => replicas.get(one.id) === 1 && this.#kindOf(one) === this.#kindOf(run))

@@ -112,7 +112,7 @@ export interface ReplicaTimes {
 
 /** What each replica spent where, of one step on average. */
 export function replicaTimes({ tracks }: Trace): ReplicaTimes[] {
-  const rows = tracks.map(({ name, spans }) => {
+  const all = tracks.map(({ name, spans }) => {
     const steps = Math.max(1, spans.filter((span) => /^step\b/.test(span.name)).length);
     const times = PHASES.flatMap((phase) => {
       const mine = spans.filter((span) => span.name === phase);
@@ -121,9 +121,9 @@ export function replicaTimes({ tracks }: Trace): ReplicaTimes[] {
     const own = times.reduce((sum, [phase, ms]) => sum + (phase === 'reduce' || phase === 'update' ? 0 : ms), 0);
     return { name, times, own };
   });
+  // What is on its way has no phases, and is nobody's time.
+  const rows = all.filter(({ times }) => times.length > 0);
   const sorted = rows.map(({ own }) => own).sort((a, b) => a - b);
   const middle = ((sorted[(sorted.length - 1) >> 1] ?? 0) + (sorted[sorted.length >> 1] ?? 0)) / 2;
-  return rows
-    .filter(({ times }) => times.length > 0)
-    .map((row) => ({ ...row, behind: middle > 0 ? row.own / middle - 1 : 0 }));
+  return rows.map((row) => ({ ...row, behind: middle > 0 ? row.own / middle - 1 : 0 }));
 }
