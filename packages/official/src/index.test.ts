@@ -8,7 +8,6 @@ it('exports what is chosen, and nothing else', () => {
     'BaseBenchmarkLogger',
     'CIFAR10_RECIPE',
     'DataError',
-    'EXPORT_FORMATS',
     'FlagValues',
     'IMAGENET_RECIPE',
     'UsageError',

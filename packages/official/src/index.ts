@@ -29,7 +29,7 @@ export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-mode
 export { type ResnetMainOptions, type ResnetMainResult, resnetMain } from './resnet/resnet-run-loop.js';
 export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
 export type { ExportFile, ModelDescription, Preprocessing, Quantization } from './utils/export/export.js';
-export { EXPORT_FORMATS, type ExportFormatName } from './utils/export/formats.js';
+export type { ExportFormatName } from './utils/export/formats.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { Histogram } from './utils/logs/histogram.js';
 export type { StepValues, TrainHook } from './utils/logs/hooks.js';
