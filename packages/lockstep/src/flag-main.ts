@@ -26,3 +26,27 @@ export function flagMain(
     }
   });
 }
+
+/** What a command takes beside flags. */
+export interface Operands {
+  readonly count: number;
+  /** 'one folder', for the error. */
+  readonly what: string;
+  /** 'Write `lockstep board MODEL_DIR`.' */
+  readonly remedy: string;
+}
+
+/** As {@link flagMain}, for a command that takes so many words beside its flags: `body` gets them; another number of them is a UsageError. */
+export function operandMain(
+  argv: readonly string[],
+  flags: FlagValues,
+  { count, what, remedy }: Operands,
+  body: (...operands: string[]) => number | Promise<number>,
+): Promise<number> {
+  const check = (positionals: readonly string[]) => {
+    if (positionals.length === count) return body(...positionals);
+    const got = positionals.length === 0 ? 'none' : positionals.join(', ');
+    throw new UsageError(`${flags.about.program} takes ${what}, got ${got}`, { remedy });
+  };
+  return flagMain(argv, flags, check, { allowPositionals: true });
+}

@@ -1,7 +1,7 @@
 /** `lockstep board MODEL_DIR`: a page on this machine that follows runs, or compares finished ones. */
-import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { PORT, startBoard } from '../board/server.js';
-import { flagMain } from '../flag-main.js';
+import { operandMain } from '../flag-main.js';
 import { serveUntilStopped } from '../web/serve-until-stopped.js';
 
 declare module '@lockstep/official/utils/flags/flag-values' {
@@ -14,22 +14,19 @@ declare module '@lockstep/official/utils/flags/flag-values' {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return flagMain(
+  return operandMain(
     argv,
     flags,
-    async (positionals) => {
-      const [folder, ...rest] = positionals;
-      if (folder === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep board takes one folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep board MODEL_DIR`; a folder of several model folders shows them side by side.' },
-        );
-      }
+    {
+      count: 1,
+      what: 'one folder',
+      remedy: 'Write `lockstep board MODEL_DIR`; a folder of several model folders shows them side by side.',
+    },
+    async (folder: string) => {
       const { host, port } = flags.FLAGS;
       const board = await startBoard({ folder, host, ...(flags.isGiven('port') && { port }) });
       return await serveUntilStopped(board, { title: `The board of ${folder}`, open: flags.FLAGS.open });
     },
-    { allowPositionals: true },
   );
 }
 

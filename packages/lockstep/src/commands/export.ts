@@ -7,26 +7,19 @@ import type { Quantization } from '@lockstep/official/utils/export/export';
 import type { ExportFormatName } from '@lockstep/official/utils/export/formats';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { defineLockstep } from '@lockstep/official/utils/flags/lockstep';
-import { flagMain } from '../flag-main.js';
+import { operandMain } from '../flag-main.js';
 import { pageFiles } from '../web/classifier/page-files.js';
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return flagMain(
+  return operandMain(
     argv,
     flags,
-    (positionals) => {
-      const [from, to, ...rest] = positionals;
-      if (from === undefined || to === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep export takes a model and a folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep export MODEL_DIR OUT`.' },
-        );
-      }
+    { count: 2, what: 'a model and a folder', remedy: 'Write `lockstep export MODEL_DIR OUT`.' },
+    (from: string, to: string) => {
       process.stdout.write(`${describe(to, write(from, to, flags))}\n`);
       return 0;
     },
-    { allowPositionals: true },
   );
 }
 

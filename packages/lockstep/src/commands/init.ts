@@ -4,27 +4,20 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
-import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
-import { flagMain } from '../flag-main.js';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { operandMain } from '../flag-main.js';
 import { projectFiles } from '../init/project-files.js';
 
 export function main(argv: readonly string[]): Promise<number> {
-  return flagMain(
+  return operandMain(
     argv,
     defineFlags(),
-    (positionals) => {
-      const [folder, ...rest] = positionals;
-      if (folder === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep init takes one folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep init my-project`.' },
-        );
-      }
+    { count: 1, what: 'one folder', remedy: 'Write `lockstep init my-project`.' },
+    (folder: string) => {
       writeProject(folder);
       process.stdout.write(next(folder));
       return 0;
     },
-    { allowPositionals: true },
   );
 }
 

@@ -1,30 +1,23 @@
 /** `lockstep make-imagenet-records DIR OUT`: folders of pictures, one for each class, become the shards that `lockstep imagenet` reads. */
 import { createProgress, progressStyle, useColor } from '@lockstep/distribute/progress';
 import { type MadeRecords, makeImagenetRecords, UNREADABLE_FILE } from '@lockstep/official/data/make-imagenet-records';
-import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { defineLockstep } from '@lockstep/official/utils/flags/lockstep';
 import { INTERRUPTED } from '@lockstep/official/utils/misc/interrupt';
-import { flagMain } from '../flag-main.js';
+import { operandMain } from '../flag-main.js';
 
 /** Of those that cannot be read. */
 const NAMED = 10;
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return flagMain(
+  return operandMain(
     argv,
     flags,
-    (positionals) => {
-      const [dir, out, ...rest] = positionals;
-      if (dir === undefined || out === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep make-imagenet-records takes two folders, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep make-imagenet-records PICTURES RECORDS`.' },
-        );
-      }
+    { count: 2, what: 'two folders', remedy: 'Write `lockstep make-imagenet-records PICTURES RECORDS`.' },
+    (dir: string, out: string) => {
       return make(dir, out, flags);
     },
-    { allowPositionals: true },
   );
 }
 

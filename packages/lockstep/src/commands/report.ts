@@ -4,7 +4,7 @@ import { basename, resolve } from 'node:path';
 import { reasonOf } from '@lockstep/official/utils/files/file-errors';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { makeReport, REPORT_BEGIN } from '../board/report.js';
-import { flagMain } from '../flag-main.js';
+import { operandMain } from '../flag-main.js';
 
 declare module '@lockstep/official/utils/flags/flag-values' {
   interface FlagTypes {
@@ -15,17 +15,15 @@ declare module '@lockstep/official/utils/flags/flag-values' {
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return flagMain(
+  return operandMain(
     argv,
     flags,
-    async (positionals) => {
-      const [folder, ...rest] = positionals;
-      if (folder === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep report takes one folder, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep report MODEL_DIR`; a folder of several model folders makes one report of all.' },
-        );
-      }
+    {
+      count: 1,
+      what: 'one folder',
+      remedy: 'Write `lockstep report MODEL_DIR`; a folder of several model folders makes one report of all.',
+    },
+    async (folder: string) => {
       const { out, runs } = flags.FLAGS;
       const file = out === '' ? `${basename(resolve(folder)) || 'runs'}-report.html` : out;
       refuseToReplace(file);
@@ -36,7 +34,6 @@ export function main(argv: readonly string[]): Promise<number> {
       process.stdout.write(`${file}: ${report.runs} run${report.runs === 1 ? '' : 's'}, ${size} MB\n`);
       return 0;
     },
-    { allowPositionals: true },
   );
 }
 

@@ -10,28 +10,21 @@ import { classNamesIn } from '@lockstep/official/resnet/export/class-names';
 import { exportResnet } from '@lockstep/official/resnet/export/export-resnet';
 import type { ModelDescription } from '@lockstep/official/utils/export/export';
 import { MODEL_FILE } from '@lockstep/official/utils/export/tfjs-layers-model';
-import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
-import { flagMain } from '../flag-main.js';
+import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { operandMain } from '../flag-main.js';
 import { pageFiles } from '../web/classifier/page-files.js';
 import { serveUntilStopped } from '../web/serve-until-stopped.js';
 import { contentType, type RequestHandler, startStaticServer } from '../web/static-server.js';
 
 export function main(argv: readonly string[]): Promise<number> {
   const flags = defineFlags();
-  return flagMain(
+  return operandMain(
     argv,
     flags,
-    (positionals) => {
-      const [model, ...rest] = positionals;
-      if (model === undefined || rest.length > 0) {
-        throw new UsageError(
-          `lockstep serve takes one model, got ${positionals.length === 0 ? 'none' : positionals.join(', ')}`,
-          { remedy: 'Write `lockstep serve MODEL_DIR`.' },
-        );
-      }
+    { count: 1, what: 'one model', remedy: 'Write `lockstep serve MODEL_DIR`.' },
+    (model: string) => {
       return serve(model, flags);
     },
-    { allowPositionals: true },
   );
 }
 
