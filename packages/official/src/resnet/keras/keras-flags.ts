@@ -17,6 +17,7 @@ declare module '../../utils/flags/flag-values.js' {
     skip_eval: boolean;
     use_trivial_model: boolean;
     enable_xla: boolean;
+    enable_tensorboard: boolean;
     data_prefetch_with_slack: boolean;
     train_steps: number | null;
     profile_steps: string | null;
@@ -26,7 +27,7 @@ declare module '../../utils/flags/flag-values.js' {
 const group = 'Keras';
 
 export function defineKerasFlags(flags: FlagValues): FlagValues {
-  defineBase({ model_dir: false, clean: false, stop_threshold: false, hooks: false }, flags);
+  defineBase({ clean: false, stop_threshold: false, hooks: false }, flags);
   definePerformance({ num_parallel_calls: false, inter_op: false, max_train_steps: false }, flags);
   defineBenchmark({ bigquery_uploader: false }, flags);
   defineLockstep({ gradient_dtype: false, workers: false, checkpoints: false, export: false }, flags);
@@ -40,6 +41,10 @@ export function defineKerasFlags(flags: FlagValues): FlagValues {
   bool(
     'enable_xla',
     'Upstream: compile with XLA. There is no XLA here; the backend records and replays the step anyway, so the flag changes nothing.',
+  );
+  bool(
+    'enable_tensorboard',
+    'Write the figures of each epoch into model_dir, as event files for TensorBoard and `lockstep board`.',
   );
   bool(
     'data_prefetch_with_slack',
@@ -97,7 +102,12 @@ export function checkKerasFlags(flags: FlagValues): string[] {
       'Leave it out; bf16 has the range of fp32 and needs none.',
     );
   }
-  return (['enable_eager', 'enable_xla', 'data_prefetch_with_slack'] as const)
+  const remarks =
+    flags.isGiven('model_dir') && !flags.FLAGS.enable_tensorboard
+      ? ['--model_dir has no effect without --enable_tensorboard: a Keras run keeps no checkpoints.']
+      : [];
+  const without = (['enable_eager', 'enable_xla', 'data_prefetch_with_slack'] as const)
     .filter((name) => flags.FLAGS[name])
     .map((name) => `--${name} has no effect here.`);
+  return [...without, ...remarks];
 }

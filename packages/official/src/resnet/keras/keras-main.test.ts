@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { after, describe, it } from 'node:test';
+import { readEvents } from '../../summary/event-file.js';
 import { BACKENDS, FAST, on } from '../../testing/provider.js';
 import { loadExport, predict } from '../export/testing/trained.js';
 import { writeData } from '../testing/run.js';
@@ -66,6 +67,7 @@ describe('keras_cifar_main', () => {
       const { status, text, stats } = await run(cifar, ...SYNTHETIC, '--resnet_size=8', ...flags);
       assert.equal(status, 0, text);
       checkStats(stats, text);
+      assert.match(text, /Using pure synthetic data\./);
       if (name.includes('xla')) assert.match(text, /warning: --enable_xla has no effect here\./);
     });
   }
@@ -151,7 +153,7 @@ describe('keras_cifar_main', () => {
       ],
       [['--resnet_size=9'], 2, /flag --resnet_size=9: resnet_size must be 6n \+ 2: 9/],
       [['--batch_size=60000'], 2, /flag --batch_size=60000: there are 50000 training pictures, which make no batch/],
-      [['--model_dir=x'], 2, /Unknown command line flag '--model_dir=x'/],
+      [['--clean'], 2, /Unknown command line flag '--clean'/],
     ];
     for (const [flags, status, message] of cases) {
       const found = await run(cifar, ...SYNTHETIC, '--resnet_size=8', ...flags);
@@ -159,6 +161,24 @@ describe('keras_cifar_main', () => {
       assert.match(found.text, message);
     }
   });
+});
+
+it('--enable_tensorboard writes each epoch’s figures for TensorBoard, once for all replicas', async () => {
+  const modelDir = mkdtempSync(join(tmpdir(), 'keras-board-'));
+  try {
+    const two = ['--distribution_strategy=mirrored', '--num_cpus=2', `--model_dir=${modelDir}`];
+    const { status, text, stats } = await run(cifar, ...SYNTHETIC, '--resnet_size=8', ...two, '--enable_tensorboard');
+    assert.equal(status, 0, text);
+    const [file, ...more] = readdirSync(join(modelDir, 'train'));
+    assert.deepEqual(more, []);
+    const [, event] = [...readEvents(join(modelDir, 'train', file as string))];
+    assert.equal(event?.step, 1);
+    assert.equal(event?.scalars?.epoch_loss, Math.fround(stats?.loss as number));
+    const without = await run(cifar, ...SYNTHETIC, '--resnet_size=8', `--model_dir=${modelDir}`);
+    assert.match(without.text, /warning: --model_dir has no effect without --enable_tensorboard/);
+  } finally {
+    rmSync(modelDir, { recursive: true });
+  }
 });
 
 describe('keras_imagenet_main', () => {

@@ -83,6 +83,8 @@ async function run(
   if (FLAGS.export_dir !== null) checkExportFolder(FLAGS.export_dir, 'flag --export_dir');
   const strategy = chooseStrategy(FLAGS, log);
   perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, gpusOf(FLAGS) > 0 ? 'GPUs' : 'CPU devices');
+  // Upstream freezes the first batch on each device; made-up input here is one batch on each from the beginning.
+  if (FLAGS.use_synthetic_data) log.info('Using pure synthetic data.');
   const args = argumentsOf(program, FLAGS);
   const total = args.epochs * args.stepsPerEpoch;
   const rate = new RateMeter();
@@ -154,6 +156,7 @@ function argumentsOf(program: KerasProgram, FLAGS: FlagsObject): KerasArguments 
     validation,
     logSteps: FLAGS.log_steps ?? 100,
     dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
+    tensorBoardDir: FLAGS.enable_tensorboard ? FLAGS.model_dir : null,
     wantsModel: FLAGS.export_dir !== null,
   };
 }

@@ -9,6 +9,7 @@ import type { DataSet, InputSource } from '../../data/data-set.js';
 import { openPipeline } from '../../data/input-pipeline.js';
 import type { ScheduleOptions } from '../../data/schedule.js';
 import { SyntheticInput } from '../../data/synthetic.js';
+import { tensorBoard } from '../../summary/summary-files.js';
 import {
   buildStats,
   cifar10Schedule,
@@ -41,6 +42,8 @@ export interface KerasArguments {
   readonly labelShift: number;
   readonly logSteps: number;
   readonly dtype: 'f32' | 'bf16' | 'bf16_emulated';
+  /** Folder of the event files; null: none. */
+  readonly tensorBoardDir: string | null;
   /** Report the trained model. */
   readonly wantsModel: boolean;
 }
@@ -111,6 +114,7 @@ export default async function kerasReplica(context: ReplicaContext, args: KerasA
         new LearningRateBatchScheduler(schedule, stepsPerEpoch),
         time,
         follow,
+        ...(args.tensorBoardDir === null ? [] : [tensorBoard({ logDir: args.tensorBoardDir, context })]),
       ],
     });
     const evaluation = interrupted || args.evaluationSteps === 0 ? null : await evaluate(model, context, args);
