@@ -30,6 +30,10 @@ export const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => 
     summary: 'small training steps beside busy programs, with OpenMP as it is and with its waiting bounded',
     load: () => import('../bench/busy.js'),
   },
+  start: {
+    summary: 'what is not computing: commands, imports, replicas, first steps',
+    load: () => import('../bench/start.js'),
+  },
   board: { summary: 'opening a run of a million points in the board', load: () => import('../bench/board.js') },
   peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
 };
