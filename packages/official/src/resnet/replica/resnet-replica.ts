@@ -239,7 +239,7 @@ class Run {
     this.#callCorrectTop5 = 0;
     this.#callImages = 0;
     const position = this.#position;
-    this.#profile.callBegins();
+    this.#profile.callBegins(position.globalStep);
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
     const callBegin = performance.now();
     try {
