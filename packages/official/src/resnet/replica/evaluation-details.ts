@@ -2,7 +2,8 @@
  * What an evaluation is told about beside its figures, where somebody wants to see it: which classes were taken for which, and sample
  * images, wrong ones first, the surest mistake before the others. Filled from the logits that evaluation has anyway.
  */
-import type { EvaluationDetails, InputPicture, SampleImage } from '../../utils/logs/run-observer.js';
+import type { SummaryPicture } from '@lockstep/distribute';
+import type { EvaluationDetails, SampleImage } from '../../utils/logs/run-observer.js';
 import type { LogitsObserver } from './evaluation.js';
 
 const MAX_SAMPLES = 16;
@@ -56,7 +57,7 @@ export class DetailsCollector {
 }
 
 /** Input to a network has no fixed range: the image's own darkest and brightest become 0 and 255. */
-export function pictureOf(image: Float32Array, imageShape: readonly number[]): InputPicture {
+export function pictureOf(image: Float32Array, imageShape: readonly number[]): SummaryPicture {
   const [height, width, channels] = imageShape as [number, number, number];
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const value of image) {
