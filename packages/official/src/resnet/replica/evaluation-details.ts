@@ -9,14 +9,21 @@ import type { LogitsObserver } from './evaluation.js';
 const MAX_SAMPLES = 16;
 /** Larger images are shown smaller. */
 const MAX_SIDE = 96;
+/** Of more classes nothing is collected: which were taken for which would be a table of gigabytes, summed over all replicas. */
+const MOST_CLASSES = 4096;
 
 export class DetailsCollector {
+  /** @returns null for too many classes */
+  static of(classes: number, imageShape: readonly number[]): DetailsCollector | null {
+    return classes <= MOST_CLASSES ? new DetailsCollector(classes, imageShape) : null;
+  }
+
   /** [label, prediction], how often: adds up over replicas. */
   readonly confusion: Float64Array;
   /** The worst first, as many as are shown. */
   readonly #samples: { readonly rank: number; readonly sample: SampleImage }[] = [];
 
-  constructor(
+  private constructor(
     private readonly classes: number,
     private readonly imageShape: readonly number[],
   ) {

@@ -395,7 +395,7 @@ class Run {
     try {
       const { plan, labelSmoothing, summaries, validation } = this.args;
       const stop = () => context.shouldStop();
-      const collector = summaries ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
+      const collector = summaries ? DetailsCollector.of(plan.numClasses, plan.imageShape) : null;
       const totals = await evaluateBatches(
         ...([input, rounds, plan.imageShape, this.#network, stop, labelSmoothing] as const),
         collector?.add,
