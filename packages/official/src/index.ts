@@ -45,11 +45,10 @@ export type { MachineConfig, RunInfo, RunInfoOptions, RunParameter } from './uti
 export type {
   EvaluationDetails,
   EvaluationResult,
-  InputPicture,
   RunObserver,
-  RunSummary,
   SampleImage,
   StepReport,
+  SummaryReport,
 } from './utils/logs/run-observer.js';
 export type { Timeline, TraceEvent } from './utils/logs/timeline.js';
 export { createScreen, type Screen, type ScreenOptions } from './utils/progress/screen.js';

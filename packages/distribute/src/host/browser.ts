@@ -16,7 +16,7 @@ interface WebGlobal {
   readonly navigator: { readonly hardwareConcurrency: number };
   readonly crossOriginIsolated?: boolean;
   readonly Worker: new (url: URL, options: { type: 'module'; name: string }) => WebWorker;
-  onmessage: ((event: { data: unknown }) => void) | null;
+  addEventListener?(type: 'message', listener: (event: { data: unknown }) => void): void;
   postMessage(message: unknown): void;
 }
 const web = globalThis as unknown as WebGlobal;
@@ -27,16 +27,14 @@ const START = 'lockstep start';
 /** A worker's last message: there is none when a Web Worker ends. */
 const LAST = ['result', 'error'];
 
-/** In a worker: its first message, which may come before anybody asks for it. */
-let started: Promise<unknown> | null = null;
-if (!('document' in globalThis)) {
-  started = new Promise((resolve) => {
-    web.onmessage = ({ data }) => {
-      const { kind, data: own } = data as { kind?: string; data: unknown };
-      if (kind === START) resolve(own);
-    };
+/** In a worker: its first message, which may come before anybody asks for it. A page's own worker keeps its `onmessage`. */
+const started = new Promise<unknown>((resolve) => {
+  if ('document' in globalThis) return;
+  web.addEventListener?.('message', ({ data }) => {
+    const { kind, data: own } = (data ?? {}) as { kind?: string; data?: unknown };
+    if (kind === START) resolve(own);
   });
-}
+});
 
 /** A Web Worker tells nobody of its end, so what it says last, or that it is terminated, counts as that. */
 function startWorker(data: unknown, name: string, { onMessage, onError, onExit }: ThreadEvents) {
@@ -120,7 +118,7 @@ export const host: Host = {
     );
   },
   startReplica: (data, { name }, events) => startWorker(data, name, events),
-  replicaData: async () => started,
+  replicaData: () => started,
   tell: (message) => web.postMessage(message),
   redirectOutput() {},
   writeOutput() {},

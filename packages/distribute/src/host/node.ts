@@ -7,12 +7,12 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { fitText } from '../progress/progress.js';
 import { allowedCpus, bindThread } from './affinity.js';
 import type { Host } from './host.js';
 import { redirectOutput, writeOutput } from './output.js';
-import { threadFile, threadFlags } from './thread-file.js';
+import { startOwnThread, threadFile } from './thread-file.js';
 
 const KERNELS = new URL('../simd/kernels.wasm', import.meta.url);
 
@@ -57,10 +57,9 @@ export const host: Host = {
   importModule: (url) => import(url),
   checkThreads() {},
   startReplica(data, { name, resourceLimits }, { onMessage, onError, onExit }) {
-    const worker = new Worker(threadFile('../replica/replica-worker.js', import.meta.url), {
+    const worker = startOwnThread(threadFile('../replica/replica-worker.js', import.meta.url), {
       workerData: data,
       name,
-      execArgv: threadFlags(),
       ...(resourceLimits && { resourceLimits: resourceLimits as { stackSizeMb?: number } }),
     });
     worker.on('message', onMessage);

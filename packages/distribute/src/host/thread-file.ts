@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { Worker, type WorkerOptions } from 'node:worker_threads';
 
 /**
  * @param name 'replica-worker.js'
@@ -25,9 +26,40 @@ export function threadFile(name: string, base: string): URL {
  * `--input-type`, `--test`) does not, and Node refuses to start a file with it.
  */
 export function threadFlags(flags: readonly string[] = process.execArgv): string[] {
-  return flags.filter(
-    (flag, i) =>
-      !/^(--input-type|--test)(=|-|$)|^(-e|-p|-pe|--eval|--print|-i|--interactive|-c|--check)$/.test(flag) &&
-      !/^(-e|-p|-pe|--eval|--print|--input-type)$/.test(flags[i - 1] ?? ''),
-  );
+  const ofProgram = /^(--input-type|--test)(=|-|$)|^(-e|-p|-pe|--eval|--print|-i|--interactive|-c|--check)$/;
+  return without(flags, (flag) => ofProgram.test(flag));
+}
+
+/**
+ * A thread with this process's flags, as {@link threadFlags} has them. Those of V8 and of the whole process (`--max-old-space-size`,
+ * `--title`; on Node 26 `node --test` adds a dozen) hold in its threads anyway, and Node refuses to start one that is given them: which
+ * those are, it says itself.
+ */
+export function startOwnThread(file: URL, options: WorkerOptions): Worker {
+  let execArgv = threadFlags();
+  for (;;) {
+    try {
+      return new Worker(file, { ...options, execArgv });
+    } catch (error) {
+      const taken = withoutRefused(execArgv, error as Error & { code?: string });
+      if (taken.length === execArgv.length) throw error;
+      execArgv = taken;
+    }
+  }
+}
+
+/** The flags but for those that the error names. */
+function withoutRefused(flags: readonly string[], { code, message }: Error & { code?: string }): string[] {
+  // A value may have commas in it as well.
+  const named = `, ${message.slice(message.indexOf(': ') + 2)}, `;
+  return without(flags, (flag) => code === 'ERR_WORKER_INVALID_EXEC_ARGV' && named.includes(`, ${flag}, `));
+}
+
+/** The flags but for some, and for the words after those, which are their values. */
+function without(flags: readonly string[], isOut: (flag: string) => boolean): string[] {
+  let isLeftOut = false;
+  return flags.filter((word) => {
+    if (word.startsWith('-')) isLeftOut = isOut(word);
+    return !isLeftOut;
+  });
 }

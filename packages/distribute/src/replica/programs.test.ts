@@ -128,6 +128,8 @@ test('flags that name the program are not handed to its threads, others are', ()
     '--no-warnings',
     '--test',
     '--test-reporter=tap',
+    '--test-name-pattern',
+    'it',
     '--input-type',
     'module',
   ];
@@ -147,7 +149,8 @@ describe('a program', () => {
     writeFileSync(join(folder, name), text);
     return join(folder, name);
   };
-  const node = (path: string) => spawnSync(process.execPath, [path], { encoding: 'utf8', timeout: 60_000 });
+  const node = (path: string, ...flags: string[]) =>
+    spawnSync(process.execPath, [...flags, path], { encoding: 'utf8', timeout: 60_000 });
   const launch = (guard: string) => `
     import { appendFileSync } from 'node:fs';
     import { isMainThread } from 'node:worker_threads';
@@ -167,6 +170,36 @@ describe('a program', () => {
     }
     const guarded = node(write('guarded.mjs', launch('if (isMainThread) await start();')));
     assert.equal(guarded.stdout, '[ 0, 1 ]\n', guarded.stderr);
+  });
+
+  test('may be started with flags that no thread can be given, and its threads get the others', TIMEOUT, () => {
+    const told = `
+      import { isMainThread } from 'node:worker_threads';
+      import { MirroredStrategy } from '@lockstep/distribute';
+      export default () => [process.execArgv.join(' '), typeof gc, Error.stackTraceLimit].join();
+      const strategy = new MirroredStrategy({ devices: ['cpu:0', 'cpu:1'], log() {} });
+      if (isMainThread) console.log((await strategy.run(import.meta.url)).join(' | '));`;
+    const path = write('flags.mjs', told);
+    for (const [flags, expected] of [
+      [['--expose-gc', '--no-warnings', '--stack-trace-limit=7'], '--no-warnings,function,7'],
+      [['--conditions', 'a', '--title', 'b, c', '--v8-pool-size', '2', '-C', 'd'], '--conditions a -C d,undefined,10'],
+      [['--tls-cipher-list=AES, --no-warnings, x', '--no-deprecation'], '--no-deprecation,undefined,10'],
+    ] as const) {
+      const { stdout, stderr } = node(path, ...flags);
+      assert.equal(stdout, `${expected} | ${expected}\n`, stderr);
+    }
+  });
+
+  test('may be a test that `node --test` runs', TIMEOUT, () => {
+    const path = write('replicas.test.mjs', launch("if (isMainThread) (await import('node:test')).test('it', start);"));
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+    const { status, stdout } = spawnSync(process.execPath, ['--test', path], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      env,
+    });
+    assert.equal(status, 0, stdout);
+    assert.match(stdout, /\[ 0, 1 \]/);
   });
 
   test('may start replicas of another module in a replica, and not of its own', TIMEOUT, async () => {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { allReduceMs } from '../plan/collectives.js';
 import type { PlanRow } from '../plan/plan.js';
+import { planPlot } from '../plan/plot.js';
 import { lockstep } from '../testing/process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-plan-test-'));
@@ -53,6 +54,22 @@ describe('lockstep plan', () => {
     const plot = readFileSync(svg, 'utf8');
     assert.match(plot, /^<svg .*<\/svg>\n$/s);
     assert.equal(plot.match(/<circle /g)?.length, 2);
+  });
+
+  it('is drawn for one number of workers, too, whose speed is on a line of the grid', () => {
+    const times = { stepMs: 125, computeMs: 125, stragglerMs: 0, latencyMs: 0, bandwidthMs: 0, updateMs: 0 };
+    const row: PlanRow = {
+      ...{ ...times, workers: 1, replicas: 1, algorithm: 'ring', wire: 'f32', numPacks: 1, hours: null, cost: null },
+      ...{ imagesPerSecond: 1024, efficiency: 1, limit: 'compute' },
+    };
+    // At the left, on the lowest line.
+    assert.match(planPlot([row], 'one'), /<circle cx="70\.0" cy="354\.0" /);
+  });
+
+  it('is printed though it cannot be drawn', async () => {
+    const { status, output } = await lockstep([...flags, `--svg=${join(folder, 'none', 'plan.svg')}`]);
+    assert.equal(status, 1, output);
+    assert.match(output, /\n +4 +\d+ [\s\S]*none\/plan\.svg/);
   });
 
   it('is a table for people', async () => {

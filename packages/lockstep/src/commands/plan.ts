@@ -58,10 +58,10 @@ export function main(argv: readonly string[]): Promise<number> {
       images: FLAGS.images === 0 ? null : FLAGS.images,
       pricePerHour: FLAGS.price_per_hour,
     });
-    if (FLAGS.svg !== null) writeFileSync(FLAGS.svg, planPlot(rows, titleOf(flags, network)));
-    process.stdout.write(
-      FLAGS.json ? `${JSON.stringify({ profile, network, rows })}\n` : format(rows, profile, titleOf(flags, network)),
-    );
+    const title = titleOf(flags, network);
+    process.stdout.write(FLAGS.json ? `${JSON.stringify({ profile, network, rows })}\n` : format(rows, profile, title));
+    // Last: the steps that were measured are not lost to a file that cannot be written.
+    if (FLAGS.svg !== null) writeFileSync(FLAGS.svg, planPlot(rows, title));
     return 0;
   });
 }

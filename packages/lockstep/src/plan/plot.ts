@@ -3,16 +3,14 @@ import type { PlanRow } from './plan.js';
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [640, 400, 70, 46, 40, 20];
 
-/** @param rows of two workers' numbers at least @param title is escaped */
+/** @param rows in the order of their workers @param title is escaped */
 export function planPlot(rows: readonly PlanRow[], title: string): string {
   const [first] = rows as [PlanRow];
   const ideal = (workers: number) => (first.imagesPerSecond / first.efficiency / first.workers) * workers;
   const log = Math.log2;
   const [low, high] = [log(first.workers), Math.max(log((rows.at(-1) as PlanRow).workers), log(first.workers) + 1)];
-  const [bottom, top] = [
-    Math.floor(log(Math.min(...rows.map((row) => row.imagesPerSecond)))),
-    Math.ceil(log(ideal((rows.at(-1) as PlanRow).workers))),
-  ];
+  const bottom = Math.floor(log(Math.min(...rows.map((row) => row.imagesPerSecond))));
+  const top = Math.max(Math.ceil(log(ideal((rows.at(-1) as PlanRow).workers))), bottom + 1);
   const x = (workers: number) => LEFT + ((log(workers) - low) / (high - low)) * (WIDTH - LEFT - RIGHT);
   const y = (speed: number) => HEIGHT - BOTTOM - ((log(speed) - bottom) / (top - bottom)) * (HEIGHT - BOTTOM - TOP);
   const line = (speed: (row: PlanRow) => number) =>

@@ -3,6 +3,7 @@
  * update takes, and how unlike its steps are.
  */
 import type { TraceEvent } from '@lockstep/official';
+import { summarize } from '../bench/statistics.js';
 
 /** Milliseconds from the beginning of a step. */
 export interface StepProfile {
@@ -17,6 +18,8 @@ export interface StepProfile {
   /** Replicas of the worker. */
   readonly replicas: number;
 }
+
+const median = (values: readonly number[]) => summarize(values).median;
 
 interface Slice {
   readonly name: string;
@@ -35,7 +38,9 @@ export function readProfile(events: readonly TraceEvent[], file: string): StepPr
   for (const { ph, name, cat = '', tid, ts = 0, dur = 0, args } of events) {
     if (ph !== 'X') continue;
     const slice = { name, cat, begin: ts / 1000, end: (ts + dur) / 1000, bytes: Number(args?.bytes ?? 0) };
-    tracks.set(tid, [...(tracks.get(tid) ?? []), slice]);
+    const track = tracks.get(tid);
+    if (track) track.push(slice);
+    else tracks.set(tid, [slice]);
   }
   const workers = new Set(events.filter(({ ph }) => ph === 'X').map(({ pid }) => pid));
   const steps = [...tracks.values()].map((slices) => stepsOf(slices));
@@ -91,12 +96,4 @@ function stepsOf(slices: readonly Slice[]): Step[] {
         },
       ];
     });
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }

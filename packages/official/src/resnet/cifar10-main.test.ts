@@ -3,7 +3,7 @@
  * when something is wrong. Arithmetic is checked against closed forms; the networks have tests of their own.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -223,7 +223,8 @@ describe('what is shown of training', () => {
 
   it('summaries are there for TensorBoard, unless they are not wanted, and --clean knows them', async () => {
     const events = (name: string) => readdirSync(model(name)).filter((file) => file.startsWith('events.out.tfevents.'));
-    const command = flags('summaries', '--train_epochs=2', '--epochs_between_evals=1', '--save_summary_steps=2');
+    const every = ['--save_summary_steps=2', '--save_histogram_steps=4'];
+    const command = flags('summaries', '--train_epochs=2', '--epochs_between_evals=1', ...every);
     const { status, text, result } = await run(command);
     assert.equal(status, 0, text);
     const [file, ...more] = events('summaries');
@@ -241,6 +242,11 @@ describe('what is shown of training', () => {
       all.find(({ texts: some }) => some?.graph)?.texts?.graph ?? '',
       /\| resnet_model\/conv2d\/kernel \| 3 × 3 × 3 × 16 \| 432 \|/,
     );
+    // Histograms and pictures are passed over when read. Of steps 4 and 8; and the first pictures of both train calls.
+    const bytes = readFileSync(join(model('summaries'), file as string), 'latin1');
+    const count = (tag: string) => bytes.split(`${tag}"`).length + bytes.split(`${tag}*`).length - 2;
+    for (const kind of ['weights', 'gradients']) assert.equal(count(`${kind}/resnet_model/conv2d/kernel`), 2, kind);
+    assert.equal(count('images/image/0'), 2);
     const again = await run([...command, '--clean', '--save_summary_steps=0']);
     assert.equal(again.status, 0, again.text);
     assert.deepEqual(events('summaries'), []);

@@ -137,7 +137,9 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
   const validation = synthetic || isServer ? null : open(options, false);
   Object.assign(data, { 'training images': train?.count ?? 0, 'validation images': validation?.count ?? 0 });
 
-  const hasEvents = isChief && writes(FLAGS) && FLAGS.save_summary_steps > 0;
+  // Everybody's decision alike: what evaluations show is summed over all. The chief writes.
+  const summaries = writes(FLAGS) && FLAGS.save_summary_steps > 0;
+  const hasEvents = isChief && summaries;
   const summary = new RunSummary({ batchSize, replicas, modelDir: FLAGS.model_dir, hasEvents });
   let observer = observeAll([]);
   const lock = isChief && writes(FLAGS) ? await takeModelDir(FLAGS.model_dir, log, options.signal) : null;
@@ -211,9 +213,8 @@ export async function resnetMain(options: ResnetMainOptions): Promise<ResnetMain
       dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
       reportEveryStep: observer.wantsEveryStep,
       profile: profileOf(FLAGS),
-      // Everybody's decision alike: it is a sum over all.
-      summaries: FLAGS.save_summary_steps > 0 && writes(FLAGS),
-      histogramSteps: FLAGS.save_summary_steps > 0 ? FLAGS.save_histogram_steps : 0,
+      summaries,
+      histogramSteps: summaries ? FLAGS.save_histogram_steps : 0,
     };
     const replicaResults = await strategy.run<ReplicaResult>(
       new URL('./replica/resnet-replica.js', import.meta.url),

@@ -31,7 +31,7 @@ async function run(name: string, ...flags: string[]) {
   return { files, read, modelDir };
 }
 
-type Slice = Required<Pick<TraceEvent, 'name' | 'cat' | 'ts' | 'dur'>>;
+type Slice = Required<Pick<TraceEvent, 'name' | 'cat' | 'ts' | 'dur'>> & Pick<TraceEvent, 'args'>;
 
 describe('--profile_steps', { skip }, () => {
   it('writes the steps from first to last, on every replica, nested, to the step’s own length', async () => {
@@ -44,6 +44,11 @@ describe('--profile_steps', { skip }, () => {
       assert.deepEqual(
         steps.map(({ name }) => name),
         ['step 4', 'step 5'],
+      );
+      // Each with its own number, also inside.
+      assert.deepEqual(
+        slices.flatMap(({ args }) => (args?.step === undefined ? [] : [args.step])).toSorted(),
+        [4, 4, 5, 5],
       );
       for (const step of steps) {
         const inside = slices.filter((one) => one !== step && one.ts >= step.ts && one.ts <= step.ts + step.dur);

@@ -61,9 +61,20 @@ function logits(classes: number, prediction: number, probability: number): numbe
   return Array.from({ length: classes }, (_, i) => Math.log(i === prediction ? probability : others));
 }
 
+function collectorOf(classes: number, imageShape: readonly number[]): DetailsCollector {
+  const collector = DetailsCollector.of(classes, imageShape);
+  assert.ok(collector);
+  return collector;
+}
+
 describe("an evaluation's details", () => {
+  it('are not collected of tens of thousands of classes, whose table would be gigabytes', () => {
+    assert.equal(DetailsCollector.of(21_841, [224, 224, 3]), null);
+    assert.equal(collectorOf(1001, [224, 224, 3]).details.confusion.length, 1001 ** 2);
+  });
+
   it('count what was taken for what, and keep the surest mistakes, then what was least sure', () => {
-    const collector = new DetailsCollector(3, [1, 2, 1]);
+    const collector = collectorOf(3, [1, 2, 1]);
     const cases = [
       [0, 0, 0.9],
       [0, 1, 0.6],
@@ -100,7 +111,7 @@ describe("an evaluation's details", () => {
   });
 
   it('keep sixteen samples, and make large ones small', () => {
-    const collector = new DetailsCollector(2, [200, 100, 3]);
+    const collector = collectorOf(2, [200, 100, 3]);
     for (let i = 0; i < 40; i++) {
       const images = Float32Array.from({ length: 200 * 100 * 3 }, (_, at) => at % 7);
       collector.add(Float32Array.from(logits(2, 1, 0.6 + i / 200)), { images, labels: Int32Array.of(0), size: 1 });

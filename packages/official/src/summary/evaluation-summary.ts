@@ -21,9 +21,10 @@ export function evaluationSummary(details: EvaluationDetails): Required<Pick<Eve
   const { classes, confusion, samples } = details;
   const images = confusion.reduce((sum, count) => sum + count, 0);
   const isSmall = classes <= MOST_CLASSES;
+  const matrix = isSmall ? rowsOf(details) : [];
   const pairs = isSmall ? [] : mistakesOf(details);
-  const what = isSmall ? { matrix: rowsOf(details) } : { pairs };
-  const labels = isSmall ? [...rowsOf(details).keys()] : pairs.flatMap((pair) => pair.slice(0, 2));
+  const what = isSmall ? { matrix } : { pairs };
+  const labels = isSmall ? [...matrix.keys()] : pairs.flatMap((pair) => pair.slice(0, 2));
   const items = samples.map(({ label, prediction, probability }) => {
     return { label, prediction, probability: Number(probability.toFixed(4)) };
   });
@@ -37,7 +38,7 @@ export function evaluationSummary(details: EvaluationDetails): Required<Pick<Eve
       }),
     },
     images: {
-      ...(isSmall && { 'evaluation/confusion_image': confusionPicture(details) }),
+      ...(isSmall && { 'evaluation/confusion_image': confusionPicture(matrix) }),
       ...(tile && { 'evaluation/samples_image': samplesPicture(details) }),
     },
   };
@@ -65,11 +66,10 @@ function namesOf({ names }: EvaluationDetails, labels: readonly number[]): { nam
   return { names: Object.fromEntries(known.map((label) => [label, names[label] as string])) };
 }
 
-function confusionPicture(details: EvaluationDetails): Picture {
-  const { classes } = details;
-  const side = classes * CELL_PIXELS;
+function confusionPicture(matrix: readonly (readonly number[])[]): Picture {
+  const side = matrix.length * CELL_PIXELS;
   const pixels = new Uint8Array(side * side);
-  for (const [label, row] of rowsOf(details).entries()) {
+  for (const [label, row] of matrix.entries()) {
     const sum = row.reduce((total, count) => total + count, 0) || 1;
     for (const [prediction, count] of row.entries()) {
       const grey = Math.round(255 * (1 - count / sum));

@@ -192,6 +192,28 @@ describe('the observer', () => {
       'evaluation/loss': 2,
     });
   });
+
+  it('writes a loss scale where there is one', () => {
+    const at = fresh();
+    const writer = new EventFileWriter(at, { warn: assert.fail });
+    const observer = new SummaryObserver(writer, { everySteps: 1, batchSize: 1 });
+    const phases = { input: 1, forward: 2, backward: 3, reduce: 4, update: 5 };
+    for (const [i, lossScale] of [1, 32_768].entries()) {
+      observer.step({
+        ...{ globalStep: i + 1, totalSteps: 2, epoch: 0, loss: 3, crossEntropy: 3, accuracy: 0, callAccuracy: 0 },
+        ...{ callAccuracyTop5: 0, gradientBytes: 4, learningRate: 1, stepMs: 15, lossScale, phases },
+      });
+    }
+    observer.end();
+    const events = [...readEvents(join(at, readdirSync(at)[0] as string))];
+    const scalars = events.filter(({ step = 0 }) => step > 0).map((event) => event.scalars);
+    assert.deepEqual(
+      scalars.map((one) => one?.loss_scale),
+      [undefined, 32_768],
+    );
+    // One replica reduces nothing.
+    assert.ok(scalars.every((one) => one?.loss === 3 && one['all_reduce/ms'] === undefined));
+  });
 });
 
 /** CRC-32C bit by bit (polynomial 0x1EDC6F41, reflected), and TensorFlow's mask. */

@@ -8,8 +8,8 @@ import type {
   EvaluationDetails,
   EvaluationResult,
   RunObserver,
-  RunSummary,
   StepReport,
+  SummaryReport,
 } from '../utils/logs/run-observer.js';
 import { evaluationSummary } from './evaluation-summary.js';
 import type { EventFileWriter } from './event-file.js';
@@ -83,7 +83,7 @@ export class SummaryObserver implements RunObserver {
     });
   }
 
-  summary({ globalStep, texts = {}, histograms = {}, pictures = {} }: RunSummary): void {
+  summary({ globalStep, texts = {}, histograms = {}, pictures = {} }: SummaryReport): void {
     this.#describe();
     const images = Object.entries(pictures).map(([tag, { pixels, shape }]) => [tag, encodePng(pixels, shape)] as const);
     this.writer.add({ step: globalStep, texts, histograms, images: Object.fromEntries(images) });

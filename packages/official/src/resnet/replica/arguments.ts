@@ -1,7 +1,7 @@
 /** What crosses threads between the main thread of a run and its replicas: arguments, reports, results. Plain data. */
 import type { ActivationType } from '@lockstep/distribute';
 import type { DataSet } from '../../data/data-set.js';
-import type { EvaluationDetails, EvaluationResult, RunSummary, StepReport } from '../../utils/logs/run-observer.js';
+import type { EvaluationDetails, EvaluationResult, StepReport, SummaryReport } from '../../utils/logs/run-observer.js';
 import type { Timeline } from '../../utils/logs/timeline.js';
 import type { CleanPlan } from '../../utils/misc/clean-model-dir.js';
 import type { RunFormatName } from '../checkpoint-formats.js';
@@ -64,7 +64,7 @@ export type ReplicaMessage =
   | { readonly kind: 'log'; readonly line: string /** The Model Garden's own. */; readonly detail?: boolean }
   | { readonly kind: 'call begins' | 'call ends'; readonly globalStep: number }
   | ({ readonly kind: 'step' } & StepReport)
-  | { readonly kind: 'summary'; readonly summary: RunSummary }
+  | { readonly kind: 'summary'; readonly summary: SummaryReport }
   | { readonly kind: 'timeline'; readonly timeline: Timeline }
   | { readonly kind: 'evaluation'; readonly result: EvaluationResult; readonly details: EvaluationDetails | null }
   | { readonly kind: 'checkpoint'; readonly path: string; readonly globalStep: number };

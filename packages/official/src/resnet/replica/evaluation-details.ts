@@ -2,20 +2,28 @@
  * What an evaluation is told about beside its figures, where somebody wants to see it: which classes were taken for which, and sample
  * images, wrong ones first, the surest mistake before the others. Filled from the logits that evaluation has anyway.
  */
-import type { EvaluationDetails, InputPicture, SampleImage } from '../../utils/logs/run-observer.js';
+import type { SummaryPicture } from '@lockstep/distribute';
+import type { EvaluationDetails, SampleImage } from '../../utils/logs/run-observer.js';
 import type { LogitsObserver } from './evaluation.js';
 
 const MAX_SAMPLES = 16;
 /** Larger images are shown smaller. */
 const MAX_SIDE = 96;
+/** Of more classes nothing is collected: which were taken for which would be a table of gigabytes, summed over all replicas. */
+const MOST_CLASSES = 4096;
 
 export class DetailsCollector {
+  /** @returns null for too many classes */
+  static of(classes: number, imageShape: readonly number[]): DetailsCollector | null {
+    return classes <= MOST_CLASSES ? new DetailsCollector(classes, imageShape) : null;
+  }
+
   /** [label, prediction], how often: adds up over replicas. */
   readonly confusion: Float64Array;
   /** The worst first, as many as are shown. */
   readonly #samples: { readonly rank: number; readonly sample: SampleImage }[] = [];
 
-  constructor(
+  private constructor(
     private readonly classes: number,
     private readonly imageShape: readonly number[],
   ) {
@@ -56,7 +64,7 @@ export class DetailsCollector {
 }
 
 /** Input to a network has no fixed range: the image's own darkest and brightest become 0 and 255. */
-export function pictureOf(image: Float32Array, imageShape: readonly number[]): InputPicture {
+export function pictureOf(image: Float32Array, imageShape: readonly number[]): SummaryPicture {
   const [height, width, channels] = imageShape as [number, number, number];
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const value of image) {

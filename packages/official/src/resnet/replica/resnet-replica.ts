@@ -239,7 +239,7 @@ class Run {
     this.#callCorrectTop5 = 0;
     this.#callImages = 0;
     const position = this.#position;
-    this.#profile.callBegins();
+    this.#profile.callBegins(position.globalStep);
     this.#tell({ kind: 'call begins', globalStep: position.globalStep });
     const callBegin = performance.now();
     try {
@@ -395,7 +395,7 @@ class Run {
     try {
       const { plan, labelSmoothing, summaries, validation } = this.args;
       const stop = () => context.shouldStop();
-      const collector = summaries ? new DetailsCollector(plan.numClasses, plan.imageShape) : null;
+      const collector = summaries ? DetailsCollector.of(plan.numClasses, plan.imageShape) : null;
       const totals = await evaluateBatches(
         ...([input, rounds, plan.imageShape, this.#network, stop, labelSmoothing] as const),
         collector?.add,

@@ -2,17 +2,16 @@
  * What event files get beside a step's figures, from the chief's replica: the network as a table, the first pictures of each train call as
  * the network sees them (upstream: six), and how weights and gradients are distributed, where somebody wants to know.
  */
-import type { Trainer } from '@lockstep/distribute';
+import type { SummaryPicture, Trainer } from '@lockstep/distribute';
 import type { Batch } from '../../data/data-set.js';
 import { type Histogram, histogramOf } from '../../utils/logs/histogram.js';
-import type { InputPicture } from '../../utils/logs/run-observer.js';
 import { pictureOf } from './evaluation-details.js';
 
 /** Of upstream's tf.summary.image. */
 const PICTURES = 6;
 
 /** As many of a batch as are shown. */
-export function inputPictures({ images, size }: Batch, imageShape: readonly number[]): InputPicture[] {
+export function inputPictures({ images, size }: Batch, imageShape: readonly number[]): SummaryPicture[] {
   const pixels = images.length / size;
   return Array.from({ length: Math.min(PICTURES, size) }, (_, i) =>
     pictureOf(images.subarray(i * pixels, (i + 1) * pixels), imageShape),

@@ -1,5 +1,5 @@
 /** Which steps of a run are traced, and what becomes of it: on every replica in step, because traces are brought together. */
-import { collectTrace, type ReplicaContext, startTrace } from '@lockstep/distribute';
+import { collectTrace, type ReplicaContext, startTrace, type Trace } from '@lockstep/distribute';
 import type { Timeline } from '../../utils/logs/timeline.js';
 
 export interface ProfileOptions {
@@ -11,36 +11,27 @@ export interface ProfileOptions {
 
 /** See the file's head. */
 export class StepProfile {
-  #steps = 0;
+  /** Global step with which the train call began. */
+  #callBegan = 0;
   #last = 0;
-  #trace: {
-    readonly first: number;
-    readonly isAsked: boolean;
-    add(name: string, begin: number, end?: number): void;
-  } | null = null;
+  #current: { readonly first: number; readonly isAsked: boolean; readonly trace: Trace } | null = null;
 
   constructor(
     private readonly options: ProfileOptions,
     private readonly context: ReplicaContext,
   ) {}
 
-  callBegins(): void {
-    this.#steps = 0;
+  callBegins(globalStep: number): void {
+    this.#callBegan = globalStep;
   }
 
   /** @param step the global step that it will be when it is over */
   before(step: number): void {
-    this.#steps++;
-    if (this.#trace !== null) return;
+    if (this.#current !== null) return;
     const { everySteps, steps } = this.options;
     const isAsked = steps !== null && step >= steps.first && step <= steps.last;
-    if (!isAsked && (everySteps === null || this.#steps % everySteps !== 0)) return;
-    const trace = startTrace();
-    this.#trace = {
-      first: step,
-      isAsked,
-      add: (name, begin, end) => trace.add(name, 'step', begin, { step }, end),
-    };
+    if (!isAsked && (everySteps === null || (step - this.#callBegan) % everySteps !== 0)) return;
+    this.#current = { first: step, isAsked, trace: startTrace() };
   }
 
   /**
@@ -48,22 +39,22 @@ export class StepProfile {
    * @param begin of the step, and when its batch was there: times of performance.now()
    */
   after(step: number, begin: number, inputDone: number): Timeline | null {
-    const trace = this.#trace;
-    if (trace === null) return null;
-    trace.add('input', begin, inputDone);
-    trace.add(`step ${step}`, begin);
+    if (this.#current === null) return null;
+    const { trace, isAsked } = this.#current;
+    trace.add('input', 'step', begin, { step }, inputDone);
+    trace.add(`step ${step}`, 'step', begin, { step });
     this.#last = step;
     const { steps } = this.options;
-    return trace.isAsked && step < (steps?.last ?? 0) ? null : this.finish();
+    return isAsked && step < (steps?.last ?? 0) ? null : this.finish();
   }
 
   /** What has been traced until now, where the train call ends before the last step that was asked for. Collective then. */
   finish(): Timeline | null {
-    const trace = this.#trace;
-    this.#trace = null;
-    const replicas = trace && collectTrace(this.context);
+    if (this.#current === null) return null;
+    const { first, isAsked } = this.#current;
+    this.#current = null;
+    const replicas = collectTrace(this.context);
     // Begun, and no step came.
-    if (trace === null || replicas === null || this.#last < trace.first) return null;
-    return { first: trace.first, last: this.#last, isAsked: trace.isAsked, replicas };
+    return this.#last < first ? null : { first, last: this.#last, isAsked, replicas };
   }
 }

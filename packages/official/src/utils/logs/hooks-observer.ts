@@ -28,7 +28,6 @@ export class HooksObserver implements RunObserver {
   }
 
   timeline(timeline: Timeline): void {
-    if (timeline.isAsked) return;
     for (const hook of this.hooks) hook.timeline?.(timeline);
   }
 

@@ -16,6 +16,7 @@ import {
   type TrainHook,
 } from './hooks.js';
 import { getTrainHooks, TENSORS_TO_LOG } from './hooks-helper.js';
+import { HooksObserver } from './hooks-observer.js';
 import { recordingLog, silentLog } from './log.js';
 import { BaseBenchmarkLogger, type MetricOptions } from './logger.js';
 import { LoggingMetricHook } from './metric-hook.js';
@@ -248,6 +249,22 @@ describe('ProfilerHook', () => {
       );
     } finally {
       rmSync(path.dirname(outputDir), { recursive: true });
+    }
+  });
+
+  it('writes nothing over a timeline that --profile_steps asked for', () => {
+    const outputDir = mkdtempSync(path.join(tmpdir(), 'profiler-'));
+    try {
+      const hook = new ProfilerHook({ saveSteps: 3, outputDir, log: silentLog });
+      const observer = new HooksObserver([hook]);
+      observer.callBegins(0);
+      for (let step = 1; step <= 6; step++) {
+        if (step === 3) observer.timeline({ first: 3, last: 3, isAsked: true, replicas: [] });
+        hook.afterRun(step, {}, [{ forward: 1 }]);
+      }
+      assert.deepEqual(readdirSync(outputDir), ['timeline-6.json']);
+    } finally {
+      rmSync(outputDir, { recursive: true });
     }
   });
 

@@ -32,7 +32,7 @@ export interface TrainHook {
    * @param phases one entry per replica, where the run loop measures them.
    */
   afterRun(step: number, values: StepValues, phases?: readonly PhaseTimes[]): void;
-  /** Every replica's trace of a step, before {@link afterRun} of the same; where the run loop traces steps. */
+  /** Every replica's trace of some steps, before {@link afterRun} of the last of them; where the run loop traces steps. */
   timeline?(timeline: Timeline): void;
   end(step: number, values?: StepValues): void;
 }
@@ -250,7 +250,7 @@ export class ProfilerHook implements TrainHook {
   readonly #log: Log;
   #started = false;
   #warned = false;
-  /** Step whose timeline was written from a trace. */
+  /** Last step of a timeline that was made of a trace. */
   #traced: number | null = null;
 
   constructor(options: ProfilerOptions) {
@@ -298,7 +298,8 @@ export class ProfilerHook implements TrainHook {
 
   timeline(timeline: Timeline): void {
     this.#traced = timeline.last;
-    writeTimeline(this.#outputDir, timeline, this.#log);
+    // Of --profile_steps: it is written already, perhaps under the name that this hook would take.
+    if (!timeline.isAsked) writeTimeline(this.#outputDir, timeline, this.#log);
   }
 
   end(_step: number, _values?: StepValues): void {}

@@ -3,6 +3,7 @@
  * list; whoever else wants to know (event files, a report) is one more. An observer changes nothing about the run, and lives on
  * the main thread: what it is told happened some milliseconds ago.
  */
+import type { SummaryPicture } from '@lockstep/distribute';
 import type { Histogram } from './histogram.js';
 import type { RunInfoOptions } from './run-info.js';
 import type { Timeline } from './timeline.js';
@@ -51,13 +52,8 @@ export interface EvaluationDetails {
   readonly samples: readonly SampleImage[];
 }
 
-/** An image as a network sees it, made visible: row by row. */
-export interface InputPicture {
-  readonly shape: readonly [height: number, width: number, channels: number];
-  readonly pixels: Uint8Array;
-}
-
-export interface SampleImage extends InputPicture {
+/** An image as a network sees it, made visible. */
+export interface SampleImage extends SummaryPicture {
   readonly label: number;
   readonly prediction: number;
   /** Of the prediction, 0..1. */
@@ -65,11 +61,11 @@ export interface SampleImage extends InputPicture {
 }
 
 /** What event files get beside figures, by tag. */
-export interface RunSummary {
+export interface SummaryReport {
   readonly globalStep: number;
   /** Markdown. */
   readonly texts?: Readonly<Record<string, string>>;
-  readonly pictures?: Readonly<Record<string, InputPicture>>;
+  readonly pictures?: Readonly<Record<string, SummaryPicture>>;
   readonly histograms?: Readonly<Record<string, Histogram>>;
 }
 
@@ -82,7 +78,7 @@ export interface RunObserver {
   callBegins?(globalStep: number): void;
   step?(step: StepReport): void;
   /** Only where event files are written. */
-  summary?(summary: RunSummary): void;
+  summary?(summary: SummaryReport): void;
   /** Steps were traced; the last of them is told by {@link step} after this. */
   timeline?(timeline: Timeline): void;
   callEnds?(globalStep: number): void;

@@ -89,6 +89,13 @@ describe('a timeline', () => {
     ]);
   });
 
+  it('may be of thousands of steps', () => {
+    const spans = Array.from({ length: 200_000 }, (_, i) => span('step', 'step', 5 + i, 6 + i));
+    const one = { worker: 0, replica: 0, clock: CLOCK, spans, filled: [], journeys: [] };
+    const slices = timelineJson({ ...TIMELINE, replicas: [one] }).traceEvents.filter(({ ph }) => ph === 'X');
+    assert.deepEqual([slices.length, slices[0]?.ts, slices.at(-1)?.ts], [200_000, 0, 199_999_000]);
+  });
+
   it('that cannot be written is a warning', () => {
     const log = recordingLog();
     writeTimeline('/proc/none', TIMELINE, log);

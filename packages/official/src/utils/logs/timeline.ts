@@ -43,7 +43,8 @@ export function timelineJson({ replicas, first, last }: Timeline): {
   metadata: Readonly<Record<string, unknown>>;
 } {
   const starts = replicas.flatMap(({ spans }) => spans.map(({ begin }) => begin));
-  const zero = Math.min(...starts, Number.POSITIVE_INFINITY);
+  // Not Math.min(...starts): there may be more than one call takes.
+  const zero = starts.reduce((first, begin) => Math.min(first, begin), Number.POSITIVE_INFINITY);
   const at = (ms: number) => Math.max(0, ms - zero) * MICROSECONDS;
   const traceEvents: TraceEvent[] = [];
   for (const worker of new Set(replicas.map((one) => one.worker))) {
