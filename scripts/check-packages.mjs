@@ -18,6 +18,7 @@ const NEEDED = {
     'dist/page/index.html',
     'dist/page/page.css',
     'dist/page/page.js',
+    'dist/board/page/index.html',
     'dist/board/page/page.js',
     'dist/board/page/page.css',
   ],

@@ -198,18 +198,26 @@ function installPackages() {
   writeFileSync(STAMP, wanted);
 }
 
-/** The newest change of a source or configuration file, milliseconds. */
-function newestSource() {
+/** Files that a build is made of, pages' styles included. */
+const SOURCE = /\.(ts|json|mjs|css|html)$/;
+
+/** The newest change of a source or configuration file below a folder that is like this repository, milliseconds. */
+export function newestSource(at = root) {
   let newest = 0;
-  const visit = (folder) => {
-    for (const entry of readdirSync(folder, { withFileTypes: true })) {
-      const path = join(folder, entry.name);
-      if (entry.isDirectory()) {
-        if (!['node_modules', 'dist', 'docs'].includes(entry.name)) visit(path);
-      } else if (/\.(ts|json|mjs)$/.test(entry.name)) newest = Math.max(newest, statSync(path).mtimeMs);
+  const look = (folder, entry) => {
+    if (entry.isFile() && SOURCE.test(entry.name)) {
+      newest = Math.max(newest, statSync(join(folder, entry.name)).mtimeMs);
     }
   };
-  for (const folder of ['packages', 'examples']) visit(join(root, folder));
+  const visit = (folder) => {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      if (!entry.isDirectory()) look(folder, entry);
+      else if (!['node_modules', 'dist', 'docs'].includes(entry.name)) visit(join(folder, entry.name));
+    }
+  };
+  for (const folder of ['packages', 'examples']) visit(join(at, folder));
+  // The compiler's settings, and the versions of what is bundled into pages.
+  for (const entry of readdirSync(at, { withFileTypes: true })) look(at, entry);
   return newest;
 }
 

@@ -2,13 +2,13 @@
 // On a machine of another release, in a root of Debian 13 (scripts/make-trixie.sh) seen through an overlay in which oneDNN is gone.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { libraryPackage } from '../packages/onednn/dist/ffi/system-package.js';
 import { root } from './package-fields.mjs';
-import { packagesHere } from './setup.mjs';
+import { newestSource, packagesHere } from './setup.mjs';
 
 const LIMIT_MS = 120_000;
 const ONEDNN = {
@@ -46,6 +46,40 @@ const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
 const trixie = process.env.LOCKSTEP_TRIXIE ?? join(cache, 'lockstep', 'trixie');
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-setup-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('a build is made again', () => {
+  const at = join(folder, 'clone');
+  const write = (name, seconds) => {
+    mkdirSync(dirname(join(at, name)), { recursive: true });
+    writeFileSync(join(at, name), '');
+    utimesSync(join(at, name), seconds, seconds);
+  };
+  it('after any change of what goes into it: programs, pages and their styles, settings, versions; and after no other', () => {
+    for (const name of ['packages/a/src/a.ts', 'examples/e.ts', 'package.json']) write(name, 1000);
+    assert.equal(newestSource(at), 1000 * 1000);
+    const others = [
+      'packages/a/dist/a.json',
+      'packages/a/node_modules/b/b.json',
+      'packages/a/README.md',
+      'CHANGELOG.md',
+    ];
+    for (const name of others) write(name, 9000);
+    assert.equal(newestSource(at), 1000 * 1000);
+    const parts = [
+      ...[
+        'packages/a/src/a.ts',
+        'packages/a/scripts/build.mjs',
+        'packages/a/page/page.css',
+        'packages/a/page/index.html',
+      ],
+      ...['package-lock.json', 'tsconfig.base.json'],
+    ];
+    for (const [i, name] of parts.entries()) {
+      write(name, 2000 + i);
+      assert.equal(newestSource(at), (2000 + i) * 1000, name);
+    }
+  });
+});
 
 const USER_FOLDER = '/tmp/user/.local/lib/lockstep';
 

@@ -20,16 +20,14 @@ export async function registerBackend(flags: FlagValues): Promise<void> {
   else (await import('@lockstep/onednn')).loadLibrary();
 }
 
-/** GPUs become devices, if the package that finds them is installed. @returns whether it is */
-export async function offerGpus(): Promise<boolean> {
+/** GPUs become devices, if the package that finds them is installed. */
+export async function offerGpus(): Promise<void> {
   try {
     await import('@lockstep/webgpu');
-    return true;
   } catch (error) {
     // One that is installed and does not load is not the same as none.
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_MODULE_NOT_FOUND' && message.includes("'@lockstep/webgpu'")) return false;
-    throw error;
+    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes("'@lockstep/webgpu'")) throw error;
   }
 }
 

@@ -18,11 +18,8 @@ export class GpuError extends Error {
   }
 }
 
-/** What of TensorFlow.js' backend has no public type: the commands that it has not submitted yet. */
-interface Commands {
-  commandEncoder: GPUCommandEncoder | null;
-  commandQueueOwnedIds: WeakSet<object>;
-}
+/** A GPU that has not answered by then hangs, and its driver has not noticed. */
+const LONGEST_MS = 600_000;
 
 const RESUME = 'A run with checkpoints goes on from the last one: give the same command again.';
 
@@ -68,13 +65,43 @@ export class GpuBackend extends WebGPUBackend {
     if (this.#failure) throw this.#failure;
   }
 
-  get label(): string {
-    return this.#label;
+  /**
+   * Waits for something from the GPU.
+   * @throws GpuError if it fails meanwhile, or gives no answer for ten minutes
+   */
+  async answered<T>(waited: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const minutes = LONGEST_MS / 60_000;
+        this.#fail(
+          'no-answer',
+          `has not answered for ${minutes} minutes.\nhelp: a smaller batch gives it less to do in one step. ${RESUME}`,
+        );
+        reject(this.#failure);
+      }, LONGEST_MS);
+    });
+    try {
+      return await Promise.race([waited, late]);
+    } catch (error) {
+      // Why it could not be read is known to the device.
+      if (!this.#failure) await new Promise((resolve) => setImmediate(resolve));
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      // What came of a device that has failed is not to be trusted either.
+      this.check();
+    }
+  }
+
+  /** Commands that TensorFlow.js has recorded and not submitted yet; it has no public name for them. */
+  get #commands(): GPUCommandEncoder | null {
+    return (this as unknown as { commandEncoder: GPUCommandEncoder | null }).commandEncoder;
   }
 
   /** Commands that are recorded go to the GPU now. */
   submit(): void {
-    if (!(this as unknown as Commands).commandEncoder) return;
+    if (!this.#commands) return;
     this.endComputePassEncoder();
     this.submitQueue();
   }
@@ -83,9 +110,7 @@ export class GpuBackend extends WebGPUBackend {
   recordCopy(source: GPUBuffer, target: GPUBuffer, offset: number, bytes: number): void {
     this.ensureCommandEncoderReady();
     this.endComputePassEncoder();
-    (this as unknown as { commandEncoder: GPUCommandEncoder }).commandEncoder.copyBufferToBuffer(
-      ...([source, 0, target, offset, bytes] as const),
-    );
+    this.#commands?.copyBufferToBuffer(source, 0, target, offset, bytes);
   }
 
   override readSync(dataId: object): backend_util.BackendValues {
@@ -99,9 +124,7 @@ export class GpuBackend extends WebGPUBackend {
 
   override async read(dataId: object): Promise<backend_util.BackendValues> {
     this.check();
-    const values = await super.read(dataId);
-    this.check();
-    return values;
+    return await this.answered(super.read(dataId));
   }
 
   override dispose(): void {

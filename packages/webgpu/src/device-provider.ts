@@ -30,15 +30,20 @@ export function countedAdapters(adapters: readonly AdapterFacts[] = probe().adap
 }
 
 function offers(): GpuOffer[] {
-  return countedAdapters().map(({ name, vendor, architecture, api, isSoftware, ...limits }, index) => ({
-    type: 'GPU',
-    index,
-    label: name,
-    facts: {
-      ...{ vendor, architecture, api, software: isSoftware },
-      ...{ maxBufferBytes: limits.maxBufferBytes, maxBindingBytes: limits.maxBindingBytes, features: limits.features },
-    },
-  }));
+  return countedAdapters().map((adapter, index) => {
+    const {
+      name,
+      vendor,
+      architecture,
+      api,
+      isSoftware: software,
+      maxBufferBytes,
+      maxBindingBytes,
+      features,
+    } = adapter;
+    const facts = { vendor, architecture, api, software, maxBufferBytes, maxBindingBytes, features };
+    return { type: 'GPU', index, label: name, facts };
+  });
 }
 
 /** Why there are no more GPUs than are offered, for people; with what to do. */

@@ -145,9 +145,11 @@ describe('a GPU and its host', { skip }, () => {
     const own = await setup({ index: 0, device: 'gpu:3' });
     const tensor = onGpu(numbers(1000, 1));
     own.read(tensor, new Float32Array(1000), () => assert.fail('it cannot land'));
+    const reading = tensor.data();
     (tf.backend() as GpuBackend).device.destroy();
     const isLost = (error: GpuError) =>
       error instanceof GpuError && error.kind === 'lost' && /goes on from the last/.test(error.message);
+    await assert.rejects(reading, isLost);
     await assert.rejects(async () => own.settled(), isLost);
     assert.throws(() => own.settled(), isLost);
     await assert.rejects(tensor.data(), isLost);

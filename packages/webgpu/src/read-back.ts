@@ -3,12 +3,10 @@
  * is submitted and asked for, and the GPU goes on with what is recorded next. So gradients arrive in pieces, in their order, while backward
  * still computes the later ones, and nothing waits for the queue to run empty.
  */
-import { type GpuBackend, GpuError } from './backend.js';
+import type { GpuBackend } from './backend.js';
 
 /** Bytes of a staging buffer: large enough that a copy's fixed costs do not show, small enough that the first arrive early. */
 const CHUNK = 4 * 2 ** 20;
-/** A GPU that has not answered by then hangs, and its driver has not noticed. */
-const LONGEST_MS = 600_000;
 
 /** Values asked for together; `arrive` gets bytes that are valid during the call only. */
 interface Piece {
@@ -57,9 +55,8 @@ export class ReadBack {
     const underWay = this.#underWay;
     this.#underWay = [];
     for (const { staging, mapped } of underWay) {
-      await this.#answered(mapped);
-      // A submission with something broken in it is dropped whole: what is read then is what was there before.
-      this.backend.check();
+      // A submission with something broken in it is dropped whole: what would be read is what was there before, so it throws.
+      await this.backend.answered(mapped);
       const bytes = staging.buffer.getMappedRange();
       for (const { offset, arrive } of staging.pieces) arrive(bytes, offset);
       staging.buffer.unmap();
@@ -86,31 +83,5 @@ export class ReadBack {
     const size = Math.max(bytes, this.chunk);
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
     return { buffer: this.backend.device.createBuffer({ size, usage }), used: 0, pieces: [] };
-  }
-
-  async #answered(mapped: Promise<undefined>): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        const minutes = LONGEST_MS / 60_000;
-        reject(
-          new GpuError(
-            `The GPU ${this.backend.label} has not answered for ${minutes} minutes.\n` +
-              'help: a smaller batch gives it less to do in one step; the run goes on from its last checkpoint.',
-            'no-answer',
-          ),
-        );
-      }, LONGEST_MS);
-    });
-    try {
-      await Promise.race([mapped, late]);
-    } catch (error) {
-      // Why it could not be read is known to the device.
-      if (!(error instanceof GpuError)) await new Promise((resolve) => setImmediate(resolve));
-      this.backend.check();
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }

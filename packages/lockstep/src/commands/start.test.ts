@@ -3,7 +3,7 @@
  * takes is for the bench, not for a test.
  */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -159,5 +159,21 @@ describe('a second `lockstep start`', () => {
     assert.equal(anew.status, 0, anew.describe());
     assert.match(anew.output, /^--clean flag set\. Removing existing model dir: /m);
     assert.deepEqual(anew.files, ['ckpt-2.safetensors']);
+  });
+
+  it('prints commands that a shell takes as they stand, whatever the folder is called', async () => {
+    const { status, output } = await lockstep(
+      [...START, '--distribution_strategy=off', '--max_train_steps=1', "--model_dir=Ann's model"],
+      { cwd: folder },
+    );
+    assert.equal(status, 0, output);
+    const [, first = ''] = /^The same as: (lockstep cifar10 .*)$/m.exec(output) ?? [];
+    const [, last = ''] = /^ {2}npx (lockstep serve .*)$/m.exec(output) ?? [];
+    const words = (command: string) => {
+      const { stdout } = spawnSync('sh', ['-c', `printf '%s\\n' ${command}`], { encoding: 'utf8' });
+      return stdout.trimEnd().split('\n');
+    };
+    assert.ok(words(first).includes("--model_dir=Ann's model"), output);
+    assert.deepEqual(words(last), ['lockstep', 'serve', "Ann's model"], output);
   });
 });

@@ -4,7 +4,7 @@
  * prints; every flag of that command can be given. A second one goes on with what the first one left, or skips what is done.
  */
 import { basename, dirname, join, resolve } from 'node:path';
-import { physicalCores } from '@lockstep/distribute';
+import { physicalCores, shellQuote } from '@lockstep/distribute';
 import { fitText } from '@lockstep/distribute/progress';
 import { DIGITS_TRAIN, DIGITS_VALIDATION, prepareDigits } from '@lockstep/official/data/digits';
 import { main as cifar10 } from '@lockstep/official/resnet/cifar10-main';
@@ -43,7 +43,7 @@ export function main(argv: readonly string[]): Promise<number> {
           );
         }
         // A shell takes it as it stands there.
-        say(`The same as: lockstep cifar10 ${command.join(' ')}`, ' \\');
+        say(`The same as: lockstep cifar10 ${shellQuote(command)}`, ' \\');
         if (found) say(found.line);
         else if (fits) say(describeFit(parsed));
         say('');
@@ -163,7 +163,7 @@ function summarize(
     ...(checkpoint
       ? [
           usesDigits ? 'Draw a digit, and have it read in your browser:' : 'Try it in your browser:',
-          `  npx lockstep serve ${dirname(checkpoint)}`,
+          `  npx lockstep serve ${shellQuote([dirname(checkpoint)])}`,
           '',
         ]
       : []),

@@ -169,7 +169,7 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       name: 'profile_steps',
       default: null,
       group,
-      help: 'Traces the global steps from the first to the last of a pair, such as 20,22, on every replica, into timeline-20-22.json in model_dir, which ui.perfetto.dev and lockstep board show: layers, gradients, packs. --hooks=ProfilerHook traces one step in 1000.',
+      help: 'Traces the global steps from the first to the last of a pair, such as 20,22, on every replica, into timeline-20-22.json in model_dir, which ui.perfetto.dev and the board show: layers, gradients, packs. --hooks=ProfilerHook traces one step in 1000.',
     });
     flags.registerValidator(
       'profile_steps',
