@@ -73,8 +73,9 @@ describe('lockstep plan', () => {
   });
 
   it('is a table for people', async () => {
-    const { status, output } = await lockstep([...flags, '--wire=both']);
+    const { status, output } = await lockstep([...flags, '--wire=both', '--price_per_hour=1']);
     assert.equal(status, 0);
+    assert.match(output, /--price_per_hour has no effect without --images/);
     assert.match(output, /A worker computes 100\.0 ms, updates 8\.0 ms, and sends 8\.00 MB of gradients\./);
     assert.match(output, /workers +images\/s +efficiency +step +num_packs +all-reduce +limited by\n/);
     assert.match(output, /\n +4 +\d+ +\d+\.\d % +\d+\.\d ms +\d+ +rank_order bf16 +\w+\n/);

@@ -48,6 +48,9 @@ export function main(argv: readonly string[]): Promise<number> {
   return flagMain(argv, flags, async () => {
     const { FLAGS } = flags;
     const workers = workersOf(FLAGS.workers);
+    if (FLAGS.price_per_hour !== null && FLAGS.images === 0) {
+      process.stderr.write('--price_per_hour has no effect without --images: how long the run is.\n');
+    }
     const network = networkOf(flags);
     const profile =
       FLAGS.timeline === null ? await measureProfile(flags) : readTimeline(FLAGS.timeline, 'flag --timeline');

@@ -86,6 +86,12 @@ describe('--profile_steps', { skip }, () => {
     assert.ok(weights(traced).equals(weights(plain)));
   });
 
+  it('of more steps than a timeline holds is refused', async () => {
+    const { status, text } = await runMain(main, ['--profile_steps=1,1001', '--use_synthetic_data']);
+    assert.equal(status, 2, text);
+    assert.match(text, /profile_steps should be of 1000 steps at most/);
+  });
+
   it('that is no pair is refused in upstream’s words', async () => {
     for (const value of ['3', '0,2', '5,4', 'a,b', '1,2,3', '']) {
       const { status, text } = await runMain(main, [`--profile_steps=${value}`, '--use_synthetic_data']);

@@ -51,6 +51,8 @@ export interface LockstepSwitches {
 
 const group = 'Lockstep';
 
+/** Steps of one timeline: of a ResNet some tens of megabytes. */
+const MOST_PROFILED = 1000;
 const PROFILE_STEPS =
   'profile_steps must be a comma separated pair of positive integers, specifying the first and last steps to be profiled.';
 
@@ -175,6 +177,14 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       'profile_steps',
       (value) => value === null || getProfileSteps(value as string) !== null,
       PROFILE_STEPS,
+    );
+    flags.registerValidator(
+      'profile_steps',
+      (value) => {
+        const pair = getProfileSteps(value as string | null);
+        return pair === null || pair.last - pair.first < MOST_PROFILED;
+      },
+      `profile_steps should be of ${MOST_PROFILED} steps at most: every span of every step is kept until the last of them`,
     );
     flags.DEFINE_enum({
       name: 'checkpoint_format',
