@@ -1,5 +1,5 @@
 /** The page: what somebody drops, pastes, picks, photographs or draws, and the five likeliest classes of it. Nothing leaves the browser. */
-import { normalizedDigit } from '../src/web/classifier/digit.js';
+import { normalizedDigit } from '../digit.js';
 import { Camera } from './camera.js';
 import { Drawing } from './drawing.js';
 import { type Classifier, loadClassifier } from './model.js';
