@@ -48,12 +48,12 @@ export class Drawing {
     });
   }
 
+  /** Without telling. */
   clear(): void {
     this.#strokes = [];
     this.#stroke = null;
     this.#cursor = { x: this.canvas.width / 2, y: this.canvas.height / 4 };
     this.#draw();
-    this.onChange();
   }
 
   /** What was drawn: its opacity, whatever its colour. */
