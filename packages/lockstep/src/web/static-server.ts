@@ -162,7 +162,9 @@ function letIn(request: IncomingMessage, response: ServerResponse, token: string
     return false;
   }
   response.setHeader('Set-Cookie', `${name}=${token}; HttpOnly; SameSite=Strict; Path=/`);
-  response.writeHead(303, { Location: '/' }).end();
+  // A link on another site's page: the cookie goes along with nothing that page has begun, a redirect included. This page begins anew.
+  if (request.headers['sec-fetch-site'] === 'cross-site') response.writeHead(200, { Refresh: '0; url=/' }).end();
+  else response.writeHead(303, { Location: '/' }).end();
   return false;
 }
 
