@@ -15,9 +15,9 @@ const NEEDED = {
   lockstep: [
     'bin/lockstep.js',
     'peers/pytorch_resnet.py',
-    'dist/page/index.html',
-    'dist/page/page.css',
-    'dist/page/page.js',
+    'dist/web/classifier/page/index.html',
+    'dist/web/classifier/page/page.css',
+    'dist/web/classifier/page/page.js',
     'dist/board/page/index.html',
     'dist/board/page/page.js',
     'dist/board/page/page.css',

@@ -13,6 +13,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -501,6 +503,29 @@ describe('the page', { skip }, () => {
     await page.getByText(/^2 runs, 1 drawn$/).waitFor();
     assert.deepEqual(wrong, []);
     await page.close();
+  });
+
+  it('lets in who follows its address from a page of another site, and keeps the token out of sight', async () => {
+    makeRun(folderOf('linked'), { points: 3 });
+    const board = await startBoard({ folder: folderOf('linked'), host: '127.0.0.2', port: 0 });
+    boards.push(board);
+    const other = createServer((_request, response) => {
+      response.setHeader('Content-Type', 'text/html').end(`<a href="${board.url}">the board</a>`);
+    });
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const page = await browser.newPage();
+    try {
+      await page.goto(`http://localhost:${(other.address() as AddressInfo).port}/`);
+      await page.click('a');
+      await page.locator('.chart').first().waitFor();
+      assert.ok(!page.url().includes('token'), page.url());
+      await page.goBack();
+      assert.equal(new URL(page.url()).hostname, 'localhost');
+    } finally {
+      await page.close();
+      other.closeAllConnections();
+      other.close();
+    }
   });
 
   it('gives runs colours that stay, when others come and on the next visit', async () => {

@@ -11,7 +11,7 @@ import type { ChangeNote, SeriesAnswer } from './protocol.js';
 import type { Run } from './run.js';
 import { Runs } from './runs.js';
 
-/** The page as the build made it (scripts/build-page.mjs). */
+/** The page as the build made it (scripts/build-pages.mjs). */
 export const PAGE_FOLDER = fileURLToPath(new URL('./page/', import.meta.url));
 
 /** TensorBoard's is 6006; both may run. */

@@ -1,7 +1,8 @@
 /** `lockstep report MODEL_DIR`: what the board shows, as one file to send to somebody. */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
+import { readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
 import { reasonOf } from '@lockstep/official/utils/files/file-errors';
+import { syncFolder, writeSynced } from '@lockstep/official/utils/files/synced-files';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { makeReport, REPORT_BEGIN } from '../board/report.js';
 import { operandMain } from '../flag-main.js';
@@ -84,14 +85,9 @@ function refuseToReplace(file: string): void {
 function writeWhole(file: string, text: string): void {
   const temporary = `${file}.${process.pid}.tmp`;
   try {
-    const descriptor = openSync(temporary, 'wx');
-    try {
-      writeFileSync(descriptor, text);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
+    writeSynced(temporary, [Buffer.from(text)]);
     renameSync(temporary, file);
+    syncFolder(dirname(file));
   } catch (error) {
     rmSync(temporary, { force: true });
     throw new Error(`${file} cannot be written: ${reasonOf(error)}.\nhelp: choose another --out.`, { cause: error });

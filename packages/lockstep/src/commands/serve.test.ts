@@ -184,10 +184,24 @@ describe('the page for digits', { skip }, () => {
       compare(shown, expected[1] as Float32Array);
       await answerTo(page, async () => pick(page, await png(2)));
     }
-    await page.click('#camera');
-    await page.waitForSelector('#viewfinder.live');
+    await page.evaluate(`{
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      globalThis.tracks = [];
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        const stream = await ask(wanted);
+        tracks.push(...stream.getTracks());
+        return stream;
+      };
+    }`);
+    // Twice: an impatient hand.
+    for (const count of [1, 2]) {
+      await page.click('#camera');
+      await page.waitForSelector('#viewfinder.live');
+      for (let i = 0; i < 500 && (await page.evaluate('tracks.length')) !== count; i++) await page.waitForTimeout(20);
+    }
     assert.equal((await answerTo(page, () => page.click('#shoot'))).size, 5);
     assert.equal(await page.isVisible('#viewfinder'), false);
+    assert.deepEqual(await page.evaluate('tracks.map(({ readyState }) => readyState)'), ['ended', 'ended']);
     await page.setInputFiles('#picker', {
       name: 'notes.txt',
       mimeType: 'text/plain',
@@ -229,6 +243,11 @@ describe('the page for digits', { skip }, () => {
     await page.keyboard.up(' ');
     await page.waitForSelector('#results li:first-child[data-class="7"]');
     assert.equal(await likeliest(), 7);
+    // A picture takes its place.
+    await pick(page, await png(2));
+    await page.waitForSelector('#preview', { state: 'visible' });
+    const isBlank = `document.getElementById('pad').getContext('2d').getImageData(0, 0, 308, 308).data.every((value) => value === 0)`;
+    assert.equal(await page.evaluate(isBlank), true);
     assert.deepEqual(wrong, []);
     await page.close();
   });

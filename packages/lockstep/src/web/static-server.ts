@@ -9,7 +9,8 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
-import { extname, join, sep } from 'node:path';
+import { extname, isAbsolute, join, relative, sep } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 
 /** The address that other machines cannot reach. */
 export const LOOPBACK = '127.0.0.1';
@@ -161,7 +162,9 @@ function letIn(request: IncomingMessage, response: ServerResponse, token: string
     return false;
   }
   response.setHeader('Set-Cookie', `${name}=${token}; HttpOnly; SameSite=Strict; Path=/`);
-  response.writeHead(303, { Location: '/' }).end();
+  // A link on another site's page: the cookie goes along with nothing that page has begun, a redirect included. This page begins anew.
+  if (request.headers['sec-fetch-site'] === 'cross-site') response.writeHead(200, { Refresh: '0; url=/' }).end();
+  else response.writeHead(303, { Location: '/' }).end();
   return false;
 }
 
@@ -188,8 +191,9 @@ async function openWithin(root: string, path: string): Promise<OpenFile | null> 
   try {
     let file = await realpath(join(root, ...segments));
     if (path.endsWith('/')) file = await realpath(join(file, 'index.html'));
-    // The path was clean, so that only a link can lead out.
-    if (!file.startsWith(root.endsWith(sep) ? root : root + sep)) return null;
+    // The path was clean, so that only a link can lead out, or to a name with a dot before it.
+    const within = relative(root, file);
+    if (isAbsolute(within) || within.split(sep).some((name) => name.startsWith('.'))) return null;
     // No link any more, nor one that was put there in between. A pipe would be waited for.
     const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stats = await handle.stat();
@@ -227,11 +231,8 @@ async function send(
     response.end();
     return await handle.close();
   }
-  // Not more than was promised, should the file grow; who goes away leaves an error that nobody has to hear.
-  const stream = handle.createReadStream({ start: 0, end: size - 1 });
-  stream.once('error', () => response.destroy());
-  response.once('close', () => stream.destroy());
-  stream.pipe(response);
+  // Not more than was promised, should the file grow. Who goes away, even before this begins, leaves an error that nobody has to hear.
+  await pipeline(handle.createReadStream({ start: 0, end: size - 1 }), response).catch(() => response.destroy());
 }
 
 function fail(response: ServerResponse, status: number, why: string): void {

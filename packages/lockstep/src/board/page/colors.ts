@@ -25,6 +25,24 @@ export function phaseColor(phase: string, isDark: boolean): string {
   return (isDark ? PHASE_DARK : PHASE_LIGHT)[at < 0 ? 5 : at] as string;
 }
 
+/** Black or white, whichever is read better on a colour. @param color @param paper '#rrggbb' or 'rgb(…)' @param part of the paper that it covers */
+export function inkOn(color: string, paper: string, part: number): string {
+  const [ink, under] = [channels(color), channels(paper)] as const;
+  const [red = 0, green = 0, blue = 0] = ink
+    .map((value, i) => part * value + (1 - part) * (under[i] as number))
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  // Where (1 + 0.05) / (L + 0.05) and (L + 0.05) / 0.05 are the same: WCAG's contrast with white and with black.
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? '#000' : '#fff';
+}
+
+/** From 0 to 1. */
+function channels(color: string): number[] {
+  const found = color.startsWith('#')
+    ? [1, 3, 5].map((at) => Number.parseInt(color.slice(at, at + 2), 16))
+    : (color.match(/\d+/g) ?? []).map(Number);
+  return found.slice(0, 3).map((value) => value / 255);
+}
+
 export class Palette {
   #places: Map<string, number>;
 

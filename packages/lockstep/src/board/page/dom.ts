@@ -18,15 +18,6 @@ export function h<Name extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-const SVG = 'http://www.w3.org/2000/svg';
-
-export function svg(name: string, properties: Properties = {}, ...children: readonly Child[]): SVGElement {
-  const element = document.createElementNS(SVG, name) as SVGElement;
-  decorate(element, properties);
-  append(element, children);
-  return element;
-}
-
 /** Puts children in the place of what is there. */
 export function fill(element: Element, ...children: readonly Child[]): void {
   element.replaceChildren();
@@ -40,7 +31,7 @@ function append(element: Element, children: readonly Child[]): void {
   }
 }
 
-function decorate(element: HTMLElement | SVGElement, properties: Properties): void {
+function decorate(element: HTMLElement, properties: Properties): void {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value as EventListener);

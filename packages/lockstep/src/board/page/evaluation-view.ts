@@ -155,13 +155,7 @@ function pairs({ pairs: list = [], names, images }: Confusion): HTMLElement {
         'tbody',
         {},
         ...list.map(([label, prediction, count]) =>
-          h(
-            'tr',
-            {},
-            h('td', {}, nameOf(names, label)),
-            h('td', {}, nameOf(names, prediction)),
-            h('td', { class: 'number' }, count),
-          ),
+          h('tr', {}, h('td', {}, nameOf(names, label)), h('td', {}, nameOf(names, prediction)), h('td', {}, count)),
         ),
       ),
     ),

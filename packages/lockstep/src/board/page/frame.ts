@@ -211,6 +211,7 @@ export class Frame {
       if (other === name) tab.setAttribute('aria-current', 'page');
       else tab.removeAttribute('aria-current');
     }
+    this.#tabs[name].scrollIntoView({ block: 'nearest', inline: 'nearest' });
     this.#view?.remove();
     this.#view = null;
     if (store.runs.runs.length === 0) {

@@ -68,12 +68,10 @@ export class RunList {
     const { store } = this;
     const { color, dash } = store.styleOf(run);
     const box = h('input', { type: 'checkbox', checked: isShown, onchange: () => store.show([run], box.checked) });
-    const isFocused = store.focused?.id === run.id;
     const figure = run.bestAccuracy !== null ? percent(run.bestAccuracy) : run.loss !== null ? show(run.loss) : '';
     return h(
       'li',
       {
-        class: isFocused ? 'focused' : '',
         dataset: { run: run.name },
         onpointerenter: () => this.#hover(run.id),
         onpointerleave: () => this.#hover(null),

@@ -1,6 +1,6 @@
 /** The timeline of one step: who did what when, and who kept the others waiting. Drawn from timeline-N.json, on a canvas. */
 import type { RunEntry } from '../protocol.js';
-import { phaseColor } from './colors.js';
+import { inkOn, phaseColor } from './colors.js';
 import { fill, h, show } from './dom.js';
 import { phaseBars, phaseLegend } from './phase-bars.js';
 import { plotColors } from './plot-style.js';
@@ -190,24 +190,25 @@ export class TimelineView implements View {
       context.beginPath();
       context.rect(NAMES, top, width - NAMES, depth * LANE);
       context.clip();
-      for (const span of spans) this.#drawSpan(context, span, top, width);
+      for (const span of spans) this.#drawSpan(context, span, top, width, colors.background);
       context.restore();
       top += depth * LANE + GAP;
     }
   }
 
-  #drawSpan(context: CanvasRenderingContext2D, span: Span, top: number, width: number): void {
+  #drawSpan(context: CanvasRenderingContext2D, span: Span, top: number, width: number, paper: string): void {
     const left = this.#place(span.begin, width);
     const right = this.#place(span.begin + span.ms, width);
     if (right < NAMES || left > width) return;
-    const { isDark } = this.store;
     const y = top + span.depth * LANE;
-    context.globalAlpha = span.name === span.phase ? 1 : 0.62;
-    context.fillStyle = phaseColor(span.phase, isDark);
+    const color = phaseColor(span.phase, this.store.isDark);
+    const part = span.name === span.phase ? 1 : 0.62;
+    context.globalAlpha = part;
+    context.fillStyle = color;
     context.fillRect(left, y, Math.max(0.5, right - left - 0.5), LANE - 2);
     context.globalAlpha = 1;
     if (right - left < 28) return;
-    context.fillStyle = isDark || span.phase === 'input' || span.phase === '' ? '#000' : '#fff';
+    context.fillStyle = inkOn(color, paper, part);
     const from = Math.max(left, NAMES);
     context.fillText(clipped(context, span.name, Math.min(right, width) - from - 8), from + 4, y + LANE / 2 - 1);
   }

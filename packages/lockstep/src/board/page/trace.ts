@@ -51,9 +51,7 @@ export function readTrace(json: unknown): Trace | null {
     if (event.ph === 'M' && event.name === 'process_name') names.set(`${event.pid}`, String(event.args?.name));
     if (event.ph === 'b' || event.ph === 'e') journey(event, open, byTrack);
     if (event.ph !== 'X' || !Number.isFinite(event.ts) || !(event.dur >= 0)) continue;
-    const track = byTrack.get(key);
-    if (track) track.push(event);
-    else byTrack.set(key, [event]);
+    add(byTrack, key, event);
   }
   if (byTrack.size === 0) return null;
   const all = [...byTrack.values()].flat();
@@ -75,6 +73,12 @@ export function readTrace(json: unknown): Trace | null {
   return { tracks, ms: (end - origin) / 1000 };
 }
 
+function add(byTrack: Map<string, RawEvent[]>, key: string, event: RawEvent): void {
+  const track = byTrack.get(key);
+  if (track) track.push(event);
+  else byTrack.set(key, [event]);
+}
+
 /** From where something began on its way to where it arrived. */
 function journey(event: RawEvent, open: Map<string, RawEvent>, byTrack: Map<string, RawEvent[]>): void {
   const id = `${event.pid}:${event.id}`;
@@ -83,7 +87,7 @@ function journey(event: RawEvent, open: Map<string, RawEvent>, byTrack: Map<stri
   else if (begun && event.ts >= begun.ts) {
     open.delete(id);
     const key = `${begun.pid}:${begun.tid}:network`;
-    byTrack.set(key, [...(byTrack.get(key) ?? []), { ...begun, dur: event.ts - begun.ts }]);
+    add(byTrack, key, { ...begun, dur: event.ts - begun.ts });
   }
 }
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { ExportFile } from '@lockstep/official/utils/export/export';
 
-const FOLDER = new URL('../../page/', import.meta.url);
+const FOLDER = new URL('./page/', import.meta.url);
 const NAMES = ['index.html', 'page.css', 'page.js'] as const;
 
 export function pageFiles(): ExportFile[] {

@@ -81,11 +81,9 @@ function planOf(file: ReadFile, { size, version }: RunState['model'], imageSize:
   };
   const [kernelSize] = shapeOf('conv2d/kernel');
   const [numClasses = 0] = shapeOf('dense/bias');
-  const plan =
-    kernelSize === IMAGENET_KERNEL
-      ? imagenetPlan(size, version, { numClasses, imageSize })
-      : { ...cifar10Plan(size, version), numClasses };
-  return plan;
+  return kernelSize === IMAGENET_KERNEL
+    ? imagenetPlan(size, version, { numClasses, imageSize })
+    : { ...cifar10Plan(size, version), numClasses };
 }
 
 function labelsFor({ path }: ReadFile, { numClasses }: ResNetPlan, labels: readonly string[] | null) {

@@ -62,8 +62,8 @@ export interface InferenceModel {
 }
 
 /** How weights are stored: as they are, or in fewer bits. Whoever loads the model computes in f32 all the same. */
-export type Quantization = 'none' | 'float16' | 'uint8';
 export const QUANTIZATIONS = ['none', 'float16', 'uint8'] as const;
+export type Quantization = (typeof QUANTIZATIONS)[number];
 
 /** A file of an export. */
 export interface ExportFile {

@@ -1,5 +1,5 @@
 /** The surface that digits are drawn on, with a finger, a pen, a mouse, or the arrow keys while the space bar holds the pen down. */
-import type { Surface } from '../src/web/classifier/digit.js';
+import type { Surface } from '../digit.js';
 
 /** Of the side of the surface: as thick as MNIST's writers wrote. */
 const PEN = 1 / 13;
@@ -48,12 +48,12 @@ export class Drawing {
     });
   }
 
+  /** Without telling. */
   clear(): void {
     this.#strokes = [];
     this.#stroke = null;
     this.#cursor = { x: this.canvas.width / 2, y: this.canvas.height / 4 };
     this.#draw();
-    this.onChange();
   }
 
   /** What was drawn: its opacity, whatever its colour. */

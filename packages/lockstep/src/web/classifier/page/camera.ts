@@ -14,8 +14,11 @@ export class Camera {
 
   /** @throws Error if there is none, or its use is denied */
   async open(): Promise<void> {
-    this.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
-    this.video.srcObject = this.#stream;
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
+    // Of an earlier request: nobody else would let it go.
+    this.close();
+    this.#stream = stream;
+    this.video.srcObject = stream;
     this.viewfinder.hidden = false;
     await this.video.play();
     this.viewfinder.classList.add('live');

@@ -1,5 +1,5 @@
 /** The page: what somebody drops, pastes, picks, photographs or draws, and the five likeliest classes of it. Nothing leaves the browser. */
-import { normalizedDigit } from '../src/web/classifier/digit.js';
+import { normalizedDigit } from '../digit.js';
 import { Camera } from './camera.js';
 import { Drawing } from './drawing.js';
 import { type Classifier, loadClassifier } from './model.js';
@@ -55,6 +55,7 @@ class Page {
   #clears = 0;
   #isBusy = false;
   #shown: string | null = null;
+  onPicture = () => {};
 
   constructor(private readonly classifier: Classifier) {}
 
@@ -62,6 +63,7 @@ class Page {
     try {
       const picture = await decode(file);
       this.#preview(file, name);
+      this.onPicture();
       this.classify(pixelsOf(picture, this.classifier.description));
       picture.close();
     } catch {
@@ -143,9 +145,13 @@ function connect(page: Page, classifier: Classifier): void {
     page.hidePreview();
     page.classify(normalizedDigit(drawing.ink()));
   });
+  // One of the two is what the answer is about.
+  page.onPicture = () => drawing.clear();
   element('draw').hidden = !isDigits;
   element('clear').addEventListener('click', () => {
     drawing.clear();
+    page.hidePreview();
+    page.classify(null);
     pad.focus();
   });
   const picker = element<HTMLInputElement>('picker');

@@ -4,7 +4,7 @@
  */
 import { centralView } from '@lockstep/official/data/imagenet-preprocessing';
 import type { ModelDescription } from '@lockstep/official/utils/export/export';
-import { inkOf, normalizedDigit } from '../src/web/classifier/digit.js';
+import { inkOf, normalizedDigit } from '../digit.js';
 
 /** A larger one is reduced first, as make-imagenet-records does: the trainer's resizing would leave most of its pixels out. */
 const LARGE = 4;
