@@ -365,9 +365,13 @@ function chooseStrategy(
       `--gradient_dtype=${FLAGS.gradient_dtype} has no effect with one worker: no gradient leaves the process.`,
     );
   }
-  // TensorFlow places what no strategy places on the first GPU, if there is one.
-  const strategy = chosen ?? new OneDeviceStrategy(gpus > 0 ? 'gpu:0' : 'cpu:0');
+  const strategy = chosen ?? withoutStrategy(gpus);
   return { strategy, replicas: strategy.numReplicasInSync };
+}
+
+/** What `off` runs on: TensorFlow places what no strategy places on the first GPU, if there is one. */
+export function withoutStrategy(gpus: number): Strategy {
+  return new OneDeviceStrategy(gpus > 0 ? 'gpu:0' : 'cpu:0');
 }
 
 /** The flag, or with -1 the GPUs that device providers offer here. */

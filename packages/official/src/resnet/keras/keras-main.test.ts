@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { after, describe, it } from 'node:test';
+import { registerDeviceProvider, unregisterDeviceProvider } from '@lockstep/distribute';
 import { readEvents } from '../../summary/event-file.js';
 import { BACKENDS, FAST, on } from '../../testing/provider.js';
 import { loadExport, predict } from '../export/testing/trained.js';
@@ -161,6 +162,21 @@ describe('keras_cifar_main', () => {
       assert.match(found.text, message);
     }
   });
+});
+
+it('with a GPU that is asked for and no strategy, the GPU computes', async () => {
+  const code = "export default () => { throw new Error('this is the GPU'); }";
+  registerDeviceProvider({
+    ...{ name: 'one-gpu', priority: 5, types: ['GPU'], devices: () => [{ type: 'GPU', index: 0 }] },
+    backendModule: `data:text/javascript,${encodeURIComponent(code)}`,
+  });
+  try {
+    const { status, text } = await run(cifar, ...SYNTHETIC, '--num_gpus=1', '--distribution_strategy=off');
+    assert.match(text, /Replica 0 \(gpu:0\) could not start: this is the GPU/);
+    assert.equal(status, 1);
+  } finally {
+    unregisterDeviceProvider('one-gpu');
+  }
 });
 
 it('--enable_tensorboard writes each epoch’s figures for TensorBoard, once for all replicas', async () => {

@@ -2,7 +2,7 @@
  * What the two Keras mains do (upstream's keras_cifar_main.py, keras_imagenet_main.py): flags become a strategy, every replica runs
  * keras-replica.ts, and the figures come back. What only one of them does is its {@link KerasProgram}.
  */
-import { OneDeviceStrategy, type Strategy } from '@lockstep/distribute';
+import type { Strategy } from '@lockstep/distribute';
 import { RateMeter } from '@lockstep/distribute/progress';
 import type { DataSet } from '../../data/data-set.js';
 import { checkExportFolder, writeExportFolder } from '../../utils/export/export-folder.js';
@@ -13,7 +13,7 @@ import { INTERRUPTED, listenForInterrupt } from '../../utils/misc/interrupt.js';
 import { momentOf } from '../../utils/progress/progress.js';
 import { createScreen, type Screen } from '../../utils/progress/screen.js';
 import type { MainIo } from '../resnet-main.js';
-import { gpusOf, requireGpus } from '../resnet-run-loop.js';
+import { gpusOf, requireGpus, withoutStrategy } from '../resnet-run-loop.js';
 import type { KerasStats } from './keras-common.js';
 import { checkKerasFlags } from './keras-flags.js';
 import type { KerasArguments, KerasMessage, KerasResult } from './keras-replica.js';
@@ -182,7 +182,7 @@ function chooseStrategy(FLAGS: FlagsObject, log: Log): Strategy {
     onWarning: (line) => log.warning(line),
     log: (line) => log.info(line),
   });
-  return chosen ?? new OneDeviceStrategy('cpu:0');
+  return chosen ?? withoutStrategy(gpus);
 }
 
 /** The figures, one a line. */
