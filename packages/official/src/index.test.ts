@@ -10,6 +10,7 @@ it('exports what is chosen, and nothing else', () => {
     'DataError',
     'FlagValues',
     'IMAGENET_RECIPE',
+    'QUANTIZATIONS',
     'UsageError',
     'cifar10Main',
     'cifar10Plan',

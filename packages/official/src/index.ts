@@ -28,7 +28,13 @@ export { type MainIo, type ResnetProgram, runProgram } from './resnet/resnet-mai
 export { cifar10Plan, imagenetPlan, type ResNetPlan } from './resnet/resnet-model.js';
 export { type ResnetMainOptions, type ResnetMainResult, resnetMain } from './resnet/resnet-run-loop.js';
 export { type SummaryFiles, summaryFiles, type TensorBoardOptions, tensorBoard } from './summary/summary-files.js';
-export type { ExportFile, ModelDescription, Preprocessing, Quantization } from './utils/export/export.js';
+export {
+  type ExportFile,
+  type ModelDescription,
+  type Preprocessing,
+  QUANTIZATIONS,
+  type Quantization,
+} from './utils/export/export.js';
 export type { ExportFormatName } from './utils/export/formats.js';
 export { FlagValues, parseFlags, UsageError } from './utils/flags/core.js';
 export type { Histogram } from './utils/logs/histogram.js';

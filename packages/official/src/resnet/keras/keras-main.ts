@@ -41,7 +41,7 @@ export async function runKeras(program: KerasProgram, argv: readonly string[], i
   const out = io.out ?? ((text) => process.stdout.write(text));
   const err = io.err ?? ((text) => process.stderr.write(text));
   const flags = program.define(new FlagValues({ program: program.name, summary: program.summary }));
-  const interrupt = io.signal ? null : listenForInterrupt({ say: (line) => err(`${line}\n`) });
+  const interrupt = io.signal ? null : listenForInterrupt({ say: (line) => err(`${line}\n`) }, false);
   const signal = io.signal ?? interrupt?.signal;
   try {
     const { help } = parseFlags(argv, flags);

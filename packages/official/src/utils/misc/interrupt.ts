@@ -40,8 +40,8 @@ export class StopRequests {
   }
 }
 
-/** Listens until `stop()`. @param voice Says a line to a person. */
-export function listenForInterrupt(voice: { say(line: string): void }): Interrupt {
+/** Listens until `stop()`. @param voice Says a line to a person. @param saves Whether a run that stops leaves a checkpoint. */
+export function listenForInterrupt(voice: { say(line: string): void }, saves = true): Interrupt {
   const signals: NodeJS.Signals[] = [...SIGNALS, ...(launchedProcess() ? (['SIGUSR2'] as const) : [])];
   const controller = new AbortController();
   const requests = new StopRequests();
@@ -52,11 +52,12 @@ export function listenForInterrupt(voice: { say(line: string): void }): Interrup
     if (which === 'same') return;
     if (which === 'again') process.exit(INTERRUPTED);
     const begin = performance.now();
-    voice.say('Stopping after this step; a checkpoint will be saved. Press Ctrl-C again to stop at once.');
+    const saved = saves ? 'a checkpoint will be saved' : 'nothing is saved';
+    voice.say(`Stopping after this step; ${saved}. Press Ctrl-C again to stop at once.`);
     reminder = setInterval(() => {
       const seconds = ((performance.now() - begin) / 1000).toFixed(0);
       voice.say(
-        `Still stopping after ${seconds} s: the step has not ended yet. Ctrl-C stops at once, and saves nothing.`,
+        `Still stopping after ${seconds} s: the step has not ended yet. Ctrl-C stops at once${saves ? ', and saves nothing' : ''}.`,
       );
     }, REMINDER_MS).unref();
     end();
