@@ -51,6 +51,7 @@ describe("a run's summary", () => {
     assert.deepEqual(summary.lines, [
       'Best accuracy: 75.00 % at step 115, top 5 90.00 %',
       'Throughput: 600 images/s, 200 on each of 3 replicas; 20 steps in 2.0 s of training',
+      'Efficiency: 90.0 %; 10.0 % of a step the chief’s replica waits for others and for packs',
       'Time of a step: 20.0 ms; backward 50 %, forward 25 %, reduce 10 %, other 10 %, update 5 %',
       "Files: a model; to look at them: lockstep board 'a model'",
     ]);

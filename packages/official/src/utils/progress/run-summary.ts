@@ -70,9 +70,19 @@ export class RunSummary implements RunObserver {
     lines.push(
       `Throughput: ${perSecond.toFixed(0)} images/s${each}; ${this.#steps} step${this.#steps === 1 ? '' : 's'} in ${seconds} s of training`,
     );
-    if (this.#stepMs > 0) lines.push(`Time of a step: ${this.#shares()}`);
+    if (this.#stepMs > 0) {
+      if (replicas > 1) lines.push(`Efficiency: ${this.#efficiency()}`);
+      lines.push(`Time of a step: ${this.#shares()}`);
+    }
     lines.push(`Files: ${modelDir}${hasEvents ? `; to look at them: lockstep board ${shellQuote([modelDir])}` : ''}`);
     return lines;
+  }
+
+  /** One run has no other to be compared with: what it knows is how long its steps waited. */
+  #efficiency(): string {
+    const waiting = (this.#phases.get('reduce') ?? 0) / this.#stepMs;
+    const [used, lost] = [1 - waiting, waiting].map((share) => `${(100 * share).toFixed(1)} %`);
+    return `${used}; ${lost} of a step the chief’s replica waits for others and for packs`;
   }
 
   #shares(): string {
