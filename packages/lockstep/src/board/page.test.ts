@@ -333,6 +333,20 @@ describe('the page', { skip }, () => {
     await page.close();
   });
 
+  it('shows what it can of an evaluation whose texts are another program’s', async () => {
+    const folder = folderOf('foreign');
+    mkdirSync(folder);
+    const writer = new EventFileWriter(folder, { warn: assert.fail });
+    const texts = { 'evaluation/confusion': '{"matrix": "none"}', 'evaluation/samples': '[1, 2]' };
+    writer.add({ step: 3, scalars: { loss: 1 }, texts });
+    writer.close();
+    const { page, wrong } = await open(folder, 'evaluation');
+    await page.getByText('after step 3').waitFor();
+    assert.equal(await page.locator('.matrix').count(), 0);
+    assert.deepEqual(wrong, []);
+    await page.close();
+  });
+
   it('says what to do where there is nothing, and begins by itself when there is something', async () => {
     const folder = folderOf('empty');
     mkdirSync(folder);

@@ -57,8 +57,8 @@ export class EvaluationView implements View {
   }
 
   #card(run: RunEntry, { texts, images }: RunDetails): HTMLElement {
-    const confusion = parse<Confusion>(texts[CONFUSION]?.text);
-    const samples = parse<Samples>(texts[SAMPLES]?.text);
+    const confusion = parse<Confusion>(texts[CONFUSION]?.text, isConfusion);
+    const samples = parse<Samples>(texts[SAMPLES]?.text, isSamples);
     const step = texts[CONFUSION]?.step ?? 0;
     const url = images[SAMPLES_IMAGE]
       ? this.store.source.imageUrl(run.id, SAMPLES_IMAGE, images[SAMPLES_IMAGE].step)
@@ -83,13 +83,28 @@ export class EvaluationView implements View {
   }
 }
 
-function parse<T>(text: string | undefined): T | null {
+/** Null for what is no such JSON: another program may have used the tag. */
+function parse<T>(text: string | undefined, isRight: (value: Partial<T>) => boolean): T | null {
   try {
-    return text === undefined ? null : (JSON.parse(text) as T);
+    const value = JSON.parse(text ?? 'null') as Partial<T> | null;
+    return typeof value === 'object' && value !== null && isRight(value) ? (value as T) : null;
   } catch {
     return null;
   }
 }
+
+const isNumber = (value: unknown) => typeof value === 'number';
+const areNumbers = (value: unknown) => Array.isArray(value) && value.every(isNumber);
+const areRows = (value: unknown) => Array.isArray(value) && value.every(areNumbers);
+
+const isConfusion = ({ classes, images, matrix: rows, pairs: mistakes }: Partial<Confusion>) =>
+  isNumber(classes) && isNumber(images) && areRows(rows ?? mistakes);
+
+const isSamples = ({ columns, tile, items }: Partial<Samples>) =>
+  isNumber(columns) &&
+  areNumbers(tile) &&
+  Array.isArray(items) &&
+  items.every((one) => isNumber(one?.label) && isNumber(one?.prediction) && isNumber(one?.probability));
 
 const nameOf = (names: Readonly<Record<string, string>> | undefined, label: number): string =>
   names?.[label] ?? String(label);
