@@ -51,6 +51,9 @@ export function mpirun(processes: number, program: URL, options: MpirunOptions =
     'mpirun',
     [
       ...['--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '--tag-output', '-np', String(processes)],
+      // Of its own accord mpirun kills ranks a second after it told them to end; on a busy machine one may get no core until then, and
+      // what it would have said is what tests look at.
+      ...['--mca', 'odls_base_sigkill_timeout', '4'],
       ...mpirunArgs,
       ...[process.execPath, fileURLToPath(program), ...args],
     ],
