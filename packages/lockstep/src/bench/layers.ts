@@ -8,6 +8,7 @@ import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { registerBackend } from '../backend.js';
 import { flagMain } from '../flag-main.js';
 import type { LayersBenchArguments, LayersBenchResult } from './layers-bench-replica.js';
+import { defineDtype } from './network-flags.js';
 import type { BenchArguments, BenchResult } from './resnet-bench-replica.js';
 import { summarize } from './statistics.js';
 
@@ -42,14 +43,7 @@ export function defineFlags(): FlagValues {
   const key = true;
   flags.DEFINE_integer({ name: 'resnet_size', shortName: 'rs', default: 20, key, help: 'Layers: 6n + 2.' });
   flags.DEFINE_integer({ name: 'batch_size', shortName: 'bs', default: 128, lowerBound: 1, key, help: 'Images.' });
-  flags.DEFINE_enum({
-    name: 'dtype',
-    shortName: 'dt',
-    default: 'fp32',
-    enumValues: ['fp32', 'bf16'],
-    key,
-    help: 'Element type of activations.',
-  });
+  defineDtype(flags);
   flags.DEFINE_integer({
     name: 'intra_op_parallelism_threads',
     shortName: 'intra',

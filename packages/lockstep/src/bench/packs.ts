@@ -7,6 +7,7 @@ import { cifar10Plan, imagenetPlan } from '@lockstep/official/resnet/resnet-mode
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { registerBackend } from '../backend.js';
 import { flagMain } from '../flag-main.js';
+import { defineDataset } from './network-flags.js';
 import type { PacksBenchArguments, PacksSamples } from './packs-replica.js';
 import { summarize } from './statistics.js';
 
@@ -69,13 +70,7 @@ export function defineFlags(): FlagValues {
   });
   const key = true;
   flags.DEFINE_list({ name: 'num_packs', shortName: 'np', default: ['1', '2', '4', '8', '16'], key, help: 'Which.' });
-  flags.DEFINE_enum({
-    name: 'dataset',
-    default: 'cifar10',
-    enumValues: ['cifar10', 'imagenet'],
-    key,
-    help: 'Which network.',
-  });
+  defineDataset(flags);
   flags.DEFINE_integer({ name: 'resnet_size', shortName: 'rs', default: 20, key, help: 'Layers of the network.' });
   flags.DEFINE_integer({
     name: 'batch_size',

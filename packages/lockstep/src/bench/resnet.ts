@@ -17,6 +17,7 @@ import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { Philox } from '@lockstep/official/utils/random/philox';
 import { registerBackend } from '../backend.js';
 import { flagMain } from '../flag-main.js';
+import { defineDataset, defineDtype } from './network-flags.js';
 import type { BenchArguments, BenchResult, Phase } from './resnet-bench-replica.js';
 import { type Summary, summarize } from './statistics.js';
 
@@ -72,13 +73,7 @@ export function defineFlags(): FlagValues {
     summary: 'Measures a training step of the ResNet.',
   });
   const key = true;
-  flags.DEFINE_enum({
-    name: 'dataset',
-    default: 'cifar10',
-    enumValues: ['cifar10', 'imagenet'],
-    key,
-    help: 'Which network.',
-  });
+  defineDataset(flags);
   flags.DEFINE_integer({ name: 'resnet_size', shortName: 'rs', default: 20, key, help: 'Layers of the network.' });
   flags.DEFINE_integer({
     name: 'resnet_version',
@@ -97,14 +92,7 @@ export function defineFlags(): FlagValues {
     key,
     help: 'Images of each replica.',
   });
-  flags.DEFINE_enum({
-    name: 'dtype',
-    shortName: 'dt',
-    default: 'fp32',
-    enumValues: ['fp32', 'bf16'],
-    key,
-    help: 'Element type of activations.',
-  });
+  defineDtype(flags);
   flags.DEFINE_integer({ name: 'num_cpus', shortName: 'nc', default: 1, lowerBound: 1, key, help: 'Replicas.' });
   flags.DEFINE_integer({
     name: 'num_packs',

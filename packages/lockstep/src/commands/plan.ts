@@ -12,6 +12,7 @@ import type { TraceEvent } from '@lockstep/official';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import type { AllReduceReport } from '../bench/all-reduce.js';
 import { Neighbours } from '../bench/neighbours.js';
+import { defineDataset, defineDtype } from '../bench/network-flags.js';
 import { flagMain } from '../flag-main.js';
 import { ALGORITHMS, type Algorithm, fitNetwork, type Network } from '../plan/collectives.js';
 import { type PlanRow, plan } from '../plan/plan.js';
@@ -87,13 +88,7 @@ export function defineFlags(): FlagValues {
     key,
     help: 'A timeline of a run on this machine, by --profile_steps; --batch_size is that run’s. Default: a ResNet is measured now, on made-up images.',
   });
-  flags.DEFINE_enum({
-    name: 'dataset',
-    default: 'cifar10',
-    enumValues: ['cifar10', 'imagenet'],
-    key,
-    help: 'Which network is measured.',
-  });
+  defineDataset(flags);
   flags.DEFINE_string({ name: 'resnet_size', shortName: 'rs', default: '20', key, help: 'Layers of the network.' });
   flags.DEFINE_integer({
     name: 'batch_size',
@@ -103,14 +98,7 @@ export function defineFlags(): FlagValues {
     key,
     help: 'Images of a step of each worker, all its replicas together.',
   });
-  flags.DEFINE_enum({
-    name: 'dtype',
-    shortName: 'dt',
-    default: 'fp32',
-    enumValues: ['fp32', 'bf16'],
-    key,
-    help: 'Element type of activations.',
-  });
+  defineDtype(flags);
   flags.DEFINE_integer({
     name: 'num_cpus',
     shortName: 'nc',
