@@ -284,10 +284,8 @@ class Run {
     this.#tell({ kind: 'summary', summary: { globalStep, pictures, ...texts } });
   }
 
-  get #fixedLossScale(): number {
-    const { lossScale } = this.args;
-    return lossScale === 'dynamic' ? 1 : lossScale;
-  }
+  /** Of the next step. */
+  readonly #lossScale = (): number => this.#trainer.lossScaleState?.value ?? Number(this.args.lossScale);
 
   #tellTimeline(timeline: Timeline | null): void {
     if (timeline) this.#tell({ kind: 'timeline', timeline });
@@ -298,7 +296,7 @@ class Run {
     const position = this.#position;
     const inputDone = performance.now();
     if (this.#callImages === 0) this.#tellInput(batch);
-    this.#histograms.before(position.globalStep + 1, this.#trainer.scalars.lossScale ?? this.#fixedLossScale);
+    this.#histograms.before(position.globalStep + 1, this.#lossScale);
     const learningRate = this.#learningRate(position.globalStep);
     const { loss, finite, skipped, lossScale, phases } = await this.#trainer.step(this.#loss, learningRate, [
       { values: batch.images, shape: [batch.size, ...this.args.plan.imageShape] },

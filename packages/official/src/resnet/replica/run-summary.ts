@@ -38,13 +38,14 @@ export class HistogramCollector {
     private readonly everySteps: number,
   ) {}
 
-  /** @param step the global step that it will be */
-  before(step: number, lossScale: number): void {
+  /** @param step the global step that it will be @param lossScale asked in a step that is one of those */
+  before(step: number, lossScale: () => number): void {
     if (this.everySteps === 0 || step % this.everySteps !== 0) return;
     const gradients: Record<string, Histogram> = {};
     this.#gradients = gradients;
+    const scale = 1 / lossScale();
     this.trainer.watchGradients(({ name }, values) => {
-      gradients[name] = histogramOf(values, 1 / lossScale);
+      gradients[name] = histogramOf(values, scale);
     });
   }
 
