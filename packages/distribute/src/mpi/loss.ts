@@ -31,6 +31,16 @@ export function isLost(board: StatusBoard, group: MpiGroupHandle, rank: number):
   return status.gone > 0 || monotonicMs() - status.heard > group.silenceMs;
 }
 
+/** Ranks say something several times a second; one that has said nothing for so long is named as silent, in milliseconds. */
+export const SILENT_MS = 2_000;
+
+/** Whether nothing moves in a rank that others need: its process is stopped, or has said nothing for some time. It is not lost yet. */
+export function isStill(board: StatusBoard, group: MpiGroupHandle, rank: number): boolean {
+  const status = board.status(rank);
+  if (rank === group.rank || isThrough(status) || group.tolerated.includes(rank)) return false;
+  return status.process === 'stopped' || monotonicMs() - status.heard > SILENT_MS;
+}
+
 /** The first of `ranks` whose process is gone or cannot be reached, or else the one that has been silent for too long. */
 export function findLoss(
   board: StatusBoard,

@@ -68,23 +68,23 @@ describe('a rank is lost', { skip }, () => {
     );
   });
 
-  it('frozen: a warning first, then the same within the limit', async () => {
-    const result = await fault('stop');
-    assert.notEqual(result.status, 0);
-    for (const survivor of [0, 2]) {
-      assert.match(
-        result.outputs[survivor] as string,
-        /has been waiting in all_reduce .*Behind: rank 1 .*is stopped/,
-        result.describe(),
-      );
-      assert.match(
-        result.outputs[survivor] as string,
-        /Rank 1 .* was lost: it has not answered for \d.*\(collective 20, step 20\)/,
-        result.describe(),
-      );
-    }
-    assert.ok(result.seconds < 20, result.describe());
-  });
+  for (const [how, when] of [
+    ['stop', 'between collectives'],
+    ['stop-issued', 'with one issued'],
+  ] as const) {
+    it(`frozen ${when}: a warning first, then the same within the limit`, async () => {
+      const result = await fault(how);
+      assert.notEqual(result.status, 0);
+      for (const survivor of [0, 2]) {
+        const output = result.outputs[survivor] as string;
+        assert.match(output, /has been waiting in all_reduce .*Behind: rank 1 .*is stopped/, result.describe());
+        assert.doesNotMatch(output, /No rank is behind/, result.describe());
+        const lost = /Rank 1 .* was lost: it has not answered for \d.*\(collective 20, step 20\)/;
+        assert.match(output, lost, result.describe());
+      }
+      assert.ok(result.seconds < 20, result.describe());
+    });
+  }
 
   it('its communication thread fails to start: it says why, and the others name it', async () => {
     const preload = new URL('./testing/thread-fault.js', import.meta.url).href;

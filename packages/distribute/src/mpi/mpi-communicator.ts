@@ -19,7 +19,7 @@ import { type RunState, Runs } from './all-reduce/runs.js';
 import { type AllReduceJob, type MpiAlgorithm, mostUnderWay, startAllReduce } from './all-reduce/start.js';
 import { BackgroundReducer } from './background-reducer.js';
 import { describeRank } from './identity.js';
-import { describeCulprit, findLoss, inSeconds, isLost, isThrough } from './loss.js';
+import { describeCulprit, findLoss, inSeconds, isLost, isStill, isThrough, SILENT_MS } from './loss.js';
 import { MpiGroup, type MpiGroupHandle, type MpiOptions } from './mpi-group.js';
 import { addressOf, type ElementType, OpenMpi, type Request } from './native/open-mpi.js';
 import { Scratch } from './native/scratch.js';
@@ -497,7 +497,10 @@ export class MpiCommunicator implements Communicator {
   #behind(operation: Operation): number[] {
     const isBehind = (rank: number) => this.#board.status(rank).sequence < operation.sequence;
     if (operation.partner !== undefined) return operation.partner === this.rank ? [] : [operation.partner];
-    return Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank && isBehind(rank));
+    // A rank whose process stands still may have issued a collective that it can no longer carry out: it comes first.
+    const others = Array.from({ length: this.size }, (_, rank) => rank).filter((rank) => rank !== this.rank);
+    const still = others.filter((rank) => isStill(this.#board, this.group, rank));
+    return [...still, ...others.filter((rank) => !still.includes(rank) && isBehind(rank))];
   }
 
   #whoIsBehind(operation: Operation, now: number): string {
@@ -515,7 +518,7 @@ export class MpiCommunicator implements Communicator {
       { name: status.operation, bytes: status.bytes, sequence: status.sequence },
       status.step,
     );
-    const isSilent = rank !== this.rank && now - status.heard > 2_000;
+    const isSilent = rank !== this.rank && now - status.heard > SILENT_MS;
     const silence = isSilent ? `, silent for ${inSeconds(now - status.heard)} s` : '';
     const stopped = status.process === 'stopped' ? ', its process is stopped' : '';
     const doing = status.state === 'waiting' ? 'waiting in' : 'computing after';

@@ -292,6 +292,12 @@ const parts: Record<string, () => void> = {
         if (how === 'late') nap(3_000);
         if (how === 'hang') nap(60_000);
         if (how === 'other') communicator.broadcast(buffer, 0);
+        // Issued, as all others know before it stops: it is not behind by its number, but nobody else can go on.
+        if (how === 'stop-issued') {
+          communicator.allReduceAsync(buffer);
+          nap(500);
+          process.kill(process.pid, 'SIGSTOP');
+        }
         // In the middle: its first part has been sent, and it ends before it has summed anything.
         if (how === 'middle' || background) {
           communicator.allReduceAsync(buffer, 'sum', { background });
