@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { allReduceMs } from '../plan/collectives.js';
+import { allReduceMs } from '@lockstep/distribute/step-model';
 import type { PlanRow } from '../plan/plan.js';
 import { planPlot } from '../plan/plot.js';
 import { lockstep } from '../testing/process.js';

@@ -8,16 +8,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import {
+  ALGORITHMS,
+  type Algorithm,
+  fitNetwork,
+  type Network,
+  type StepProfile,
+} from '@lockstep/distribute/step-model';
 import type { TraceEvent } from '@lockstep/official';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import type { AllReduceReport } from '../bench/all-reduce.js';
 import { Neighbours } from '../bench/neighbours.js';
 import { defineDataset, defineDtype } from '../bench/network-flags.js';
 import { flagMain } from '../flag-main.js';
-import { ALGORITHMS, type Algorithm, fitNetwork, type Network } from '../plan/collectives.js';
 import { type PlanRow, plan } from '../plan/plan.js';
 import { planPlot } from '../plan/plot.js';
-import { readProfile, type StepProfile } from '../plan/step-profile.js';
+import { readProfile } from '../plan/step-profile.js';
 
 declare module '@lockstep/official/utils/flags/flag-values' {
   interface FlagTypes {
@@ -278,7 +284,7 @@ function format(rows: readonly PlanRow[], profile: StepProfile, title: string): 
     row.imagesPerSecond.toFixed(0),
     `${(100 * row.efficiency).toFixed(1)} %`,
     `${row.stepMs.toFixed(1)} ms`,
-    row.workers === 1 ? '–' : String(row.numPacks),
+    row.workers === 1 ? '–' : String(row.numPacks ?? 'by size'),
     row.workers === 1 ? '–' : `${row.algorithm} ${row.wire}`,
     row.limit,
     ...(hasHours ? [(row.hours as number).toFixed((row.hours as number) < 10 ? 2 : 0)] : []),

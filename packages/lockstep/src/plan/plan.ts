@@ -1,7 +1,13 @@
 /** A run on clusters of several sizes: for each the best number of packs, and what it comes to. */
-import { ALGORITHMS, type Algorithm, type Network } from './collectives.js';
-import { type SimulatedStep, simulateStep } from './simulate.js';
-import type { StepProfile } from './step-profile.js';
+import {
+  ALGORITHMS,
+  type Algorithm,
+  choosePacks,
+  type Network,
+  type PackOption,
+  type SimulatedStep,
+  type StepProfile,
+} from '@lockstep/distribute/step-model';
 
 export interface PlanOptions {
   readonly profile: StepProfile;
@@ -22,7 +28,8 @@ export interface PlanRow extends SimulatedStep {
   readonly replicas: number;
   readonly algorithm: Algorithm;
   readonly wire: 'f32' | 'bf16';
-  readonly numPacks: number;
+  /** The best; null: the strategy's own, by size, which is best without --num_packs. */
+  readonly numPacks: number | null;
   readonly imagesPerSecond: number;
   /** Images per second, divided by those of so many workers without a network. */
   readonly efficiency: number;
@@ -31,10 +38,7 @@ export interface PlanRow extends SimulatedStep {
   readonly cost: number | null;
 }
 
-/** Numbers of packs that are tried: each half as many again as the one before. */
-export const PACKS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
-
-/** Of steps that are equally long but for this, fewer packs are better: each costs something that no model knows. */
+/** Steps that differ by less are equally long. */
 const TIE = 1e-3;
 /** So much of a step, lost to one thing, is what limits it. */
 const LIMITING = 0.05;
@@ -44,7 +48,8 @@ export function plan(options: PlanOptions): PlanRow[] {
   const { profile, batchSize, workers, images, pricePerHour } = options;
   const alone = best(options, 1).step.stepMs;
   return workers.map((count) => {
-    const { step, numPacks, algorithm, wire } = best(options, count);
+    const { step, cut, algorithm, wire } = best(options, count);
+    const numPacks = cut === 'by_size' ? null : cut;
     const perSecond = (1000 * count * batchSize) / step.stepMs;
     const hours = images === null ? null : images / perSecond / 3600;
     return {
@@ -59,27 +64,21 @@ export function plan(options: PlanOptions): PlanRow[] {
   });
 }
 
-interface Choice {
-  readonly step: SimulatedStep;
-  readonly numPacks: number;
+interface Choice extends PackOption {
   readonly algorithm: Algorithm;
   readonly wire: 'f32' | 'bf16';
 }
 
 function best(options: PlanOptions, workers: number): Choice {
   const { profile, network, algorithms = ALGORITHMS, wires = ['f32'] } = options;
-  let found: Choice | null = null;
-  for (const wire of wires) {
-    for (const algorithm of algorithms) {
-      for (const numPacks of PACKS) {
-        const step = simulateStep(profile, numPacks, {
-          ...{ workers, replicas: profile.replicas, network, algorithm, wire },
-        });
-        if (found === null || step.stepMs < found.step.stepMs * (1 - TIE)) found = { step, numPacks, algorithm, wire };
-      }
-    }
-  }
-  return found as Choice;
+  const choices = wires.flatMap((wire) =>
+    algorithms.map((algorithm) => {
+      const cluster = { workers, replicas: profile.replicas, network, algorithm, wire };
+      return { ...(choosePacks(profile, cluster)[0] as PackOption), algorithm, wire };
+    }),
+  );
+  // Of equal ones the first counts.
+  return choices.reduce((least, one) => (one.step.stepMs < least.step.stepMs * (1 - TIE) ? one : least));
 }
 
 function limitOf({ stepMs, latencyMs, bandwidthMs, stragglerMs }: SimulatedStep): PlanRow['limit'] {

@@ -2,22 +2,9 @@
  * What a step on one worker is made of, from a timeline (`--profile_steps`): how long it computes, when each gradient is final, how long the
  * update takes, and how unlike its steps are.
  */
+import type { StepProfile } from '@lockstep/distribute/step-model';
 import type { TraceEvent } from '@lockstep/official';
 import { summarize } from '../bench/statistics.js';
-
-/** Milliseconds from the beginning of a step. */
-export interface StepProfile {
-  /** From the step's beginning to the end of backward: the median of the slowest replica. */
-  readonly computeMs: number;
-  /** Each gradient in the order in which it becomes final. */
-  readonly gradients: readonly { readonly bytes: number; readonly atMs: number }[];
-  /** Of all weights. */
-  readonly updateMs: number;
-  /** Each step's time of computing, divided by their median: of one replica. */
-  readonly spread: readonly number[];
-  /** Replicas of the worker. */
-  readonly replicas: number;
-}
 
 const median = (values: readonly number[]) => summarize(values).median;
 

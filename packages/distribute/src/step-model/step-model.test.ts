@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { ALGORITHMS, allReduceMs, fitNetwork, type Network } from './collectives.js';
-import { type Cluster, packsOf, simulateStep, slowestOf } from './simulate.js';
-import { readProfile, type StepProfile } from './step-profile.js';
+import { choosePacks, NUM_PACKS } from './packs.js';
+import { type Cluster, packsOf, type StepProfile, simulateStep, slowestOf } from './simulate.js';
 
 const MB = 1e6;
 const PROFILE: StepProfile = {
@@ -28,6 +28,19 @@ const cluster = (more: Partial<Cluster> = {}): Cluster => ({
 });
 const close = (actual: number, expected: number, what = '') =>
   assert.ok(Math.abs(actual - expected) <= 1e-9 * (1 + Math.abs(expected)), `${what} ${actual}, not ${expected}`);
+
+const networks = fc.record({
+  latencyMs: fc.double({ min: 0, max: 5, noNaN: true }),
+  bytesPerMs: fc.double({ min: 100, max: 1e7, noNaN: true }),
+});
+const anything = {
+  network: networks,
+  workers: fc.integer({ min: 1, max: 1024 }),
+  packs: fc.integer({ min: 1, max: 64 }),
+  algorithm: fc.constantFrom(...ALGORITHMS),
+  wire: fc.constantFrom('f32' as const, 'bf16' as const),
+  factor: fc.double({ min: 1, max: 100, noNaN: true }),
+};
 
 describe('an all-reduce', () => {
   it('takes 2(n−1)·α + 2(n−1)/n · S/β around a ring, and two messages in rank order', () => {
@@ -123,19 +136,6 @@ describe('a simulated step', () => {
     close(step.stepMs, 118);
   });
 
-  const networks = fc.record({
-    latencyMs: fc.double({ min: 0, max: 5, noNaN: true }),
-    bytesPerMs: fc.double({ min: 100, max: 1e7, noNaN: true }),
-  });
-  const anything = {
-    network: networks,
-    workers: fc.integer({ min: 1, max: 1024 }),
-    packs: fc.integer({ min: 1, max: 64 }),
-    algorithm: fc.constantFrom(...ALGORITHMS),
-    wire: fc.constantFrom('f32' as const, 'bf16' as const),
-    factor: fc.double({ min: 1, max: 100, noNaN: true }),
-  };
-
   it('is never slower with more bandwidth, less latency, or fewer bytes', () => {
     fc.assert(
       fc.property(fc.record(anything), ({ network, packs, factor, ...rest }) => {
@@ -163,43 +163,33 @@ describe('a simulated step', () => {
   });
 });
 
-describe('a profile', () => {
-  const slice = (tid: number, name: string, cat: string, ts: number, dur: number, bytes?: number) => ({
-    ...{ ph: 'X' as const, pid: 0, tid, name, cat, ts, dur },
-    ...(bytes !== undefined && { args: { bytes } }),
-  });
-  /** A step that begins at `at`, computes for `ms`, and updates for 1: two gradients. */
-  const step = (tid: number, number: number, at: number, ms: number) => [
-    slice(tid, `step ${number}`, 'step', at * 1000, (ms + 3) * 1000),
-    slice(tid, 'forward', 'step', at * 1000, 2000),
-    slice(tid, 'backward', 'step', (at + 2) * 1000, (ms - 2) * 1000),
-    slice(tid, 'b', 'gradient', (at + 2) * 1000, 1000, 400),
-    slice(tid, 'a', 'gradient', (at + 3) * 1000, (ms - 3) * 1000, 600),
-    slice(tid, 'reduce', 'step', (at + ms) * 1000, 1000),
-    slice(tid, 'update', 'step', (at + ms + 1) * 1000, 1000),
-  ];
-
-  it('is read from a timeline: the slowest replica counts, gradients in their order', () => {
-    const events = [...step(0, 5, 100, 10), ...step(0, 6, 120, 12), ...step(0, 7, 140, 14), ...step(1, 5, 100, 11)];
-    const profile = readProfile([...events, ...step(1, 6, 120, 11), ...step(1, 7, 140, 11)], 'file');
-    assert.equal(profile.replicas, 2);
-    assert.equal(profile.computeMs, 12);
-    assert.equal(profile.updateMs, 1);
-    assert.deepEqual(
-      profile.gradients.map(({ bytes }) => bytes),
-      [400, 600],
+describe('the choice of packs', () => {
+  it('is the fastest of all cuts; of equal ones that with the fewest packs', () => {
+    fc.assert(
+      fc.property(fc.record(anything), ({ packs: _, factor: __, ...rest }) => {
+        const options = choosePacks(PROFILE, cluster(rest));
+        const [best] = options as [(typeof options)[0]];
+        for (const count of NUM_PACKS) {
+          const { stepMs } = simulateStep(PROFILE, count, cluster(rest));
+          assert.ok(best.step.stepMs <= stepMs * 1.001, `${count} packs take ${stepMs}`);
+          if (stepMs < best.step.stepMs * (1 - 1e-9)) assert.ok(best.numPacks <= count);
+        }
+      }),
     );
-    close(profile.gradients[0]?.atMs as number, (3 / 12) * 12);
-    close(profile.gradients[1]?.atMs as number, 12);
-    assert.deepEqual(
-      profile.spread.map((one) => one.toFixed(3)),
-      ['0.833', '1.000', '1.167', '1.000', '1.000', '1.000'],
-    );
+    // Nothing is there to be hidden, and messages cost: a pack more than one is 3 ms.
+    assert.equal(choosePacks({ ...LATE, updateMs: 0 }, cluster())[0]?.cut, 1);
   });
 
-  it('says what is missing', () => {
-    assert.throws(() => readProfile([], 'none.json'), /none\.json has no whole step in it/);
-    const other = step(0, 1, 0, 10).map((event) => ({ ...event, pid: 1 }));
-    assert.throws(() => readProfile([...step(0, 1, 0, 10), ...other], 'two.json'), /two\.json is of 2 workers/);
+  it('has the cut by size among it where a model is longer than one such pack', () => {
+    const sizes = (bytes: number) => choosePacks({ ...PROFILE, gradients: [{ bytes, atMs: 10 }] }, cluster()).length;
+    assert.equal(sizes(8 * MB), NUM_PACKS.length);
+    assert.equal(sizes(100 * MB), NUM_PACKS.length + 1);
+    // By hand: 2^22 elements in a part of 2^17, one of 2^18, 2^19 and 2^20, and the rest; they leave from the last on.
+    const gradients = [{ bytes: 4 * 2 ** 22, atMs: 50 }];
+    const profile = { ...PROFILE, gradients, computeMs: 50, updateMs: 0 };
+    const tapered = choosePacks(profile, cluster()).find(({ cut }) => cut === 'by_size');
+    assert.equal(tapered?.numPacks, 5);
+    const sizesByHand = [2 ** 22 - 2 ** 21 + 2 ** 17, 2 ** 20, 2 ** 19, 2 ** 18, 2 ** 17].map((length) => 4 * length);
+    close(tapered?.step.stepMs as number, simulateStep(profile, sizesByHand, cluster()).stepMs);
   });
 });

@@ -4,7 +4,20 @@
  * median it is, is the mean of the largest of so many draws from the spread that was measured.
  */
 import { type Algorithm, allReduceMs, type Network } from './collectives.js';
-import type { StepProfile } from './step-profile.js';
+
+/** What a step on one worker is made of, in milliseconds from its beginning. */
+export interface StepProfile {
+  /** From the step's beginning to the end of backward: the median of the slowest replica. */
+  readonly computeMs: number;
+  /** Each gradient in the order in which it becomes final. */
+  readonly gradients: readonly { readonly bytes: number; readonly atMs: number }[];
+  /** Of all weights. */
+  readonly updateMs: number;
+  /** Each step's time of computing, divided by their median: of one replica. */
+  readonly spread: readonly number[];
+  /** Replicas of the worker. */
+  readonly replicas: number;
+}
 
 export interface Cluster {
   readonly workers: number;
@@ -32,7 +45,8 @@ export interface SimulatedStep {
 /** Bytes of the reports that close a step. */
 const REPORT_BYTES = 64;
 
-export function simulateStep(profile: StepProfile, numPacks: number, cluster: Cluster): SimulatedStep {
+/** @param packs so many equal ones, or the bytes of each in the order in which they leave, which add up to the gradients' */
+export function simulateStep(profile: StepProfile, packs: number | readonly number[], cluster: Cluster): SimulatedStep {
   const { workers, replicas } = cluster;
   const slowest = slowestOf(profile.spread, workers * replicas) / slowestOf(profile.spread, profile.replicas);
   const computeMs = profile.computeMs;
@@ -41,9 +55,9 @@ export function simulateStep(profile: StepProfile, numPacks: number, cluster: Cl
     computeMs: computeMs * slowest,
     gradients: profile.gradients.map(({ bytes, atMs }) => ({ bytes, atMs: atMs * slowest })),
   };
-  const stepMs = run(scaled, numPacks, cluster);
-  const noLatency = run(scaled, numPacks, { ...cluster, network: { ...cluster.network, latencyMs: 0 } });
-  const noNetwork = run(scaled, numPacks, {
+  const stepMs = run(scaled, packs, cluster);
+  const noLatency = run(scaled, packs, { ...cluster, network: { ...cluster.network, latencyMs: 0 } });
+  const noNetwork = run(scaled, packs, {
     ...cluster,
     network: { latencyMs: 0, bytesPerMs: Number.POSITIVE_INFINITY },
   });
@@ -57,8 +71,12 @@ export function simulateStep(profile: StepProfile, numPacks: number, cluster: Cl
   };
 }
 
-function run(profile: StepProfile, numPacks: number, { workers, network, algorithm, wire }: Cluster): number {
-  const packs = packsOf(profile, numPacks);
+function run(
+  profile: StepProfile,
+  sizes: number | readonly number[],
+  { workers, network, algorithm, wire }: Cluster,
+): number {
+  const packs = packsOf(profile, sizes);
   const total = packs.reduce((sum, { bytes }) => sum + bytes, 0) || 1;
   // A report follows the last pack's start, and is there before anything is applied.
   let free = 0;
@@ -71,24 +89,26 @@ function run(profile: StepProfile, numPacks: number, { workers, network, algorit
 }
 
 /**
- * Packs in the order in which they leave: the gradients, in the order in which they are final, cut into `numPacks` equal parts; a pack is
- * ready with its last gradient.
+ * Packs in the order in which they leave: the gradients, in the order in which they are final, cut into equal parts or as `sizes` says; a
+ * pack is ready with its last gradient.
  */
 export function packsOf(
   { gradients, computeMs }: Pick<StepProfile, 'gradients' | 'computeMs'>,
-  numPacks: number,
+  sizes: number | readonly number[],
 ): { readonly bytes: number; readonly readyMs: number }[] {
   const total = gradients.reduce((sum, { bytes }) => sum + bytes, 0);
-  let [next, filled, readyMs] = [0, 0, 0];
-  return Array.from({ length: total > 0 ? numPacks : 0 }, (_, pack) => {
+  if (total === 0) return [];
+  const bytesOf = typeof sizes === 'number' ? Array<number>(sizes).fill(total / sizes) : sizes;
+  let [next, filled, readyMs, end] = [0, 0, 0, 0];
+  return bytesOf.map((own) => {
+    end += own;
     // Half a byte: where parts end is no exact number.
-    const end = (total * (pack + 1)) / numPacks - 0.5;
-    while (next < gradients.length && filled < end) {
+    while (next < gradients.length && filled < end - 0.5) {
       const { bytes, atMs } = gradients[next++] as { bytes: number; atMs: number };
       filled += bytes;
       readyMs = Math.max(readyMs, atMs);
     }
-    return { bytes: total / numPacks, readyMs: Math.min(readyMs, computeMs) };
+    return { bytes: own, readyMs: Math.min(readyMs, computeMs) };
   });
 }
 

@@ -1,0 +1,44 @@
+/**
+ * In how many packs gradients travel best: every way of cutting them is simulated, and the fastest counts. `lockstep plan` asks before there
+ * is a cluster, `--num_packs=auto` when a run has made some steps.
+ */
+import { taperedBounds } from '../workers/pack-bounds.js';
+import { type Cluster, type SimulatedStep, type StepProfile, simulateStep } from './simulate.js';
+
+/** How gradients are cut: into so many equal parts, or by size (see workers/pack-bounds.ts). */
+export type PackCut = number | 'by_size';
+
+/** A cut and what a step comes to with it. */
+export interface PackOption {
+  readonly cut: PackCut;
+  /** Packs that it makes. */
+  readonly numPacks: number;
+  readonly step: SimulatedStep;
+}
+
+/** Equal parts that are tried: each number half as many again as the one before. */
+export const NUM_PACKS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
+
+/** Of steps that are equally long but for this, fewer packs are better: each costs something that no model knows. */
+const TIE = 1e-3;
+const F32_BYTES = 4;
+
+/** All that is tried, the best first. @param profile gradients in the order in which they are final, the last variables' first. */
+export function choosePacks(profile: StepProfile, cluster: Cluster): PackOption[] {
+  const bytes = profile.gradients.reduce((sum, one) => sum + one.bytes, 0);
+  const bounds = taperedBounds(Math.round(bytes / F32_BYTES));
+  const tapered = bounds
+    .slice(1)
+    .map((end, i) => F32_BYTES * (end - (bounds[i] as number)))
+    .reverse();
+  const options = [
+    ...NUM_PACKS.map((count) => ({ cut: count as PackCut, sizes: Array<number>(count).fill(bytes / count) })),
+    // One pack is one pack.
+    ...(tapered.length > 1 ? [{ cut: 'by_size' as const, sizes: tapered }] : []),
+  ].map(({ cut, sizes }) => ({ cut, numPacks: sizes.length, step: simulateStep(profile, sizes, cluster) }));
+  const fastest = Math.min(...options.map(({ step }) => step.stepMs));
+  const isTie = (option: PackOption) => option.step.stepMs <= fastest * (1 + TIE);
+  const inOrder = (a: PackOption, b: PackOption) =>
+    isTie(a) && isTie(b) ? a.numPacks - b.numPacks : a.step.stepMs - b.step.stepMs;
+  return options.toSorted(inOrder);
+}
