@@ -70,8 +70,12 @@ export class ServerReducer implements Reducer {
   }
 
   /** The servers are told with the next {@link push}. */
-  restore(count: number): void {
-    this.#count = count;
+  restore({ updates = this.#count }: Readonly<Record<string, number>>): void {
+    this.#count = updates;
+  }
+
+  get scalars(): Readonly<Record<string, number>> {
+    return { updates: this.#count };
   }
 
   /** Whether the chief has asked everybody to stop, as the last pull told. */

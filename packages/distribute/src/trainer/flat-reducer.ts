@@ -139,8 +139,12 @@ export class FlatReducer implements Reducer {
     return this.#count;
   }
 
-  restore(count: number): void {
-    this.#count = count;
+  restore({ updates = this.#count }: Readonly<Record<string, number>>): void {
+    this.#count = updates;
+  }
+
+  get scalars(): Readonly<Record<string, number>> {
+    return { updates: this.#count };
   }
 
   /** There is one copy of the weights: waits until it is filled in. */

@@ -266,18 +266,17 @@ export class FlatTrainer implements Trainer {
   get scalars(): Readonly<Record<string, number>> {
     const { state } = this.#lossScale;
     return {
-      updates: this.#reducer.count,
+      ...this.#reducer.scalars,
       ...(state && { lossScale: state.value, goodSteps: state.goodSteps }),
     };
   }
 
-  restore({ updates, lossScale, goodSteps }: Readonly<Record<string, number>>): void {
-    if (updates !== undefined) {
-      if (!Number.isSafeInteger(updates) || updates < 0) {
-        throw new RangeError(`updates of a trainer's scalars must be a whole number, got ${updates}.`);
-      }
-      this.#reducer.restore(updates);
+  restore({ lossScale, goodSteps, ...others }: Readonly<Record<string, number>>): void {
+    for (const [name, value] of Object.entries(others)) {
+      if (Number.isSafeInteger(value) && value >= 0) continue;
+      throw new RangeError(`${name} of a trainer's scalars must be a whole number, got ${value}.`);
     }
+    this.#reducer.restore(others);
     if (lossScale !== undefined) this.#lossScale.restore({ value: lossScale, goodSteps: goodSteps ?? 0 });
   }
 

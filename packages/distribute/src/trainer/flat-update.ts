@@ -174,7 +174,7 @@ export class FlatUpdate {
     }
     const { reducer } = plan;
     // TensorFlow.js counts, saves and loads it.
-    reducer.restore(this.optimizer.iterations);
+    reducer.restore({ updates: this.optimizer.iterations });
     reducer.begin();
     for (const i of plan.variables.keys()) reducer.markReady(i);
     reducer.meet(this.#report);

@@ -70,8 +70,10 @@ export interface GroupStatus {
 export interface Reducer {
   /** Updates made so far, as far as it is known here. */
   readonly count: number;
-  /** Goes on counting from here. */
-  restore(count: number): void;
+  /** Numbers that belong into a checkpoint: `updates`, which is `count`, and what else there is to go on alike. */
+  readonly scalars: Readonly<Record<string, number>>;
+  /** Goes on where another reducer's `scalars` left off, on every replica; what is not named stays as it is. Whole numbers. */
+  restore(scalars: Readonly<Record<string, number>>): void;
   /** Once: replica 0's weights, which the first replica of every process has filled in, become everybody's. Collective. */
   share(): void;
   begin(): void;

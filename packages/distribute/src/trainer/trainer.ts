@@ -108,7 +108,8 @@ export interface Trainer {
   step(loss: Loss, learningRate: LearningRate, inputs?: readonly StepInput[]): Promise<StepResult>;
   /**
    * Numbers that belong into a checkpoint beside the arrays: `updates` made so far, which Adam's correction and schedules depend on, and
-   * of a dynamic loss scale `lossScale` and `goodSteps`. The same on all replicas in step.
+   * of a dynamic loss scale `lossScale` and `goodSteps`; of packs that were chosen (`numPacks: 'auto'`) `numPacks`, 0 for those by size, and
+   * `numPacksWorkers`, the number of workers that they were chosen for. The same on all replicas in step.
    */
   readonly scalars: Readonly<Record<string, number>>;
   /**

@@ -10,6 +10,7 @@
 
 import type { Work } from '../communicator/communicator.js';
 import type { FlatMemory } from '../simd/index.js';
+import type { PackCut } from '../step-model/packs.js';
 import { activeTrace } from '../trace/trace.js';
 import { flatOptimizer } from '../trainer/optimizers/create.js';
 import type { FlatOptimizer, StepNumbers } from '../trainer/optimizers/optimizer.js';
@@ -19,15 +20,18 @@ import { REPORT } from '../trainer/step-reports.js';
 import { clipBound, UpdateFactors } from '../trainer/update-factors.js';
 import { guard, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
 import { evenBounds, taperedBounds } from './pack-bounds.js';
+import { cutNumber, cutOf, PackTuner } from './pack-tuner.js';
 
 export interface CollectiveReducerOptions {
   readonly communicator: HierarchicalCommunicator;
   /** Where the layout's arrays lie. */
   readonly memory: FlatMemory;
-  /** Null: by size. */
-  readonly numPacks: number | null;
+  /** Null: by size; 'auto': by size at first, then what {@link PackTuner} finds. */
+  readonly numPacks: number | null | 'auto';
   readonly wire: 'f32' | 'bf16';
   readonly algorithm: 'auto' | 'ring';
+  /** Says a line once for all replicas. */
+  say(line: string): void;
   /** Longest wait of a replica for its leader, in milliseconds. */
   readonly timeoutMs: number;
   /** Steps that it counts as made: for tests of what happens after 2³² gradients. Default 0. */
@@ -50,12 +54,12 @@ interface Pack {
 export class CollectiveReducer implements Reducer {
   readonly #optimizer: FlatOptimizer;
   readonly #factors: UpdateFactors;
-  readonly #packs: readonly Pack[];
+  #packs!: readonly Pack[];
   /** Packs that a segment lies in. */
-  readonly #packsOf: readonly number[][];
+  #packsOf!: readonly number[][];
   /** Per pack: gradients that replicas have put in place, counted over all steps; and steps whose sum is there. */
-  readonly #filled: Int32Array;
-  readonly #summed: Int32Array;
+  #filled!: Int32Array;
+  #summed!: Int32Array;
   /** The last step in which a replica of this process found a summed gradient that is not a finite number. */
   readonly #notFinite: Int32Array;
   readonly #localReports: Float64Array;
@@ -65,7 +69,11 @@ export class CollectiveReducer implements Reducer {
   /** When they began, for a trace; null once they are there. */
   readonly #begun: (number | null)[] = [];
   /** Gradients that this replica has put in place in each pack, in this step. */
-  readonly #ownFilled: Int32Array;
+  #ownFilled!: Int32Array;
+  /** Until it has chosen. */
+  #tuner: PackTuner | null = null;
+  /** As a number; see cutNumber. */
+  #chosen: number | null = null;
   #steps: number;
   #count = 0;
 
@@ -73,25 +81,17 @@ export class CollectiveReducer implements Reducer {
     private readonly layout: FlatLayout,
     private readonly options: CollectiveReducerOptions,
   ) {
-    const { communicator, memory, numPacks, countFrom = 0 } = options;
+    const { communicator, memory, numPacks, wire, algorithm, countFrom = 0 } = options;
     const { local } = communicator;
-    const { segments, weights, slots, gradients, clip } = layout;
+    const { segments, weights, gradients, clip } = layout;
     this.#optimizer = flatOptimizer(layout.optimizer);
     const [sum] = gradients as [Float32Array];
-    const bounds = numPacks === null ? taperedBounds(weights.length) : evenBounds(weights.length, numPacks);
-    const own = this.#optimizer.slots.map((name) => slots[name] as Float32Array);
-    const runs = cutRuns(segments, weights.length, this.#optimizer);
-    this.#packs = cutIntoPacks(segments, bounds).map((pack) => {
-      const [from, to] = sliceOf(pack, local);
-      return { ...pack, from, to, pieces: cutPieces(runs, from, to, { weights, slots: own, gradients: [sum] }) };
-    });
-    this.#packsOf = segments.map((segment) =>
-      this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
-    );
+    this.#steps = countFrom;
+    if (numPacks === 'auto') {
+      this.#tuner = new PackTuner({ communicator, segments, travel: { wire, algorithm } });
+    }
+    this.#cut(typeof numPacks === 'number' ? numPacks : 'by_size');
     // Every thread of the process makes the same allocations in the same order: see FlatMemory.
-    this.#filled = memory.allocateWords(this.#packs.length);
-    this.#summed = memory.allocateWords(this.#packs.length);
-    this.#ownFilled = new Int32Array(this.#packs.length);
     this.#notFinite = memory.allocateWords(1);
     this.#reports = memory.allocateDoubles(REPORT * communicator.size);
     this.#localReports = new Float64Array(REPORT * local.size);
@@ -101,22 +101,28 @@ export class CollectiveReducer implements Reducer {
       group: local,
       allocateDoubles: (length) => memory.allocateDoubles(length),
     });
-    this.#steps = countFrom;
-    if (local.rank === 0 && countFrom > 0) {
-      for (const [index, { segments: count }] of this.#packs.entries()) {
-        this.#filled[index] = Math.imul(Math.imul(count, countFrom), local.size);
-      }
-      this.#summed.fill(countFrom);
-      this.#notFinite.fill(countFrom);
-    }
+    if (local.rank === 0 && countFrom > 0) this.#notFinite.fill(countFrom);
   }
 
   get count(): number {
     return this.#count;
   }
 
-  restore(count: number): void {
-    this.#count = count;
+  get scalars(): Readonly<Record<string, number>> {
+    const { size } = this.options.communicator.workers;
+    return {
+      updates: this.#count,
+      ...(this.#chosen !== null && { numPacks: this.#chosen, numPacksWorkers: size }),
+    };
+  }
+
+  /** Packs that were chosen for as many workers count; for others they are chosen anew. */
+  restore({ updates = this.#count, numPacks, numPacksWorkers }: Readonly<Record<string, number>>): void {
+    this.#count = updates;
+    const isFor = numPacksWorkers === this.options.communicator.workers.size;
+    if (this.#tuner === null || numPacks === undefined || !isFor) return;
+    const cut = cutOf(numPacks);
+    this.#choose(cut, `num_packs=auto: ${cut === 'by_size' ? 'packs by size' : cut}, as chosen before.`);
   }
 
   share(): void {
@@ -126,12 +132,18 @@ export class CollectiveReducer implements Reducer {
   }
 
   begin(): void {
+    if (this.#tuner?.isDue) {
+      const { cut, why } = this.#tuner.choose();
+      this.#choose(cut, why);
+    }
+    this.#tuner?.begin();
     this.#steps++;
     this.#works.length = 0;
     this.#ownFilled.fill(0);
   }
 
   markReady(index: number): void {
+    this.#tuner?.ready(index);
     const trace = activeTrace();
     for (const pack of this.#packsOf[index] as number[]) {
       Atomics.add(this.#filled, pack, 1);
@@ -147,6 +159,7 @@ export class CollectiveReducer implements Reducer {
   /** All packs are on their way when the leader returns; the others return as soon as the first sum is there. */
   meet(report: Float64Array): Float64Array {
     const { communicator } = this.options;
+    this.#tuner?.computed();
     communicator.local.allGather(report, this.#localReports);
     if (communicator.isLeader) {
       while (this.#works.length < this.#packs.length) this.#start();
@@ -180,6 +193,7 @@ export class CollectiveReducer implements Reducer {
       updateMs += performance.now() - begin;
       activeTrace()?.add(`update pack ${index}`, 'pack', begin, { pack: index });
     }
+    this.#tuner?.updated(updateMs);
     communicator.local.barrier();
     return { finite: this.#isStepFinite(), updated: true, updateMs };
   }
@@ -191,6 +205,43 @@ export class CollectiveReducer implements Reducer {
   }
   leave(): null {
     return null;
+  }
+
+  #choose(cut: PackCut, why: string): void {
+    this.#chosen = cutNumber(cut);
+    this.#tuner = null;
+    this.#cut(cut);
+    this.options.say(why);
+  }
+
+  /** Between steps. Collective within the process: shared counters are made anew, as if all steps so far had been made with these packs. */
+  #cut(cut: PackCut): void {
+    const { communicator, memory } = this.options;
+    const { local } = communicator;
+    const { segments, weights, slots, gradients } = this.layout;
+    const [sum] = gradients as [Float32Array];
+    const own = this.#optimizer.slots.map((name) => slots[name] as Float32Array);
+    const runs = cutRuns(segments, weights.length, this.#optimizer);
+    const bounds = cut === 'by_size' ? taperedBounds(weights.length) : evenBounds(weights.length, cut);
+    this.#packs = cutIntoPacks(segments, bounds).map((pack) => {
+      const [from, to] = sliceOf(pack, local);
+      return { ...pack, from, to, pieces: cutPieces(runs, from, to, { weights, slots: own, gradients: [sum] }) };
+    });
+    this.#packsOf = segments.map((segment) =>
+      this.#packs.flatMap((pack, index) => (overlaps(segment, pack) ? [index] : [])),
+    );
+    this.#filled = memory.allocateWords(this.#packs.length);
+    this.#summed = memory.allocateWords(this.#packs.length);
+    this.#ownFilled = new Int32Array(this.#packs.length);
+    this.#begun.length = 0;
+    if (this.#steps === 0) return;
+    if (local.rank === 0) {
+      for (const [index, { segments: count }] of this.#packs.entries()) {
+        this.#filled[index] = Math.imul(Math.imul(count, this.#steps), local.size);
+      }
+      this.#summed.fill(this.#steps);
+    }
+    local.barrier();
   }
 
   #isFilled(pack: number): boolean {

@@ -33,9 +33,10 @@ export interface MultiWorkerMirroredStrategyOptions extends StrategyLog {
   readonly communication?: CollectiveCommunicationName;
   /**
    * Packs that gradients are cut into; each starts its journey when it is full, while backward goes on. Default: packs of about
-   * 8 MB, and shorter ones for the variables whose gradients come last; a model of up to 12 MB is one pack.
+   * 8 MB, and shorter ones for the variables whose gradients come last; a model of up to 12 MB is one pack. 'auto': after some steps that
+   * or so many, whatever is fastest by the model of step-model/ with the gradients and the network of this run.
    */
-  readonly numPacks?: number;
+  readonly numPacks?: number | 'auto';
   /** 'bf16' halves what travels between workers; sums are taken in float32 all the same. Default 'f32'. */
   readonly gradientDtype?: 'f32' | 'bf16';
   /** Default: TF_CONFIG, else the launcher's processes. */
@@ -53,7 +54,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
   readonly devices: readonly DeviceDescription[];
   readonly cluster: Cluster;
   readonly #options: Required<Pick<MultiWorkerMirroredStrategyOptions, 'communication' | 'gradientDtype'>> & {
-    readonly numPacks: number | null;
+    readonly numPacks: number | null | 'auto';
   };
   readonly #job: Job;
   readonly #log: (line: string) => void;
@@ -65,8 +66,8 @@ export class MultiWorkerMirroredStrategy implements Strategy {
     if (!['AUTO', 'RING', 'NCCL'].includes(communication)) {
       throw new RangeError(`communication must be AUTO, RING or NCCL, got '${communication}'.`);
     }
-    if (numPacks !== null && (!Number.isInteger(numPacks) || numPacks < 1)) {
-      throw new RangeError(`numPacks must be a positive integer, got ${numPacks}.`);
+    if (typeof numPacks === 'number' && (!Number.isInteger(numPacks) || numPacks < 1)) {
+      throw new RangeError(`numPacks must be a positive integer or 'auto', got ${numPacks}.`);
     }
     if (gradientDtype !== 'f32' && gradientDtype !== 'bf16') {
       throw new RangeError(`gradientDtype must be 'f32' or 'bf16', got '${gradientDtype}'.`);
@@ -117,7 +118,7 @@ export class MultiWorkerMirroredStrategy implements Strategy {
 
   get crossDeviceOpsDescription(): string {
     const { communication, numPacks, gradientDtype } = this.#options;
-    return `CollectiveAllReduce(${communication}, num_packs=${numPacks ?? 'auto'}, gradient_dtype=${gradientDtype})`;
+    return `CollectiveAllReduce(${communication}, num_packs=${numPacks ?? 'by size'}, gradient_dtype=${gradientDtype})`;
   }
 
   /**
@@ -128,7 +129,10 @@ export class MultiWorkerMirroredStrategy implements Strategy {
   async run<Result = unknown>(module: URL | string, args?: unknown, options: RunOptions = {}): Promise<Result[]> {
     const { devices, url } = prepareRun(this.devices, module, args, options, this.isChief ? this.#log : null);
     const { numPacks, communication, gradientDtype } = this.#options;
-    const spec = { devices, crossDeviceOps: chooseCrossDeviceOps(devices, numPacks ?? 1).toConfig() };
+    const spec = {
+      devices,
+      crossDeviceOps: chooseCrossDeviceOps(devices, typeof numPacks === 'number' ? numPacks : 1).toConfig(),
+    };
     if (this.numWorkers === 1) return (await runReplicas(spec, url, args, options)) as Result[];
     const group = this.#job.join();
     const inner: MultiWorkerArguments = {

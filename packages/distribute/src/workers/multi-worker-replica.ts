@@ -16,7 +16,7 @@ export interface MultiWorkerArguments {
   readonly args: unknown;
   readonly group: MpiGroupHandle;
   /** Null: by size. */
-  readonly numPacks: number | null;
+  readonly numPacks: number | null | 'auto';
   readonly wire: 'f32' | 'bf16';
   readonly algorithm: 'auto' | 'ring';
 }

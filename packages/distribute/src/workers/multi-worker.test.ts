@@ -102,6 +102,15 @@ describe('MultiWorkerMirroredStrategy', { skip }, () => {
     assert.deepEqual(outcomesOf(four), outcomesOf(one));
   });
 
+  it('gives the same bits when it chooses the packs by itself, and says so once', async () => {
+    const longer = { steps: 20 };
+    const [one, auto] = await Promise.all([start(2, 2, {}, longer), start(2, 2, { numPacks: 'auto' }, longer)]);
+    assert.deepEqual(outcomesOf(auto), outcomesOf(one));
+    const said = auto.outputs.join('').match(/num_packs=auto: .* between workers\./g) ?? [];
+    assert.equal(said.length, 1, auto.describe());
+    assert.match(said[0] as string, /: 1 pack, a step of .* Measured: .* of gradients, \d+ µs and /);
+  });
+
   it('trains with the ring, and with gradients in bf16', async () => {
     const [ring, bf16] = await Promise.all([
       start(2, 2, { communication: 'RING', numPacks: 3 }),

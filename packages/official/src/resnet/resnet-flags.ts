@@ -338,7 +338,7 @@ export interface ResnetRunParameters {
   synthetic_data: boolean;
   train_epochs: number;
   num_workers: number;
-  num_packs: number;
+  num_packs: number | 'auto';
   all_reduce_alg: string | null;
 }
 
@@ -350,7 +350,7 @@ export interface ResnetRunParameters {
 export function resnetRunParameters(
   flagsObj: FlagsObject,
   numWorkers: number,
-  chosen: { allReduceAlg?: string | null; numPacks?: number } = {},
+  chosen: { allReduceAlg?: string | null; numPacks?: number | 'auto' } = {},
 ): ResnetRunParameters {
   return {
     batch_size: flagsObj.batch_size,

@@ -8,8 +8,65 @@ import { HierarchicalCommunicator } from '../hierarchical-communicator.js';
 
 const DONE: Work = { test: () => true, wait: () => {} };
 
+export function runScene(local: SharedMemoryCommunicator, scene: string, args: unknown): unknown {
+  return scene === 'auto' ? chooses(local, args as Scarce) : counts(local, args);
+}
+
+/** A network between two processes, of which the other one sends zeros; and milliseconds of backward between two gradients. */
+interface Scarce {
+  readonly latencyMs: number;
+  readonly bytesPerMs: number;
+  readonly backwardMs: number;
+  readonly steps: number;
+  /** A checkpoint's. */
+  readonly restored?: Readonly<Record<string, number>>;
+}
+
+/** A MOCK of a network: messages take the time that the closed form says, one after the other. @returns what was chosen, and the weights. */
+function chooses(local: SharedMemoryCommunicator, { latencyMs, bytesPerMs, backwardMs, steps, restored }: Scarce) {
+  const nap = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.max(0, ms));
+  let free = 0;
+  const workers = {
+    ...{ rank: 0, size: 2, progress() {}, broadcast() {}, barrier() {}, allReduce() {} },
+    allGather: (send: Float64Array, receive: Float64Array) => {
+      receive.set(send);
+      receive.set(send, send.length);
+    },
+    allReduceAsync(buffer: Float32Array) {
+      free = Math.max(free, performance.now()) + 2 * latencyMs + buffer.byteLength / bytesPerMs;
+      const end = free;
+      return { test: () => performance.now() >= end, wait: () => nap(end - performance.now()) };
+    },
+  };
+  const communicator = new HierarchicalCommunicator(local, workers as unknown as MpiCommunicator);
+  const { memory, rank, size } = local;
+  const length = 2 ** 17;
+  const segments = [0, 1, 2, 3].map((i) => ({ offset: length * i, length }));
+  const weights = memory.allocate(4 * length);
+  const gradients = memory.allocateEach(size, 4 * length);
+  const said: string[] = [];
+  const options = { communicator, memory, numPacks: 'auto' as const, timeoutMs: 5000 };
+  const reducer = new CollectiveReducer(
+    { segments, weights, slots: {}, gradients, optimizer: { kind: 'sgd' } },
+    { ...options, wire: 'f32', algorithm: 'auto', say: (line) => said.push(line) },
+  );
+  if (restored) reducer.restore(restored);
+  reducer.share();
+  for (let step = 0; step < steps; step++) {
+    reducer.begin();
+    gradients[rank]?.fill(1);
+    for (const index of [3, 2, 1, 0]) {
+      nap(backwardMs);
+      reducer.markReady(index);
+    }
+    reducer.meet(new Float64Array(REPORT));
+    reducer.finish({ learningRate: 1, gradientScale: 1 / size, skipNonFinite: false, apply: true });
+  }
+  return { weights: [...new Set(weights)], scalars: reducer.scalars, said };
+}
+
 /** Some steps of SGD of rate 1, each replica's gradient being 1. @returns the weights, and packs that left before the exchange. */
-export function runScene(local: SharedMemoryCommunicator, _scene: string, args: unknown): unknown {
+function counts(local: SharedMemoryCommunicator, args: unknown): unknown {
   const { countFrom, steps, numPacks } = args as { countFrom: number; steps: number; numPacks: number };
   let sent = 0;
   const workers = {
@@ -29,7 +86,7 @@ export function runScene(local: SharedMemoryCommunicator, _scene: string, args: 
   const segments = [0, 1, 2, 3].map((i) => ({ offset: 250 * i, length: 250 }));
   const weights = memory.allocate(elements);
   const gradients = memory.allocateEach(size, elements);
-  const options = { communicator, memory, numPacks, countFrom, timeoutMs: 5000 };
+  const options = { communicator, memory, numPacks, countFrom, timeoutMs: 5000, say: () => {} };
   const reducer = new CollectiveReducer(
     { segments, weights, slots: {}, gradients, optimizer: { kind: 'sgd' } },
     { ...options, wire: 'f32', algorithm: 'auto' },

@@ -96,10 +96,10 @@ function checkMetadata(its: Metadata): void {
   if (![undefined, 'true', 'false'].includes(fineTune)) {
     throw new TensorFileError(`has ${describe(fineTune)} for fine_tune in its metadata, not true or false`);
   }
-  if (metadata.updates !== undefined && !isWhole(metadata.updates)) {
-    throw new TensorFileError(
-      `has ${describe(metadata.updates)} for updates in its metadata, which is to be a whole number`,
-    );
+  for (const name of SCALAR_COUNTS) {
+    const text = metadata[name];
+    if (text === undefined || isWhole(text)) continue;
+    throw new TensorFileError(`has ${describe(text)} for ${name} in its metadata, which is to be a whole number`);
   }
   checkLossScale(metadata);
   checkPictures(metadata);
@@ -150,7 +150,7 @@ export interface RunState {
   /** Whether the dense layer alone was trained, so that the others have no momenta. */
   readonly fineTune: boolean;
   readonly model: { readonly size: number; readonly version: number };
-  /** The trainer's numbers (`Trainer.scalars`): updates made, and the two variables of a dynamic loss scale. */
+  /** The trainer's numbers (`Trainer.scalars`): updates made, the two variables of a dynamic loss scale, and packs that were chosen. */
   readonly scalars: Readonly<Record<string, number>>;
   /** What it was trained on; absent where that is not known. */
   readonly pictures?: {
@@ -165,7 +165,15 @@ export interface RunState {
 }
 
 /** Names of the trainer's numbers in the metadata: TensorFlow's, where it has any. */
-const SCALARS = { updates: 'updates', lossScale: 'current_loss_scale', goodSteps: 'good_steps' } as const;
+const SCALARS = {
+  updates: 'updates',
+  lossScale: 'current_loss_scale',
+  goodSteps: 'good_steps',
+  numPacks: 'num_packs',
+  numPacksWorkers: 'num_packs_workers',
+} as const;
+/** Those of them that count something. */
+const SCALAR_COUNTS = [SCALARS.updates, SCALARS.numPacks, SCALARS.numPacksWorkers] as const;
 
 /** A run's arrays with their places; values are read from and written into them. */
 export interface RunArrays {

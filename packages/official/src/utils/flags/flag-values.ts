@@ -87,7 +87,7 @@ const BUILT_IN: readonly FlagDefinition[] = [
 
 function builtIn(name: string, shortName: string | null, kind: FlagKind, help: string): FlagDefinition {
   const value = kind === 'bool' ? false : null;
-  const none = { local: false, enumValues: null, lowerBound: null, upperBound: null };
+  const none = { local: false, enumValues: null, words: null, lowerBound: null, upperBound: null };
   return { name, shortName, kind, default: value, help, group: BUILT_IN_GROUP, key: true, ...none };
 }
 
@@ -124,8 +124,8 @@ export class FlagValues {
     this.#define('bool', options);
   }
 
-  /** A whole number; decimal, or hexadecimal with 0x. */
-  DEFINE_integer(options: DefineNumberOptions<number>): void {
+  /** A whole number; decimal, or hexadecimal with 0x; or one of `words`, where there are any. */
+  DEFINE_integer(options: DefineNumberOptions<number> & { words?: readonly string[] }): void {
     this.#define('integer', options, options);
   }
 
@@ -165,7 +165,7 @@ export class FlagValues {
   #define(
     kind: FlagKind,
     options: DefineOptions<unknown>,
-    extra: { enumValues?: readonly string[]; lowerBound?: number; upperBound?: number } = {},
+    extra: { enumValues?: readonly string[]; words?: readonly string[]; lowerBound?: number; upperBound?: number } = {},
   ): void {
     const { name, shortName = null, group = 'Flags' } = options;
     if (!/^[a-z][a-z0-9_]*$/i.test(name)) {
@@ -189,6 +189,7 @@ export class FlagValues {
       local: options.local ?? false,
       key: options.key ?? false,
       enumValues: extra.enumValues ?? null,
+      words: extra.words ?? null,
       lowerBound: extra.lowerBound ?? null,
       upperBound: extra.upperBound ?? null,
     };

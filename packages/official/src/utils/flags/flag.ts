@@ -39,6 +39,8 @@ export interface FlagDefinition {
   key: boolean;
   /** The allowed texts of an enum. */
   readonly enumValues: readonly string[] | null;
+  /** Words that a number may be said by instead: `auto`. */
+  readonly words: readonly string[] | null;
   /** Smallest and largest allowed number, both inclusive. */
   readonly lowerBound: number | null;
   readonly upperBound: number | null;
@@ -66,7 +68,7 @@ export function valueWord(definition: FlagDefinition): string {
       return 'NUMBER';
     case 'integer':
     case 'multi_integer':
-      return 'INTEGER';
+      return ['INTEGER', ...(definition.words ?? [])].join('|');
     default:
       return 'STRING';
   }
@@ -95,14 +97,15 @@ function valueError(
   });
 }
 
-function parseNumber(definition: FlagDefinition, text: string, integer: boolean, origin: string): number {
+function parseNumber(definition: FlagDefinition, text: string, integer: boolean, origin: string): number | string {
   const trimmed = text.trim();
+  if (definition.words?.includes(trimmed)) return trimmed;
   if (!(integer ? INTEGER : FLOAT).test(trimmed)) {
     const example = formatValue(typeof definition.default === 'number' ? definition.default : integer ? 1 : 0.5);
     throw valueError(
       definition,
       text,
-      `value should be ${integer ? 'an integer' : 'a number'}`,
+      `value should be ${[integer ? 'an integer' : 'a number', ...(definition.words ?? [])].join(' or ')}`,
       `Write it like --${definition.name}=${example}.`,
       origin,
     );

@@ -24,7 +24,8 @@ function values(definition: FlagDefinition): string {
         : upperBound !== null
           ? ` ≤ ${upperBound}`
           : '';
-  return `${word ?? valueWord(definition).toLowerCase()}${range}`;
+  const words = (definition.words ?? []).map((one) => ` or ${code(one)}`).join('');
+  return `${word ?? valueWord(definition).toLowerCase()}${range}${words}`;
 }
 
 /**

@@ -16,7 +16,7 @@ declare module './flag-values.js' {
     dtype: DtypeName;
     loss_scale: string | null;
     all_reduce_alg: string | null;
-    num_packs: number;
+    num_packs: number | 'auto';
     tf_gpu_thread_mode: string | null;
     per_gpu_thread_count: number;
     datasets_num_private_threads: number | null;
@@ -134,8 +134,9 @@ export function definePerformance(flags: FlagValues, switches: PerformanceSwitch
     flags.DEFINE_integer({
       name: 'num_packs',
       default: 1,
+      words: ['auto'],
       group,
-      help: 'Into how many packs the gradients are put before they are summed. A pack can be summed as soon as all replicas have filled it, so more packs overlap more with the backward pass, and fewer packs cost fewer messages. The weights are the same for every number.',
+      help: 'Into how many packs the gradients are put before they are summed. A pack can be summed as soon as all replicas have filled it, so more packs overlap more with the backward pass, and fewer packs cost fewer messages. The weights are the same for every number. auto, between workers: after twelve steps the number that is fastest by a model of this run and this network; the log says which and why, and the checkpoint keeps it. Between the replicas of one process auto is one pack.',
     });
   }
   if (on('tf_gpu_thread_mode', false)) {

@@ -27,8 +27,8 @@ export interface MultiWorkerStrategyOptions {
   readonly numWorkers: number;
   /** Devices of each worker: 'gpu:0', … or 'cpu:0', …. */
   readonly devices: readonly string[];
-  /** Null: the strategy chooses. */
-  readonly numPacks: number | null;
+  /** Null: by size; 'auto': the strategy measures and chooses. */
+  readonly numPacks: number | null | 'auto';
 }
 
 /** What a parameter server strategy is made from. */
@@ -57,8 +57,8 @@ export interface DistributionStrategyOptions {
    * Default: the strategy chooses.
    */
   readonly allReduceAlg?: string | null;
-  /** Packs that the gradients are cut into. Default 1; between workers the strategy chooses by size. */
-  readonly numPacks?: number;
+  /** Packs that the gradients are cut into. Default 1; between workers by size. 'auto': between workers it is measured which; elsewhere 1. */
+  readonly numPacks?: number | 'auto';
   /** Receives one line for each flag that has no effect here. */
   readonly onWarning?: (line: string) => void;
   /** Receives the strategy's own lines, such as the algorithm it chose. Default: standard error. */
@@ -75,7 +75,8 @@ const NAMES = ['off', 'default', 'one_device', 'mirrored', 'multi_worker_mirrore
  * @throws RangeError with upstream's texts; and where upstream would drop a flag silently although it matters.
  */
 export function getDistributionStrategy(options: DistributionStrategyOptions = {}): Strategy | null {
-  const { numGpus = 0, numWorkers = 1, allReduceAlg = null, numPacks = 1, factories = {} } = options;
+  const { numGpus = 0, numWorkers = 1, allReduceAlg = null, factories = {} } = options;
+  const numPacks = packsHere(options);
   if (numGpus < 0) throw new RangeError('`num_gpus` can not be negative.');
   const numCpus = resolveNumCpus(options.numCpus ?? 1);
   const name = (options.distributionStrategy ?? 'default').toLowerCase();
@@ -159,10 +160,20 @@ function missingEngine(strategy: string, numWorkers: number): string {
   );
 }
 
+/**
+ * Packs between the replicas of one process. 'auto': one, which is as good as many where each replica sums a part of everything; and one for
+ * each replica where a pack is summed by two of them.
+ */
+function packsHere({ numPacks = 1, allReduceAlg, numGpus = 0, numCpus = 1 }: DistributionStrategyOptions): number {
+  if (numPacks !== 'auto') return numPacks;
+  return allReduceAlg === 'hierarchical_copy' ? deviceNames(numGpus, resolveNumCpus(numCpus)).length : 1;
+}
+
 /** Reports flags that the chosen combination does not use. */
 function warner(options: DistributionStrategyOptions) {
   const line = (text: string) => options.onWarning?.(text);
-  const { numGpus = 0, numCpus, allReduceAlg, numPacks = 1 } = options;
+  const { numGpus = 0, numCpus, allReduceAlg } = options;
+  const numPacks = packsHere(options);
   if (numGpus > 0 && numCpus !== undefined && numCpus !== 1) {
     line(`num_cpus=${numCpus} has no effect with num_gpus=${numGpus}: replicas run on the GPUs.`);
   }
