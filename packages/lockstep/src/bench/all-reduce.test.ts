@@ -94,6 +94,34 @@ describe('the command', () => {
     );
   });
 
+  test('latency and bandwidth of a job, which give its times back', { ...LIMIT, skip: withoutMpi }, async () => {
+    const launcher = ['mpirun', '--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '-np', '2'];
+    const { results, fit = {} } = await report(['--fit', '--all_reduce_alg=ring', '--iterations=1'], launcher);
+    assert.deepEqual(Object.keys(fit), ['ring']);
+    const { latency_us: latency, bandwidth_gbit: gbit } = fit.ring as { latency_us: number; bandwidth_gbit: number };
+    assert.ok(latency >= 0 && gbit > 0);
+    // The best α and β in proportion: with any that are a tenth off, the sum of squares is larger.
+    const rows = results.filter(({ bytes }) => bytes > 0);
+    const error = (alphaUs: number, beta: number) =>
+      rows.reduce(
+        (sum, { bytes, ms }) => sum + ((2 * alphaUs) / 1e3 / ms + (bytes * 8) / (beta * 1e6) / ms - 1) ** 2,
+        0,
+      );
+    for (const factor of [0.9, 1.1]) {
+      assert.ok(error(latency, gbit) <= error(latency, gbit * factor));
+      if (latency > 0) assert.ok(error(latency, gbit) <= error(latency * factor, gbit));
+    }
+  });
+
+  test('--fit where there is nothing to fit is an error', LIMIT, async () => {
+    const args = [BIN, 'bench', 'all_reduce', '--fit', '--nompi'];
+    const error = await run(process.execPath, args).catch((thrown: { stderr: string }) => thrown);
+    assert.match(
+      (error as { stderr: string }).stderr,
+      /--fit=true: between the replicas of one process there is no network/,
+    );
+  });
+
   test('nccl and unknown algorithms are errors that say what works', LIMIT, async () => {
     const failure = async (name: string) => {
       const args = [BIN, 'bench', 'all_reduce', '--elements=1', `--all_reduce_alg=${name}`];

@@ -13,7 +13,8 @@ import {
   MirroredStrategy,
   physicalCores,
 } from '@lockstep/distribute';
-import { FlagValues } from '@lockstep/official/utils/flags/core';
+import { fitNetwork } from '@lockstep/distribute/step-model';
+import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { flagMain } from '../flag-main.js';
 import { MPI_ALGORITHMS, MPI_ALLREDUCE, measureMpi } from './all-reduce-mpi.js';
 import { type AllReduceBenchArguments, type AllReduceSamples, FUSED } from './all-reduce-replica.js';
@@ -21,6 +22,9 @@ import { type AllReduceResult, allReduceResult, TABLE_ELEMENTS } from './all-red
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
+/** Algorithms between processes that step-model/ has a formula of. */
+const FITTED = ['rank_order', 'ring'] as const;
+type FittedAlgorithm = (typeof FITTED)[number];
 /** Algorithms of replicas that share memory; nccl needs other devices, and says so. */
 const ALGORITHMS = ['sharded', 'hierarchical_copy', 'reduction_to_one_device'];
 const MPI_LIMIT_MS = 300_000;
@@ -35,6 +39,10 @@ export interface AllReduceReport extends Partial<AllReduceResult> {
   /** MPI_Allreduce between as many processes, measured right after; empty with the reason in `mpi_skipped`. */
   readonly mpi: readonly AllReduceResult[];
   readonly mpi_skipped?: string;
+  /** With `--fit`: what each algorithm's all-reduces say of the network. */
+  readonly fit?: Readonly<
+    Partial<Record<FittedAlgorithm, { readonly latency_us: number; readonly bandwidth_gbit: number }>>
+  >;
 }
 
 export function main(argv: readonly string[]): Promise<number> {
@@ -97,6 +105,12 @@ export function defineFlags(): FlagValues {
     key,
     help: 'Measure MPI_Allreduce between as many processes as well, where Open MPI is installed.',
   });
+  flags.DEFINE_bool({
+    name: 'fit',
+    default: false,
+    key,
+    help: 'Under mpirun: latency and bandwidth of the network by least squares, as `lockstep plan` takes them.',
+  });
   flags.DEFINE_bool({ name: 'json', default: false, key, help: 'Print one JSON object as the last line.' });
   return flags;
 }
@@ -122,6 +136,7 @@ function settingsOf(flags: FlagValues): Settings {
 }
 
 async function measureReplicas(flags: FlagValues): Promise<AllReduceReport> {
+  if (flags.get('fit' as never)) throw refuseFit('between the replicas of one process there is no network');
   const { elements, replicas, algorithm, numPacks, iterations } = settingsOf(flags);
   const devices = Array.from({ length: replicas }, (_, i) => `cpu:${i}`);
   // Refuses algorithms that there are not, and those that these devices cannot run.
@@ -151,6 +166,11 @@ async function measureReplicas(flags: FlagValues): Promise<AllReduceReport> {
 /** A rank of an MPI job. Null on all ranks but the first. */
 function measureJob(flags: FlagValues): AllReduceReport | null {
   const { elements, algorithm, numPacks, iterations } = settingsOf(flags);
+  const isFitted = flags.get('fit' as never) as unknown as boolean;
+  if (isFitted && elements.length < 2) throw refuseFit('--elements measures one size, and two things are asked for');
+  if (isFitted && algorithm !== null && !FITTED.some((one) => one === algorithm)) {
+    throw refuseFit(`there is no model of ${algorithm}; there is one of ${FITTED.join(' and ')}`);
+  }
   if (algorithm !== null && !MPI_ALGORITHMS.includes(algorithm)) {
     throw new RangeError(
       `There is no all-reduce algorithm '${algorithm}' between processes.\nhelp: choose one of ${MPI_ALGORITHMS.join(', ')}.`,
@@ -158,7 +178,28 @@ function measureJob(flags: FlagValues): AllReduceReport | null {
   }
   const algorithms = algorithm === null ? MPI_ALGORITHMS : [algorithm];
   const results = measureMpi({ algorithms, elements, numPacks, iterations });
-  return results && report('processes', (results[0] as AllReduceResult).ranks, numPacks, results, [], null);
+  if (results === null) return null;
+  const { ranks } = results[0] as AllReduceResult;
+  return {
+    ...report('processes', ranks, numPacks, results, [], null),
+    ...(isFitted && { fit: fitOf(results, ranks) }),
+  };
+}
+
+function fitOf(results: readonly AllReduceResult[], ranks: number): NonNullable<AllReduceReport['fit']> {
+  const rows = (name: string) => results.filter(({ algorithm, bytes }) => algorithm === name && bytes > 0);
+  return Object.fromEntries(
+    FITTED.filter((name) => rows(name).length > 1).map((name) => {
+      const { latencyMs, bytesPerMs } = fitNetwork(name, ranks, rows(name));
+      return [name, { latency_us: 1000 * latencyMs, bandwidth_gbit: (bytesPerMs * 1000 * 8) / 1e9 }];
+    }),
+  );
+}
+
+function refuseFit(why: string): UsageError {
+  return new UsageError(`flag --fit=true: ${why}`, {
+    ...{ flag: 'fit', value: 'true', remedy: 'mpirun -np 2 lockstep bench all_reduce --fit' },
+  });
 }
 
 function report(
@@ -218,7 +259,8 @@ async function measureMpiBeside(
 }
 
 /** A table: a row for each size, a column for each algorithm with time, bus bandwidth, and how it compares with MPI. */
-function format({ between, ranks, num_packs: numPacks, results, mpi, mpi_skipped: skipped }: AllReduceReport): string {
+function format(report: AllReduceReport): string {
+  const { between, ranks, num_packs: numPacks, results, mpi, mpi_skipped: skipped, fit = {} } = report;
   const columns = [...new Set([...results, ...mpi].map(({ algorithm }) => algorithm))];
   const sizes = [...new Set(results.map(({ elements }) => elements))];
   const cell = (algorithm: string, elements: number): string => {
@@ -242,6 +284,10 @@ function format({ between, ranks, num_packs: numPacks, results, mpi, mpi_skipped
   const fused = Object.keys(FUSED).filter((name) => results.some(({ algorithm }) => algorithm === name));
   if (fused.length > 0) {
     lines.push(`${fused.join(', ')}: the sum and the optimizer's update in one pass, as a training step does it.`);
+  }
+  for (const [name, { latency_us: latency, bandwidth_gbit: bandwidth }] of Object.entries(fit)) {
+    const text = (value: number) => String(Number(value.toPrecision(3)));
+    lines.push(`${name}: lockstep plan --latency_us=${text(latency)} --bandwidth_gbit=${text(bandwidth)}`);
   }
   if (skipped !== undefined) lines.push(`MPI_Allreduce was not measured: ${skipped}.`);
   return `${lines.join('\n').trimEnd()}\n`;

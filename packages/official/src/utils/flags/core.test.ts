@@ -60,6 +60,27 @@ function usageError(argv: string[], flags = everyKind()): UsageError {
   assert.fail(`no error for ${argv.join(' ')}`);
 }
 
+describe('a whole number that may be said by a word', () => {
+  const flags = new FlagValues({ program: 'prog' });
+  flags.DEFINE_integer({ name: 'packs', default: 1, words: ['auto'], lowerBound: 1, help: 'Packs.', key: true });
+
+  it('is the number or the word', () => {
+    for (const [argv, value] of [
+      [['--packs=auto'], 'auto'],
+      [['--packs', '8'], 8],
+      [[], 1],
+    ] as const) {
+      assert.deepEqual(valuesAfter([...argv], flags), { packs: value });
+    }
+  });
+
+  it('refuses other words and numbers, and says what it takes', () => {
+    assert.match(usageError(['--packs=automatic'], flags).message, /value should be an integer or auto/);
+    assert.match(usageError(['--packs=0'], flags).message, /at least 1/);
+    assert.match(flags.parse(['--help']).help?.text as string, /--packs=INTEGER\|auto|INTEGER\|auto/);
+  });
+});
+
 describe('ways to write a flag', () => {
   const defaults = {
     text: null,

@@ -171,6 +171,29 @@ describe('what is ours', () => {
       /'one_device' uses one process, but num_workers is 2\.\nhelp:/,
     );
   });
+  test('num_packs auto is one pack where one is as good as many, one for each replica where two of them sum a pack', () => {
+    const describe = (options: object) =>
+      getDistributionStrategy({
+        numCpus: 3,
+        distributionStrategy: 'mirrored',
+        numPacks: 'auto',
+        log: () => {},
+        ...options,
+      })?.crossDeviceOpsDescription;
+    assert.equal(describe({}), 'ShardedAllReduce(num_packs=1)');
+    assert.equal(describe({ allReduceAlg: 'hierarchical_copy' }), 'HierarchicalCopyAllReduce(num_packs=3)');
+    const asked: unknown[] = [];
+    const multiWorkerMirrored = (options: { numPacks: unknown }) => {
+      asked.push(options.numPacks);
+      return new OneDeviceStrategy();
+    };
+    for (const numPacks of ['auto', 2, undefined] as const) {
+      const packs = numPacks === undefined ? {} : { numPacks };
+      getDistributionStrategy({ numWorkers: 2, ...packs, factories: { multiWorkerMirrored } });
+    }
+    assert.deepEqual(asked, ['auto', 2, null]);
+  });
+
   test('num_packs is honoured when no algorithm is named, and with every algorithm', () => {
     const lines: string[] = [];
     const chosen = getDistributionStrategy({ numCpus: 2, numPacks: 3, log: (line) => lines.push(line) });
