@@ -23,19 +23,28 @@ export const NUM_PACKS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 4
 const TIE = 1e-3;
 const F32_BYTES = 4;
 
-/** All that is tried, the best first. @param profile gradients in the order in which they are final, the last variables' first. */
-export function choosePacks(profile: StepProfile, cluster: Cluster): PackOption[] {
+/**
+ * All that is tried, the best first.
+ * @param profile gradients in the order in which they are final, the last variables' first
+ * @param cuts what is tried; 'by_size' counts where it makes several packs
+ */
+export function choosePacks(
+  profile: StepProfile,
+  cluster: Cluster,
+  cuts: readonly PackCut[] = [...NUM_PACKS, 'by_size'],
+): PackOption[] {
   const bytes = profile.gradients.reduce((sum, one) => sum + one.bytes, 0);
   const bounds = taperedBounds(Math.round(bytes / F32_BYTES));
   const tapered = bounds
     .slice(1)
     .map((end, i) => F32_BYTES * (end - (bounds[i] as number)))
     .reverse();
-  const options = [
-    ...NUM_PACKS.map((count) => ({ cut: count as PackCut, sizes: Array<number>(count).fill(bytes / count) })),
+  const options = cuts.flatMap((cut) => {
+    const sizes = cut === 'by_size' ? tapered : Array<number>(cut).fill(bytes / cut);
     // One pack is one pack.
-    ...(tapered.length > 1 ? [{ cut: 'by_size' as const, sizes: tapered }] : []),
-  ].map(({ cut, sizes }) => ({ cut, numPacks: sizes.length, step: simulateStep(profile, sizes, cluster) }));
+    if (cut === 'by_size' && sizes.length === 1) return [];
+    return [{ cut, numPacks: sizes.length, step: simulateStep(profile, sizes, cluster) }];
+  });
   const fastest = Math.min(...options.map(({ step }) => step.stepMs));
   const isTie = (option: PackOption) => option.step.stepMs <= fastest * (1 + TIE);
   const inOrder = (a: PackOption, b: PackOption) =>

@@ -96,7 +96,10 @@ describe('the command', () => {
 
   test('latency and bandwidth of a job, which give its times back', { ...LIMIT, skip: withoutMpi }, async () => {
     const launcher = ['mpirun', '--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '-np', '2'];
-    const { results, fit = {} } = await report(['--fit', '--all_reduce_alg=ring', '--iterations=1'], launcher);
+    const { results, fit = {} } = await report(
+      ['--fit', '--all_reduce_alg=ring', '--iterations=1', '--max_bytes=4194304'],
+      launcher,
+    );
     assert.deepEqual(Object.keys(fit), ['ring']);
     const { latency_us: latency, bandwidth_gbit: gbit } = fit.ring as { latency_us: number; bandwidth_gbit: number };
     assert.ok(latency >= 0 && gbit > 0);

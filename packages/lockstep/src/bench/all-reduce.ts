@@ -93,6 +93,13 @@ export function defineFlags(): FlagValues {
     help: 'Packs that a buffer is cut into, each reduced by itself.',
   });
   flags.DEFINE_integer({
+    name: 'max_bytes',
+    default: 2 ** 28,
+    lowerBound: 4096,
+    key,
+    help: 'Where the table ends: on a slow network less than 256 MB is enough.',
+  });
+  flags.DEFINE_integer({
     name: 'iterations',
     default: null,
     lowerBound: 1,
@@ -126,8 +133,9 @@ interface Settings {
 function settingsOf(flags: FlagValues): Settings {
   const value = (name: string) => flags.get(name as never) as unknown;
   const elements = value('elements') as number | null;
+  const maxBytes = value('max_bytes') as number;
   return {
-    elements: elements === null ? TABLE_ELEMENTS : [elements],
+    elements: elements === null ? TABLE_ELEMENTS.filter((count) => 4 * count <= maxBytes) : [elements],
     replicas: value('num_cpus') as number,
     algorithm: value('all_reduce_alg') as string | null,
     numPacks: value('num_packs') as number,
@@ -248,7 +256,7 @@ async function measureMpiBeside(
         ...binding,
         ...['-np', `${processes}`, process.execPath, BIN, 'bench', 'all_reduce', '--json'],
         ...[`--all_reduce_alg=${MPI_ALLREDUCE}`, `--num_packs=${numPacks}`],
-        ...(count === null ? [] : [`--elements=${count}`]),
+        ...(count === null ? [`--max_bytes=${4 * Math.max(...elements)}`] : [`--elements=${count}`]),
         ...(iterations === null ? [] : [`--iterations=${iterations}`]),
       ],
       { timeout: MPI_LIMIT_MS },

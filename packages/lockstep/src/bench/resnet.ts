@@ -98,9 +98,10 @@ export function defineFlags(): FlagValues {
     name: 'num_packs',
     shortName: 'np',
     default: null,
+    words: ['auto'],
     lowerBound: 1,
     key,
-    help: 'Packs that gradients are reduced in. Without it one; between worker processes as many as their size asks for.',
+    help: 'Packs that gradients are reduced in. Without it one; between worker processes as many as their size asks for, and with auto what is fastest by the model (--warmup=13 is over by then).',
   });
   flags.DEFINE_enum({
     name: 'gradient_dtype',
@@ -163,9 +164,11 @@ async function measure(flags: FlagValues): Promise<ResnetBenchReport> {
     records: dataset === 'cifar10' ? madeUpRecords(RECORDS) : null,
     recordCount: RECORDS,
   };
-  const numPacks = value('num_packs') as number | null;
+  const numPacks = value('num_packs') as number | 'auto' | null;
   const workers = openWorkers(flags, replicas, numPacks);
-  const results = workers ? await runOn(workers, threads, args) : await run(replicas, threads, numPacks ?? 1, args);
+  const results = workers
+    ? await runOn(workers, threads, args)
+    : await run(replicas, threads, typeof numPacks === 'number' ? numPacks : 1, args);
   const own = summarizeRun(results, args, workers?.numWorkers ?? 1);
   workers?.close();
   return {
@@ -225,7 +228,11 @@ function runOn(strategy: Strategy, threads: number | null, args: BenchArguments)
 }
 
 /** The processes that mpirun started, as workers; null for one process. */
-function openWorkers(flags: FlagValues, replicas: number, numPacks: number | null): MultiWorkerMirroredStrategy | null {
+function openWorkers(
+  flags: FlagValues,
+  replicas: number,
+  numPacks: number | 'auto' | null,
+): MultiWorkerMirroredStrategy | null {
   if ((launchedProcess()?.size ?? 1) === 1) return null;
   return new MultiWorkerMirroredStrategy({
     devices: Array.from({ length: replicas }, (_, i) => `cpu:${i}`),

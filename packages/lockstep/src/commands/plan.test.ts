@@ -35,6 +35,15 @@ const rowsOf = (output: string) => (JSON.parse(output.trim().split('\n').at(-1) 
 describe('lockstep plan', () => {
   const flags = ['plan', `--timeline=${timeline}`, '--batch_size=100', '--workers=4,1'];
 
+  it('plans with so many packs as it is told', async () => {
+    const network = ['--latency_us=500', '--bandwidth_gbit=0.8', '--all_reduce_alg=ring', '--workers=4', '--json'];
+    const { output } = await lockstep([...flags, ...network, '--num_packs=8']);
+    // Everything is final after 100 ms; a pack of 1 MB takes 6 messages of 0.5 ms and 1.5 MB at 0.1 MB a ms, and its update 1 ms.
+    const [row] = rowsOf(output) as [PlanRow];
+    assert.equal(row.numPacks, 8);
+    assert.ok(Math.abs(row.stepMs - (100 + 8 * (3 + 15) + 1)) < 1e-6, `${row.stepMs}`);
+  });
+
   it('says throughput, efficiency, what limits, hours and costs, as the closed form has them', async () => {
     const svg = join(folder, 'plan.svg');
     const network = ['--latency_us=500', '--bandwidth_gbit=0.8', '--all_reduce_alg=ring'];

@@ -63,6 +63,7 @@ export function main(argv: readonly string[]): Promise<number> {
       FLAGS.timeline === null ? await measureProfile(flags) : readTimeline(FLAGS.timeline, 'flag --timeline');
     const rows = plan({
       ...{ profile, network, workers, batchSize: FLAGS.batch_size },
+      ...(typeof FLAGS.num_packs === 'number' && { cuts: [FLAGS.num_packs] }),
       ...(FLAGS.all_reduce_alg !== null && { algorithms: [algorithmOf(FLAGS.all_reduce_alg)] }),
       wires: FLAGS.wire === 'both' ? ['f32', 'bf16'] : [FLAGS.wire],
       images: FLAGS.images === 0 ? null : FLAGS.images,
@@ -145,6 +146,16 @@ export function defineFlags(): FlagValues {
     default: null,
     key,
     help: `One of ${ALGORITHMS.join(', ')}. Default: the fastest.`,
+  });
+  flags.DEFINE_integer({
+    name: 'num_packs',
+    shortName: 'np',
+    default: null,
+    words: ['auto'],
+    lowerBound: 1,
+    upperBound: 10_000,
+    key,
+    help: 'Packs that gradients travel in. Default, and auto: the best number, or by size if that is best.',
   });
   flags.DEFINE_enum({
     name: 'wire',

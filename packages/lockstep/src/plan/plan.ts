@@ -4,6 +4,7 @@ import {
   type Algorithm,
   choosePacks,
   type Network,
+  type PackCut,
   type PackOption,
   type SimulatedStep,
   type StepProfile,
@@ -16,6 +17,8 @@ export interface PlanOptions {
   readonly network: Network;
   readonly workers: readonly number[];
   readonly algorithms?: readonly Algorithm[];
+  /** Ways of cutting gradients; default: all that are worth a try. */
+  readonly cuts?: readonly PackCut[];
   readonly wires?: readonly ('f32' | 'bf16')[];
   /** Of the whole run; null: none is asked for. */
   readonly images: number | null;
@@ -70,11 +73,11 @@ interface Choice extends PackOption {
 }
 
 function best(options: PlanOptions, workers: number): Choice {
-  const { profile, network, algorithms = ALGORITHMS, wires = ['f32'] } = options;
+  const { profile, network, algorithms = ALGORITHMS, wires = ['f32'], cuts } = options;
   const choices = wires.flatMap((wire) =>
     algorithms.map((algorithm) => {
       const cluster = { workers, replicas: profile.replicas, network, algorithm, wire };
-      return { ...(choosePacks(profile, cluster)[0] as PackOption), algorithm, wire };
+      return { ...(choosePacks(profile, cluster, cuts)[0] as PackOption), algorithm, wire };
     }),
   );
   // Of equal ones the first counts.
