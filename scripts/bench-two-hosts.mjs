@@ -6,15 +6,7 @@
 // Without flags: ResNet-50, 16 images per worker, and a warm-up in which the step is recorded. Each row is one run of
 // `lockstep bench resnet` under mpirun, which measures one worker alone, and both without messages, in the same run. With
 // --repeat each row is run so often, and a row of medians follows. No run may take longer than --limit_secs.
-import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const script = join(root, 'scripts', 'two-hosts.sh');
-const bin = join(root, 'packages', 'lockstep', 'dist', 'bin.js');
+import { withTwoHosts } from './two-hosts.mjs';
 
 const own = { rate: '1gbit', only: '', repeat: '1', limit_secs: '900' };
 const flags = process.argv.slice(2).filter((word) => {
@@ -67,51 +59,29 @@ function median(runs, key) {
 }
 
 /** One run of the benchmark under mpirun. */
-function measure(title, more) {
-  const mpirun = ['mpirun', '--allow-run-as-root', '--bind-to', 'none', '--mca', 'plm_rsh_agent', agent];
-  const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
-  const bench = [process.execPath, bin, 'bench', 'resnet', '--json', '--intra_op_parallelism_threads=1'];
-  const words = ['exec', name, 'a', ...mpirun, ...hosts, ...bench, ...model, ...more];
-  const { stdout, stderr, status, error } = spawnSync(script, words, {
-    encoding: 'utf8',
-    timeout: 1000 * Number(own.limit_secs),
-    env: { ...process.env, LOCKSTEP_TWO_HOSTS: name },
-  });
-  if (error?.code === 'ETIMEDOUT') {
-    throw new Error(
-      `${title}: not through after ${own.limit_secs} s; take fewer --steps or --rounds, or --limit_secs.`,
-    );
-  }
-  if (status !== 0) throw new Error(`${title}: ${error?.message ?? (stderr || stdout)}`);
-  const report = JSON.parse(stdout.trim().split('\n').at(-1));
+function measure(hosts, title, more) {
+  const bench = ['bench', 'resnet', '--json', '--intra_op_parallelism_threads=1', ...model, ...more];
+  const report = hosts.job(title, bench, Number(own.limit_secs));
   return { ...report, ...report.phase_ms };
 }
 
-const name = `lockstep-bench-${process.pid}`;
-const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
-const agent = join(folder, 'agent.sh');
-writeFileSync(agent, `#!/bin/sh\nexec '${script}' agent "$@"\n`);
-chmodSync(agent, 0o755);
-const up = spawnSync(script, ['up', name, own.rate], { encoding: 'utf8' });
 try {
-  if (up.status !== 0) throw new Error(`There can be no two hosts here: ${up.stderr.trim()}`);
-  console.log(`\`lockstep bench resnet ${model.join(' ')}\` on two hosts joined by ${own.rate}:\n`);
-  console.log(
-    '| gradients | step, ms | backward | reduce | images/s | one host | of twice that | both apart | of that |',
-  );
-  console.log('|---|---|---|---|---|---|---|---|---|');
-  for (const { name: title, flags: more } of ROWS) {
-    const runs = [];
-    for (let i = 0; i < repeats; i++) {
-      runs.push(measure(title, more));
-      print(title, runs.at(-1));
+  await withTwoHosts(own.rate, (hosts) => {
+    console.log(`\`lockstep bench resnet ${model.join(' ')}\` on two hosts joined by ${own.rate}:\n`);
+    console.log(
+      '| gradients | step, ms | backward | reduce | images/s | one host | of twice that | both apart | of that |',
+    );
+    console.log('|---|---|---|---|---|---|---|---|---|');
+    for (const { name: title, flags: more } of ROWS) {
+      const runs = [];
+      for (let i = 0; i < repeats; i++) {
+        runs.push(measure(hosts, title, more));
+        print(title, runs.at(-1));
+      }
+      if (repeats > 1) print(`${title}, medians`, Object.fromEntries(COLUMNS.map(([key]) => [key, median(runs, key)])));
     }
-    if (repeats > 1) print(`${title}, medians`, Object.fromEntries(COLUMNS.map(([key]) => [key, median(runs, key)])));
-  }
+  });
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;
-} finally {
-  spawnSync(script, ['down', name]);
-  rmSync(folder, { recursive: true, force: true });
 }

@@ -2,7 +2,7 @@
 # Two hosts on one machine: network namespaces joined by a link of a given rate, each with its own address, host name, process
 # table and shared memory. For tests and measurements of training over a network. Needs root and iproute2.
 #
-#   two-hosts.sh up NAME [RATE]       makes NAME-a (10.77.0.1) and NAME-b (10.77.0.2); RATE as tc writes it, default 1gbit
+#   two-hosts.sh up NAME [RATE] [BURST]  makes NAME-a (10.77.0.1) and NAME-b (10.77.0.2); as tc writes them, default 1gbit 1mb
 #   two-hosts.sh exec NAME a COMMAND  runs a command there
 #   two-hosts.sh link NAME up|down    the cable, as seen from NAME-b
 #   two-hosts.sh down NAME            takes both away
@@ -32,6 +32,7 @@ case ${1:-} in
   up)
     name=$2
     rate=${3:-1gbit}
+    burst=${4:-1mb}
     for side in a b; do ip netns add "$name-$side"; done
     ip -n "$name-a" link add wire type veth peer name wire netns "$name-b"
     for side in a b; do
@@ -41,7 +42,7 @@ case ${1:-} in
       ip -n "$name-$side" link set wire up
       # 1 MB may pass at once, 8 ms of 1 Gbit/s. With a bucket no larger than the kernel's largest packets (64 KB) each is cut up
       # on the processor, which a network card does for free. The queue holds 20 ms of traffic.
-      tc -n "$name-$side" qdisc add dev wire root tbf rate "$rate" burst 1mb latency 20ms
+      tc -n "$name-$side" qdisc add dev wire root tbf rate "$rate" burst "$burst" latency 20ms
       # What Linux uses unless it is told otherwise, whatever this machine was told; where the kernel has it.
       ip -n "$name-$side" route change 10.77.0.0/24 dev wire src "$address" congctl cubic 2>/dev/null || true
     done
