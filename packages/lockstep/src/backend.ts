@@ -3,7 +3,6 @@
  * command asks for any; else oneDNN, unless --backend=cpu asks for TensorFlow.js' own. Never in silence: without the library, or without
  * the GPUs, the command ends with what to install.
  */
-import { unregisterDeviceProvider } from '@lockstep/distribute';
 import type { FlagValues } from '@lockstep/official/utils/flags/core';
 
 /**
@@ -15,7 +14,7 @@ export async function registerBackend(flags: FlagValues): Promise<void> {
   if (numGpus !== 0) await offerGpus();
   // All replicas are on GPUs then, or there is an error about those that are not there.
   if (numGpus > 0) return;
-  if (flags.get('backend') === 'cpu') unregisterDeviceProvider('onednn');
+  if (flags.get('backend') === 'cpu') (await import('@lockstep/distribute')).unregisterDeviceProvider('onednn');
   // Its import is what registers its devices.
   else (await import('@lockstep/onednn')).loadLibrary();
 }

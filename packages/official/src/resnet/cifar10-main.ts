@@ -8,7 +8,7 @@ import { type FlagsObject, UsageError } from '../utils/flags/core.js';
 import { CIFAR10_RECIPE } from './lr-schedule.js';
 import { defineCifarFlags } from './resnet-flags.js';
 import { type MainIo, type ResnetProgram, runProgram } from './resnet-main.js';
-import { cifar10Plan, type ResNetPlan } from './resnet-model.js';
+import { cifar10Plan, type ResNetPlan } from './resnet-plan.js';
 
 /** Deeper ones would take hours to build, and nobody has trained one. */
 const LARGEST_SIZE = 9998;

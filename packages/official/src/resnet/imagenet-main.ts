@@ -10,7 +10,7 @@ import { type FlagsObject, type FlagValues, UsageError } from '../utils/flags/co
 import { IMAGENET_FINE_TUNE_RECIPE, IMAGENET_RECIPE } from './lr-schedule.js';
 import { defineImagenetFlags } from './resnet-flags.js';
 import { type MainIo, type ResnetProgram, runProgram } from './resnet-main.js';
-import { imagenetPlan, type ResNetPlan } from './resnet-model.js';
+import { imagenetPlan, type ResNetPlan } from './resnet-plan.js';
 
 /** A run's program: it remembers what its data sets skipped. */
 function imagenetProgram(): ResnetProgram {

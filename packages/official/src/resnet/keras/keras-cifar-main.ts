@@ -5,7 +5,7 @@
  */
 import { NUM_IMAGES, openCifar10 } from '../../data/cifar10-data.js';
 import { FlagValues, setDefaults, UsageError } from '../../utils/flags/core.js';
-import { cifar10Plan } from '../resnet-model.js';
+import { cifar10Plan } from '../resnet-plan.js';
 import { defineKerasFlags } from './keras-flags.js';
 import { type KerasIo, type KerasProgram, runKeras } from './keras-main.js';
 
