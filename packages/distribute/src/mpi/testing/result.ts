@@ -47,6 +47,6 @@ export async function playScenes(play: (args: object) => Promise<unknown>): Prom
     }
     const args = JSON.parse(readFileSync(file, 'utf8')) as object | null;
     if (args === null) return;
-    reportResult(await play(args), scene);
+    reportResult((await play(args)) ?? null, scene);
   }
 }
