@@ -49,7 +49,7 @@ function distance(left: Float32Array, right: Float32Array): number {
 
 describe('the official ResNet on GPUs', { skip: whyNoGpu() || false }, () => {
   before(() => {
-    prepareFewDigits(data);
+    prepareFewDigits(data, 9);
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -68,7 +68,7 @@ for (const input of ['synthetic', 'digits'] as const) {
 
   describe(`the weights of a short run: ${input}`, () => {
     before(() => {
-      data = prepareFewDigits(join(folder, 'digits'));
+      data = prepareFewDigits(join(folder, 'digits'), 3);
     });
 
     it('one device', async () => {
