@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inOrder, runJobs } from './job-queue.mjs';
 import { run, runTestFile } from './run-test-file.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -25,15 +26,16 @@ function add(name, { passed, failed, skipped }, seconds) {
   );
 }
 
+const nameOf = (path) => relative(root, path).replace('/dist/', '/');
+
 /** A suite that passes or fails as a whole. */
 async function check(name, command, args) {
-  if (!name.includes(only)) return;
   const begin = Date.now();
   const { status, output } = await run(command, args, { limit: CHECK_LIMIT_MS, cwd: root });
   if (status !== 0) console.log(output);
-  // What it looked at, and what it left out.
-  else if (command === process.execPath) console.log(`        ${output.trim().split('\n').at(-1)}`);
   add(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, (Date.now() - begin) / 1000);
+  // What it looked at, and what it left out.
+  if (status === 0 && command === process.execPath) console.log(`        ${output.trim().split('\n').at(-1)}`);
 }
 
 /** Tests below a folder, which may not be there. @param isTest of a file's name @param skips folders that are left out */
@@ -52,7 +54,7 @@ const testSources = (folder) => testsBelow(folder, (name) => name.endsWith('.tes
 /** One file in a process of its own, with the details of what failed and the reasons of what was skipped. */
 async function testFile(path) {
   const begin = Date.now();
-  const name = relative(root, path).replace('/dist/', '/');
+  const name = nameOf(path);
   const { output, reasons, ...counts } = await runTestFile(path, {
     limit: FILE_LIMIT_MS,
     env: { LOCKSTEP_TEST_PROVIDER: '@lockstep/onednn' },
@@ -64,7 +66,6 @@ async function testFile(path) {
 }
 
 async function conformance(name, args = []) {
-  if (!name.includes(only)) return;
   const begin = Date.now();
   const { status, output } = await run(process.execPath, ['packages/onednn/conformance/run.mjs', ...args], {
     limit: CHECK_LIMIT_MS,
@@ -81,7 +82,19 @@ async function conformance(name, args = []) {
   );
 }
 
-await check('format and lint, arrows between packages (biome)', 'npx', ['biome', 'ci', '.']);
+const wanted = (jobs) => jobs.filter(({ name }) => name.includes(only));
+const script = (name, path, ...args) => ({ name, run: () => check(name, process.execPath, [path, ...args]) });
+const checkScript = (name) => script(name, join('scripts', `${name}.mjs`));
+
+// Alone, and one after another: two of them look at all files, and the arrows' probes are some for a moment.
+const first = wanted([
+  {
+    name: 'format and lint, arrows between packages (biome)',
+    run: () => check('format and lint, arrows between packages (biome)', 'npx', ['biome', 'ci', '.']),
+  },
+  ...['check-arrows', 'check-circles', 'check-text'].map(checkScript),
+]);
+for (const job of first) await job.run();
 const files = readdirSync(join(root, 'packages'))
   .flatMap((name) => testFiles(join(root, 'packages', name, 'dist')))
   .concat(testFiles(join(root, 'examples', 'dist')), testFiles(join(root, 'scripts')))
@@ -98,21 +111,18 @@ for (const path of unbuilt) {
   console.log(`${path} was not built, so it cannot run. help: name its folder in tsconfig.json`);
   add(path, { passed: 0, failed: 1, skipped: 0 }, 0);
 }
-const queue = [...files];
-const width = Math.max(1, Math.min(2, availableParallelism()));
-await Promise.all(
-  Array.from({ length: width }, async () => {
-    for (let path = queue.shift(); path !== undefined; path = queue.shift()) await testFile(path);
-  }),
-);
-await conformance('conformance');
-await conformance('conformance, every tensor in a blocked layout', ['--layout=blocked']);
-await conformance('conformance, every tensor in bf16', ['--layout=bf16']);
-for (const script of ['check-arrows', 'check-circles', 'check-docs', 'check-packages', 'check-text']) {
-  const path = join('scripts', `${script}.mjs`);
-  if (existsSync(join(root, path))) await check(script, process.execPath, [path]);
-}
-await check('check-api', process.execPath, [join('scripts', 'api-reference.mjs'), '--check']);
+const suite = (name, ...args) => ({ name, run: () => conformance(name, args) });
+const jobs = [
+  ...files.map((path) => ({ name: nameOf(path), run: () => testFile(path) })),
+  ...wanted([
+    suite('conformance'),
+    suite('conformance, every tensor in a blocked layout', '--layout=blocked'),
+    suite('conformance, every tensor in bf16', '--layout=bf16'),
+    ...['check-docs', 'check-packages'].map(checkScript),
+    script('check-api', join('scripts', 'api-reference.mjs'), '--check'),
+  ]),
+];
+await runJobs(inOrder(jobs), Math.max(1, Math.min(2, availableParallelism())));
 
 const { version } = JSON.parse(readFileSync(join(root, 'packages/lockstep/package.json'), 'utf8'));
 console.log(`Lockstep ${version}, Node ${process.versions.node}`);

@@ -1,9 +1,10 @@
 /**
  * For tests: what mpirun starts to run <name>-replica.ts. Arguments: name, strategy, replicas per worker, options and task as JSON, and
- * the URL of a module that has a device provider, if it is not to be `cpu`.
+ * the URL of a module that has a device provider, if it is not to be `cpu`. With 'scenes' in the task's place the job stays, and a
+ * SceneJob's scenes are the tasks.
  */
 import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
-import { reportResult } from '../mpi/testing/result.js';
+import { playScenes, reportResult } from '../mpi/testing/result.js';
 import { ParameterServerStrategy } from '../parameter-server/parameter-server-strategy.js';
 import { MultiWorkerMirroredStrategy } from '../workers/multi-worker-mirrored-strategy.js';
 
@@ -13,7 +14,9 @@ const devices = Array.from({ length: Number(replicas) }, (_, i) => `cpu:${i}`);
 const Class = name === 'parameter-server' ? ParameterServerStrategy : MultiWorkerMirroredStrategy;
 try {
   const strategy = new Class({ devices, log: () => {}, ...JSON.parse(options) });
-  reportResult(await strategy.run(new URL(`./${module}-replica.js`, import.meta.url), JSON.parse(task)));
+  const run = (args: unknown) => strategy.run(new URL(`./${module}-replica.js`, import.meta.url), args);
+  if (task === 'scenes') await playScenes(run);
+  else reportResult(await run(JSON.parse(task)));
   strategy.close();
 } catch (error) {
   console.error((error as Error).message);

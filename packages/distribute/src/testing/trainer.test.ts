@@ -3,11 +3,11 @@
  * gradient, a loss that is no number, and going on where another trainer left off.
  */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { NUM_PS_VARIABLE } from '../cluster/index.js';
 import { createCrossDeviceOps } from '../cross-device-ops/create.js';
 import { type DeviceProvider, registerDeviceProvider } from '../devices/device.js';
-import { mpirun, whyNoMpirun } from '../mpi/testing/mpirun.js';
+import { SceneJob, whyNoMpirun } from '../mpi/testing/mpirun.js';
 import { MirroredStrategy } from '../strategy/mirrored-strategy.js';
 import { OneDeviceStrategy } from '../strategy/one-device-strategy.js';
 import { gradientAt, START, type TrainerOutcome, type TrainerTask } from './trainer-replica.js';
@@ -37,15 +37,12 @@ function onThreads(replicas: number, algorithm = 'sharded'): Way {
 
 function underMpirun(name: 'multi-worker' | 'parameter-server', each: number): Way {
   const isInStep = name === 'multi-worker';
+  const args = ['trainer', name, String(each), '{}', 'scenes'];
+  const job = new SceneJob(2, program, { args, environment: isInStep ? {} : { [NUM_PS_VARIABLE]: '1' } });
+  after(() => job.close());
   const run = async (task: TrainerTask) => {
-    const args = ['trainer', name, String(each), '{}', JSON.stringify(task)];
-    const result = await mpirun(2, program, { args, environment: isInStep ? {} : { [NUM_PS_VARIABLE]: '1' } });
-    const outcomes = isInStep ? result.results.flat() : (result.results[0] as unknown[] | undefined);
-    assert.ok(
-      outcomes?.every((outcome) => outcome),
-      result.describe(),
-    );
-    return outcomes as TrainerOutcome[];
+    const results = await job.play(task);
+    return (isInStep ? results.flat() : results[0]) as TrainerOutcome[];
   };
   const replicas = isInStep ? 2 * each : each;
   return { name: `${name}, ${each} replicas each`, skip: whyNoMpirun(), replicas, isInStep, run };

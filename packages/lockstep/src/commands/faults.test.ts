@@ -9,7 +9,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import {
   lockstep,
   type ProcessResult,
@@ -23,7 +23,7 @@ const folder = mkdtempSync(join(tmpdir(), 'lockstep-faults-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Far more than are needed until a rank breaks, so that the job is not over when the test comes to break it. */
-const STEPS = 300;
+const STEPS = 120;
 const LIMITS = ['--worker_late_secs=1', '--worker_lost_secs=4', '--worker_timeout_secs=20'];
 
 let data = '';
@@ -59,7 +59,7 @@ function assertNamed(result: ProcessResult, lost: number, how: RegExp, survivors
 
 describe('a rank breaks', { skip: whyNoMpirun() }, () => {
   before(async () => {
-    data = prepareDigits(join(folder, 'digits'));
+    data = prepareFewDigits(join(folder, 'digits'));
     const whole = await lockstep(flags('whole', '--batch_size=24', '--num_cpus=3', '--distribution_strategy=mirrored'));
     assert.equal(whole.status, 0, whole.describe());
   });

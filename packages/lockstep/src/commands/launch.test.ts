@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import { BIN, lockstep, ranksOf, start, whyNoMpirun } from '../testing/process.js';
 import { composeCommand } from './launch.js';
 
@@ -91,13 +91,13 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     readdirSync(join(folder, modelDir)).filter((name) => name.endsWith('.safetensors'));
 
   before(() => {
-    data = prepareDigits(join(folder, 'digits'));
+    data = prepareFewDigits(join(folder, 'digits'));
   });
 
   it('starts the job again when a rank is killed, from the last checkpoint, without --clean', async () => {
     const command = job(
       'restarted',
-      '--max_train_steps=300',
+      '--max_train_steps=120',
       '--train_epochs=20',
       '--save_checkpoints_steps=10',
       '--clean',
@@ -112,7 +112,7 @@ describe('lockstep launch runs', { skip: whyNoMpirun() }, () => {
     assert.match(result.output, /lockstep launch: the job failed with exit status \d+; restart 1 of 2 follows\./);
     assert.match(result.output, /Restored step \d+0 from /);
     assert.equal([...result.output.matchAll(/--clean flag set|--clean\b/g)].length, 1, 'only the first command cleans');
-    assert.ok(checkpoints('restarted').includes('ckpt-300.safetensors'), result.describe());
+    assert.ok(checkpoints('restarted').includes('ckpt-120.safetensors'), result.describe());
   });
 
   it('killed itself: mpirun has everybody save and end, and nothing stays in /dev/shm', async () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
 import { lockstep, whyNoMpirun } from '../testing/process.js';
 import { SlurmCluster, whyNoSlurm } from '../testing/slurm.js';
@@ -57,7 +57,7 @@ describe('Slurm', { skip: whyNoMpirun() || whyNoSlurm() }, () => {
       .sort();
 
   before(async () => {
-    data = prepareDigits(join(folder, 'digits'));
+    data = prepareFewDigits(join(folder, 'digits'));
     cluster = await SlurmCluster.start(folder);
   });
   after(async () => {

@@ -5,12 +5,12 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import { BIN, lockstep, slowDownDisk, start, whyNoMpirun, whyNoSlowDisk } from '../testing/process.js';
 import { TwoHosts, whyNoTwoHosts } from '../testing/two-hosts.js';
 
 /** Far more than are made until the cable is pulled. */
-const STEPS = 300;
+const STEPS = 120;
 
 describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-hosts-'));
@@ -41,7 +41,7 @@ describe('two hosts', { skip: whyNoMpirun() || whyNoTwoHosts() }, () => {
     readdirSync(join(folder, 'model')).flatMap((name) => Number(/^ckpt-(\d+)\.safetensors$/.exec(name)?.[1] ?? []));
 
   before(() => {
-    data = prepareDigits(join(folder, 'digits'));
+    data = prepareFewDigits(join(folder, 'digits'));
     hosts = new TwoHosts(`lockstep-test-${process.pid}`, folder);
   });
   afterEach(() => hosts?.link('up'));

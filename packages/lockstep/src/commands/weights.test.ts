@@ -10,7 +10,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import { decodeTensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
 import { lockstep, mpirun, type ProcessResult, whyNoMpirun } from '../testing/process.js';
 
@@ -68,7 +68,7 @@ for (const input of ['synthetic', 'digits'] as const) {
 
   describe(`the weights of a short run: ${input}`, () => {
     before(() => {
-      data = prepareDigits(join(folder, 'digits'));
+      data = prepareFewDigits(join(folder, 'digits'), 3);
     });
 
     it('one device', async () => {

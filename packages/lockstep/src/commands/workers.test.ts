@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { prepareDigits } from '@lockstep/official/data/digits';
+import { prepareFewDigits } from '@lockstep/official/data/testing/few-digits';
 import { decodeTensorFile, type TensorFile } from '@lockstep/official/utils/checkpoint/safetensors';
 import {
   BIN,
@@ -65,7 +65,7 @@ describe('lockstep cifar10 under mpirun', { skip: whyNoMpirun() }, () => {
   let alone: { evaluation: string[] | undefined };
 
   before(async () => {
-    data = prepareDigits(join(folder, 'digits'));
+    data = prepareFewDigits(join(folder, 'digits'), 101);
     // Saving averages the moving statistics, so the run to compare with is interrupted at the same place.
     const more = ['--batch_size=32', '--num_cpus=2', '--distribution_strategy=mirrored'];
     const first = await lockstep(flags('mirrored', 5, ...more));

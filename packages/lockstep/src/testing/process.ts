@@ -51,7 +51,7 @@ export function mpirunArguments(processes: number, more: readonly string[] = [])
 }
 
 export function start(command: string, args: readonly string[], options: ProcessOptions = {}): RunningProcess {
-  const { limitSeconds = 90, environment = {}, cwd } = options;
+  const { limitSeconds = 240, environment = {}, cwd } = options;
   const began = performance.now();
   const child = spawn(command, args, {
     // A group of its own, so that the time limit reaches everybody.
@@ -96,7 +96,7 @@ export function start(command: string, args: readonly string[], options: Process
     child,
     result,
     output: () => output,
-    async until(pattern, seconds = 60) {
+    async until(pattern, seconds = 120) {
       const end = performance.now() + seconds * 1000;
       while (!pattern.test(output) && !isOver) {
         if (performance.now() > end) throw new Error(`No ${pattern} within ${seconds} s:\n${output}`);

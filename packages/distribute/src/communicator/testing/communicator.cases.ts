@@ -29,7 +29,7 @@ export interface CommunicatorCasesOptions {
   readonly name: string;
   /** Numbers of ranks to test with. Default 1 to 9. */
   readonly sizes?: readonly number[];
-  /** Longest time a fault may take to reach the other ranks, in milliseconds; used as their time-out. Default 400. */
+  /** The ranks' time-out where one of them freezes, in milliseconds; everything else they hear of at once. Default 2,000. */
   readonly faultTimeoutMs?: number;
   /** Faults that the implementation's runner can stage. Default all. */
   readonly faults?: readonly string[];
@@ -43,7 +43,7 @@ const TIMEOUT_MS = 30_000;
 
 /** Declares the cases. */
 export function communicatorCases(runOnRanks: RunOnRanks, options: CommunicatorCasesOptions): void {
-  const { name, sizes = SIZES, faultTimeoutMs = 400, faults, large = 300_007 } = options;
+  const { name, sizes = SIZES, faultTimeoutMs = 2000, faults, large = 300_007 } = options;
 
   async function valuesOf<T>(size: number, scene: string, args: Record<string, unknown> = {}): Promise<T[]> {
     const outcomes = await runOnRanks(size, scene, args, { timeoutMs: TIMEOUT_MS });
@@ -98,8 +98,10 @@ export function communicatorCases(runOnRanks: RunOnRanks, options: CommunicatorC
     for (const fault of staged) {
       it(`a rank that does this stops the others, who name it: ${fault}`, async () => {
         const began = Date.now();
-        const outcomes = await runOnRanks(3, 'fault', { culprit: 1, fault }, { timeoutMs: faultTimeoutMs });
-        assert.ok(Date.now() - began < faultTimeoutMs + 20_000, 'the ranks ended in bounded time');
+        // On a busy machine one that does not freeze may be late, and that is not what the others are to find out.
+        const timeoutMs = fault === 'freeze' ? faultTimeoutMs : TIMEOUT_MS;
+        const outcomes = await runOnRanks(3, 'fault', { culprit: 1, fault }, { timeoutMs });
+        assert.ok(Date.now() - began < timeoutMs + 20_000, 'the ranks ended in bounded time');
         for (const rank of [0, 2]) {
           const outcome = outcomes[rank];
           assert.equal(outcome?.kind, 'error', `rank ${rank}: ${JSON.stringify(outcome)}`);
@@ -118,7 +120,7 @@ export function communicatorCases(runOnRanks: RunOnRanks, options: CommunicatorC
       ['other size', /all_reduce of 396 bytes/],
     ] as const) {
       it(`ranks that issue different collectives are told who issued what: ${fault}`, async () => {
-        const outcomes = await runOnRanks(3, 'fault', { culprit: 1, fault }, { timeoutMs: faultTimeoutMs });
+        const outcomes = await runOnRanks(3, 'fault', { culprit: 1, fault }, { timeoutMs: TIMEOUT_MS });
         for (const [rank, outcome] of outcomes.entries()) {
           assert.equal(outcome.kind, 'error', `rank ${rank}: ${JSON.stringify(outcome)}`);
           if (outcome.kind !== 'error') return;

@@ -1,26 +1,34 @@
-/** The thread of one rank, for ranks.ts. */
-import { parentPort, workerData } from 'node:worker_threads';
+/** The thread of one rank, for ranks.ts: one scene after another. */
+import { parentPort } from 'node:worker_threads';
 import { type Communicator, CommunicatorError } from '../communicator.js';
 import { joinSharedMemoryGroup } from '../shared-memory-communicator.js';
 import type { RankOutcome } from './communicator.cases.js';
-import type { RankData } from './ranks.js';
+import type { RankTask } from './ranks.js';
 
-const { group, rank, scenes, scene, args } = workerData as RankData;
-const { runScene } = (await import(scenes)) as {
-  runScene(communicator: Communicator, scene: string, args: unknown): unknown;
-};
-
-function tell(outcome: RankOutcome): void {
-  parentPort?.postMessage(outcome);
+async function outcomeOf({ group, rank, scenes, scene, args }: RankTask): Promise<RankOutcome> {
+  try {
+    const { runScene } = (await import(scenes)) as {
+      runScene(communicator: Communicator, scene: string, args: unknown): unknown;
+    };
+    const communicator = joinSharedMemoryGroup(group, rank);
+    const value = runScene(communicator, scene, args);
+    communicator.close();
+    return { kind: 'value', value };
+  } catch (thrown) {
+    const error = thrown as Error;
+    const blamed = error instanceof CommunicatorError ? error.rank : undefined;
+    return { kind: 'error', name: error.name, message: error.message, ...(blamed !== undefined && { rank: blamed }) };
+  }
 }
 
-try {
-  const communicator = joinSharedMemoryGroup(group, rank);
-  const value = runScene(communicator, scene, args);
-  communicator.close();
-  tell({ kind: 'value', value });
-} catch (thrown) {
-  const error = thrown as Error;
-  const blamed = error instanceof CommunicatorError ? error.rank : undefined;
-  tell({ kind: 'error', name: error.name, message: error.message, ...(blamed !== undefined && { rank: blamed }) });
-}
+parentPort?.on('message', async (order: RankTask | { readonly prepare: string }) => {
+  // What fails to load says so when it is to be played.
+  if ('prepare' in order)
+    parentPort?.postMessage(
+      await import(order.prepare).then(
+        () => 'ready',
+        () => 'ready',
+      ),
+    );
+  else parentPort?.postMessage(await outcomeOf(order));
+});

@@ -4,13 +4,14 @@
  * Not part of the package. A run that exceeds its limit is ended with its whole process group, and the failure shows what
  * every rank had printed until then.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMpiAvailable } from '../native/library.js';
-import { RESULTS_VARIABLE, resultFile } from './result.js';
+import { orderFile, RESULTS_VARIABLE, resultFile, writeWhole } from './result.js';
 
 /** What a run came to. */
 export interface MpirunResult {
@@ -44,6 +45,77 @@ export function whyNoMpirun(): string | false {
 
 /** Runs `program` (a URL beside the test) with `processes` ranks. */
 export function mpirun(processes: number, program: URL, options: MpirunOptions = {}): Promise<MpirunResult> {
+  return startMpirun(processes, program, options).result;
+}
+
+/** A job under way. */
+interface RunningJob {
+  readonly child: ChildProcess;
+  /** Where ranks leave what they found, until the job ends. */
+  readonly folder: string;
+  readonly result: Promise<MpirunResult>;
+}
+
+/**
+ * A job whose ranks stay, and play one scene after another (`playScenes`). A job starts with the first scene, and with the next one
+ * after a scene that ended it.
+ */
+export class SceneJob {
+  readonly #start: () => RunningJob;
+  #running: { readonly job: RunningJob; scenes: number; ended: MpirunResult | null } | null = null;
+  readonly #processes: number;
+
+  constructor(processes: number, program: URL, options: MpirunOptions = {}) {
+    this.#processes = processes;
+    // For all of its scenes.
+    this.#start = () => startMpirun(processes, program, { limitSeconds: 300, ...options });
+  }
+
+  /** What each rank gave. @throws Error with everybody's output if the job ended instead. */
+  async play(args: object, limitSeconds = 60): Promise<unknown[]> {
+    if (this.#running === null) {
+      const begun = { job: this.#start(), scenes: 0, ended: null as MpirunResult | null };
+      void begun.job.result.then((result) => (begun.ended = result));
+      this.#running = begun;
+    }
+    const running = this.#running;
+    const { folder, child } = running.job;
+    const scene = ++running.scenes;
+    writeWhole(orderFile(folder, scene), args);
+    const files = Array.from({ length: this.#processes }, (_, rank) => resultFile(folder, rank, scene));
+    const end = performance.now() + limitSeconds * 1000;
+    while (!files.every((file) => existsSync(file))) {
+      if (running.ended === null && performance.now() > end) killGroup(child);
+      if (running.ended !== null) {
+        this.#running = null;
+        throw new Error(`The job ended in scene ${JSON.stringify(args)}.\n${running.ended.describe()}`);
+      }
+      await sleep(5);
+    }
+    return files.map((file) => JSON.parse(readFileSync(file, 'utf8')) as unknown);
+  }
+
+  /** Tells the ranks that this was all. @returns what the job came to; null if none is running. */
+  async close(): Promise<MpirunResult | null> {
+    const running = this.#running;
+    this.#running = null;
+    if (running === null) return null;
+    if (running.ended === null) writeWhole(orderFile(running.job.folder, running.scenes + 1), null);
+    return await running.job.result;
+  }
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  for (const signal of ['SIGCONT', 'SIGKILL'] as const) {
+    try {
+      process.kill(-(pid as number), signal);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
+
+function startMpirun(processes: number, program: URL, options: MpirunOptions): RunningJob {
   const { args = [], limitSeconds = 60, environment = {}, mpirunArgs = [] } = options;
   const began = performance.now();
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-mpirun-'));
@@ -81,11 +153,10 @@ export function mpirun(processes: number, program: URL, options: MpirunOptions =
     });
     stream.on('end', () => rest && take(rest));
   }
-  return new Promise((resolve, reject) => {
+  const result = new Promise<MpirunResult>((resolve, reject) => {
     const timer = setTimeout(() => {
       launcher += `(ended by the test after ${limitSeconds} s)\n`;
-      process.kill(-(child.pid as number), 'SIGCONT');
-      process.kill(-(child.pid as number), 'SIGKILL');
+      killGroup(child);
     }, limitSeconds * 1000);
     child.on('error', reject);
     child.on('close', (status) => {
@@ -105,4 +176,5 @@ export function mpirun(processes: number, program: URL, options: MpirunOptions =
       resolve({ status, outputs, results, launcher, seconds, describe });
     });
   });
+  return { child, folder, result };
 }

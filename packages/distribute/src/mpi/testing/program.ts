@@ -14,7 +14,7 @@ import { MpiGroup, type MpiOptions } from '../mpi-group.js';
 import { loadMpi } from '../native/library.js';
 import { OpenMpi } from '../native/open-mpi.js';
 import { TRANSPORTS_VARIABLE } from '../native/ports.js';
-import { reportResult } from './result.js';
+import { playScenes, reportResult } from './result.js';
 
 const [, , part = '', ...rest] = process.argv;
 
@@ -82,9 +82,16 @@ function nativeEnvironment(name: string): string | null {
   return loadMpi().library.func('str getenv(str name)')(name) as string | null;
 }
 
-const parts: Record<string, () => void> = {
-  algorithms() {
-    const communicator = open();
+/** Every element is off by `most` at the most. A message is made for the first that is not, and for no other. */
+function assertNear(found: Float32Array, expected: Float32Array, most: number, what: string): void {
+  const differenceAt = (i: number) => Math.abs((found[i] as number) - (expected[i] as number));
+  const wrong = found.findIndex((_, i) => !(differenceAt(i) <= most));
+  assert.equal(wrong, -1, `${what}, element ${wrong}: off by ${differenceAt(wrong)}`);
+}
+
+/** Those that leave the communicator as whole as they found it: one job can play them all. */
+const scenes: Record<string, (communicator: MpiCommunicator) => void> = {
+  algorithms(communicator) {
     const { rank, size } = communicator;
     for (const length of LENGTHS) {
       const exact = sumInRankOrder(size, length);
@@ -92,10 +99,7 @@ const parts: Record<string, () => void> = {
         const buffer = valuesOf(rank, length);
         communicator.allReduce(buffer, 'sum', { algorithm });
         if (algorithm === 'rank_order') assert.deepEqual(buffer, exact, `rank_order, ${length} elements`);
-        for (let i = 0; i < length; i++) {
-          const difference = Math.abs((buffer[i] as number) - (exact[i] as number));
-          assert.ok(difference <= size * 2 ** -22, `${algorithm}, element ${i} of ${length}: off by ${difference}`);
-        }
+        assertNear(buffer, exact, size * 2 ** -22, `${algorithm}, ${length} elements`);
         // Bit-identical on all ranks: maximum and minimum of the bits over the ranks are the same.
         const bits = new Int32Array(buffer.buffer.slice(0));
         const least = bits.slice();
@@ -104,11 +108,9 @@ const parts: Record<string, () => void> = {
         assert.deepEqual(bits, least, `${algorithm}, ${length} elements: ranks differ`);
       }
     }
-    communicator.close();
   },
 
-  types() {
-    const communicator = open();
+  types(communicator) {
     const { rank, size } = communicator;
     const triangle = (size * (size + 1)) / 2;
     const kinds: [Buffer, (value: number) => number | bigint][] = [
@@ -126,16 +128,19 @@ const parts: Record<string, () => void> = {
         ] as const) {
           const copy = buffer.slice() as Buffer;
           communicator.allReduce(copy, op, { algorithm });
-          for (const value of copy)
-            assert.equal(value, cast(expected), `${op} of ${buffer.constructor.name}, ${algorithm}`);
+          const wanted = cast(expected);
+          const wrong = (copy as Float64Array).findIndex((value) => value !== wanted);
+          assert.equal(
+            wrong,
+            -1,
+            `${op} of ${buffer.constructor.name}, ${algorithm}: element ${wrong} is ${copy[wrong]}`,
+          );
         }
       }
     }
-    communicator.close();
   },
 
-  bf16() {
-    const communicator = open();
+  bf16(communicator) {
     const { rank, size } = communicator;
     for (const length of [1, 1000, 300_007]) {
       const buffer = valuesOf(rank, length);
@@ -146,7 +151,8 @@ const parts: Record<string, () => void> = {
         const size1 = all.reduce((total, values) => total + Math.abs(values[i] as number), 0);
         // Each contribution and the result are rounded once, each by at most 2⁻⁸ of itself.
         const bound = (size1 + Math.abs(sum)) * 2 ** -8 * 1.01;
-        assert.ok(Math.abs((buffer[i] as number) - sum) <= bound, `element ${i}: ${buffer[i]} instead of ${sum}`);
+        if (!(Math.abs((buffer[i] as number) - sum) <= bound))
+          assert.fail(`element ${i}: ${buffer[i]} instead of ${sum}`);
       }
       const halves = new Uint16Array(length);
       const again = new Float32Array(length);
@@ -159,12 +165,10 @@ const parts: Record<string, () => void> = {
       communicator.allReduce(least, 'min');
       assert.deepEqual(bits, least, 'ranks differ');
     }
-    communicator.close();
   },
 
   /** Several all-reduces at once, in pieces, finished out of order; other collectives in between. */
-  asynchronous() {
-    const communicator = open();
+  asynchronous(communicator) {
     const { rank, size } = communicator;
     const whole = valuesOf(rank, 500_009);
     const expected = sumInRankOrder(size, whole.length);
@@ -172,12 +176,10 @@ const parts: Record<string, () => void> = {
     const works = cuts.slice(1).map((end, i) => communicator.allReduceAsync(whole.subarray(cuts[i], end)));
     finishOutOfOrder(communicator, works);
     assert.deepEqual(whole, expected, 'the same bits for any number of packs');
-    communicator.close();
   },
 
   /** The thread beside: every algorithm, several at once, with collectives of this thread in between. */
-  background() {
-    const communicator = open();
+  background(communicator) {
     const { rank, size } = communicator;
     const length = 500_009;
     const exact = sumInRankOrder(size, length);
@@ -205,17 +207,12 @@ const parts: Record<string, () => void> = {
     );
     finishOutOfOrder(communicator, works);
     for (const [kind, [options, expected, most]] of kinds.entries()) {
-      for (const [i, value] of (buffers[kind] as Float32Array).entries()) {
-        const difference = Math.abs(value - (expected[i] as number));
-        assert.ok(difference <= most, `${JSON.stringify(options)}, element ${i}: off by ${difference}`);
-      }
+      assertNear(buffers[kind] as Float32Array, expected, most, JSON.stringify(options));
     }
-    communicator.close();
   },
 
   /** More all-reduces at once than Open MPI can have messages under way, small ones and large ones, on either thread. */
-  many() {
-    const communicator = open();
+  many(communicator) {
     for (const [count, length, background] of [
       [6000, 5, false],
       [900, 40_000, false],
@@ -233,12 +230,10 @@ const parts: Record<string, () => void> = {
         `${count} of ${length} elements`,
       );
     }
-    communicator.close();
   },
 
   /** Nobody calls this communicator while the thread beside works. */
-  alone() {
-    const communicator = open();
+  alone(communicator) {
     const { rank, size } = communicator;
     const shared = new Float32Array(new SharedArrayBuffer(4 * 1_000_003));
     shared.set(valuesOf(rank, shared.length));
@@ -253,17 +248,32 @@ const parts: Record<string, () => void> = {
       Atomics.wait(nap, 0, 0, 20);
     }
     work.wait();
-    communicator.close();
   },
 
   /** `test()` alone, without `wait`, has to carry an operation to its end. */
-  test() {
-    const communicator = open();
+  test(communicator) {
     const buffer = valuesOf(communicator.rank, 200_000);
     const work = communicator.allReduceAsync(buffer);
     const end = Date.now() + 20_000;
     while (!work.test()) assert.ok(Date.now() < end, 'test() never became true');
     assert.deepEqual(buffer, sumInRankOrder(communicator.size, buffer.length));
+  },
+};
+
+const parts: Record<string, () => void | Promise<void>> = {
+  /** Scenes one after another, with one communicator. */
+  async scenes() {
+    const communicator = open();
+    await playScenes(async (args) =>
+      (scenes[(args as { scene: string }).scene] as (typeof scenes)[string])(communicator),
+    );
+    communicator.close();
+  },
+
+  /** The scene 'asynchronous' in a job of its own. */
+  asynchronous() {
+    const communicator = open();
+    scenes.asynchronous?.(communicator);
     communicator.close();
   },
 
@@ -435,4 +445,4 @@ const parts: Record<string, () => void> = {
 
 const run = parts[part];
 if (!run) throw new Error(`No such part: '${part}'.`);
-run();
+await run();
