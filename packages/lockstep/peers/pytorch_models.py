@@ -126,7 +126,7 @@ def unet():
 
 
 NETWORKS = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "transformer": transformer, "mobilenet": mobilenet, "unet": unet}
-CHANNELS_LAST = {"cnn", "mobilenet", "unet"}
+CHANNELS_LAST = {"cnn", "mobilenet"}
 
 
 def trained(model):
@@ -159,24 +159,12 @@ def load(model, file):
             at += parameter.numel()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--network", choices=list(NETWORKS))
-    parser.add_argument("--weights", help="file of initial weights; without it PyTorch's own")
-    parser.add_argument("--memory_format", default="", choices=["", "contiguous", "channels_last"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=3)
-    args = parser.parse_args()
-    set_up(args.threads)
-    if args.network is None:
-        print(json.dumps(settings()))
-        return
-    model, criterion, inputs, targets = NETWORKS[args.network]()
-    if args.weights:
-        load(model, args.weights)
-    default = "channels_last" if args.network in CHANNELS_LAST else "contiguous"
-    if (args.memory_format or default) == "channels_last":
+def training(network, weights=None, memory_format=""):
+    """A step of the network, its examples and its parameters. `weights` is a file of ours; without it they are PyTorch's own."""
+    model, criterion, inputs, targets = NETWORKS[network]()
+    if weights:
+        load(model, weights)
+    if (memory_format or ("channels_last" if network in CHANNELS_LAST else "contiguous")) == "channels_last":
         model = model.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     else:
@@ -191,8 +179,24 @@ def main():
         optimizer.step()
         return loss.item()
 
-    timed = time_steps(step, len(inputs), args.warmup, args.steps)
-    parameters = sum(parameter.numel() for parameter, _, _ in trained(model))
+    return step, len(inputs), sum(parameter.numel() for parameter, _, _ in trained(model))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", choices=list(NETWORKS))
+    parser.add_argument("--weights")
+    parser.add_argument("--memory_format", default="", choices=["", "contiguous", "channels_last"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=3)
+    args = parser.parse_args()
+    set_up(args.threads)
+    if args.network is None:
+        print(json.dumps(settings()))
+        return
+    step, examples, parameters = training(args.network, args.weights, args.memory_format)
+    timed = time_steps(step, examples, args.warmup, args.steps)
     print(json.dumps({**settings(), "parameters": parameters, **timed}))
 
 

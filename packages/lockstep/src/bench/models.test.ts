@@ -8,7 +8,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import '@lockstep/onednn';
+import { fileURLToPath } from 'node:url';
+import { configure } from '@lockstep/onednn';
 import * as tf from '@tensorflow/tfjs-core';
 import { lockstep } from '../testing/process.js';
 import { lossWarning, type ModelsReport, type ModelsRow } from './models.js';
@@ -16,10 +17,26 @@ import { NETWORKS, type NetworkName } from './networks.js';
 import { betterMalloc, blasWarning, PyTorch, type TorchResult, type TorchSettings } from './pytorch.js';
 
 const PYTHON = '/usr/bin/python3';
+const hasTorch = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)';
 const noTorch =
-  spawnSync(PYTHON, ['-c', 'import torch']).status === 0
+  spawnSync(PYTHON, ['-c', hasTorch]).status === 0
     ? false
     : `${PYTHON} has no torch (apt-get install python3-torch libopenblas0-pthread)`;
+/** One process for all: importing torch takes longer than their steps. One thread: two that wait for each other take long on a busy machine. */
+const PEERS = `
+import json, sys
+sys.dont_write_bytecode = True
+peers, folder, *names = sys.argv[1:]
+sys.path.insert(0, peers)
+from pytorch_models import training
+from stopwatch import set_up
+set_up(1)
+results = {}
+for name in names:
+    step, _, parameters = training(name, folder + "/" + name)
+    results[name] = {"parameters": parameters, "losses": [step(), step(), step()]}
+print(json.dumps(results))
+`;
 const NAMES = Object.keys(NETWORKS) as NetworkName[];
 const folder = mkdtempSync(join(tmpdir(), 'bench-models-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -63,37 +80,46 @@ const PARAMETERS: Readonly<Record<NetworkName, number>> = {
 };
 
 describe('the networks', () => {
-  before(() => tf.setBackend('onednn'));
+  before(() => {
+    configure({ threads: 1 });
+    return tf.setBackend('onednn');
+  });
+  const build = (name: NetworkName) => NETWORKS[name]((optimizer) => optimizer);
 
-  for (const name of NAMES) {
-    const build = () => NETWORKS[name]((optimizer) => optimizer);
-
-    it(`${name} has its parameters`, () => {
-      const weights = build().weights();
+  it('have their parameters', () => {
+    for (const name of NAMES) {
+      const weights = build(name).weights();
       assert.equal(
         weights.reduce((sum, { length }) => sum + length, 0),
         PARAMETERS[name],
+        name,
       );
-    });
+    }
+  });
 
-    it(`${name} has PyTorch's losses`, { skip: noTorch }, async (t) => {
-      const network = build();
-      const file = join(folder, name);
-      const weights = Buffer.concat(network.weights().map((values) => Buffer.from(values.slice().buffer)));
-      writeFileSync(file, weights);
-      // One thread: two that wait for each other would take minutes on a busy machine.
-      const args = { network: name, weights: file, warmup: 2, steps: 1 };
-      const theirs = await new PyTorch('pytorch_models.py', PYTHON, 1).run(args, 'default');
-      const ours = [await network.step(), await network.step(), await network.step()];
-      t.diagnostic(`${ours.join(', ')}; PyTorch: ${theirs.first_losses.join(', ')}`);
-      assert.equal(theirs.parameters, PARAMETERS[name]);
+  it("have PyTorch's losses from the same weights", { skip: noTorch }, async (t) => {
+    const losses = new Map<NetworkName, number[]>();
+    for (const name of NAMES) {
+      const network = build(name);
+      const weights = network.weights().map((values) => Buffer.from(values.slice().buffer));
+      writeFileSync(join(folder, name), Buffer.concat(weights));
+      losses.set(name, [await network.step(), await network.step(), await network.step()]);
+    }
+    const env = { ...process.env, OMP_NUM_THREADS: '1', OPENBLAS_NUM_THREADS: '1' };
+    const peers = fileURLToPath(new URL('../../peers', import.meta.url));
+    const python = spawnSync(PYTHON, ['-c', PEERS, peers, folder, ...NAMES], { encoding: 'utf8', env });
+    assert.equal(python.status, 0, python.stderr);
+    const theirs = JSON.parse(python.stdout) as Record<NetworkName, { parameters: number; losses: number[] }>;
+    for (const [name, ours] of losses) {
+      t.diagnostic(`${name}: ${ours.join(', ')}; PyTorch: ${theirs[name].losses.join(', ')}`);
+      assert.equal(theirs[name].parameters, PARAMETERS[name], name);
       // The second and third are what Adam made of the gradients; of some it is a step up or down by their last digit.
       for (const [i, tolerance] of [1e-5, 5e-3, 0.02].entries()) {
         const loss = ours[i] as number;
-        assert.ok(Math.abs(loss - (theirs.first_losses[i] as number)) < tolerance * loss, `step ${i}`);
+        assert.ok(Math.abs(loss - (theirs[name].losses[i] as number)) < tolerance * loss, `${name}, step ${i}`);
       }
-    });
-  }
+    }
+  });
 });
 
 describe('the peer', () => {
@@ -113,6 +139,14 @@ describe('the peer', () => {
     ];
     assert.deepEqual(betterMalloc(rounds), { malloc: 'kept', examplesPerSecond: 30 });
     assert.deepEqual(betterMalloc(rounds.slice(0, 1)), { malloc: 'default', examplesPerSecond: 90 });
+  });
+
+  it('of bench peers takes a step', { skip: noTorch }, async () => {
+    const args = { dataset: 'cifar10', resnet_size: 8, batch_size: 2, dtype: 'fp32', warmup: 1, steps: 2 };
+    const step = await new PyTorch('pytorch_resnet.py', PYTHON, 1).run(args, 'kept');
+    assert.match(step.peer, /^PyTorch \d/);
+    assert.ok(Math.abs(step.examples_per_second * step.step_ms - 2000) < 1e-6);
+    assert.equal(step.first_losses.length, 3);
   });
 
   it('flatters us with a slow BLAS, which is said', () => {

@@ -61,12 +61,12 @@ export interface ModelsReport {
 
 /** Steps of either side: about a second of them, after V8 has compiled and memory pools are full. */
 const STEPS: Readonly<Record<NetworkName, { readonly warmup: number; readonly steps: number }>> = {
-  mlp: { warmup: 150, steps: 300 },
-  cnn: { warmup: 8, steps: 15 },
-  lstm: { warmup: 20, steps: 40 },
-  transformer: { warmup: 60, steps: 30 },
-  mobilenet: { warmup: 8, steps: 15 },
-  unet: { warmup: 15, steps: 30 },
+  mlp: { warmup: 150, steps: 500 },
+  cnn: { warmup: 12, steps: 25 },
+  lstm: { warmup: 20, steps: 80 },
+  transformer: { warmup: 60, steps: 50 },
+  mobilenet: { warmup: 12, steps: 25 },
+  unet: { warmup: 15, steps: 50 },
 };
 
 export function main(argv: readonly string[]): Promise<number> {
