@@ -63,7 +63,7 @@ const DIGITS: Pictures = {
   each: 60,
   formats: ['jpeg', 'png', 'webp'],
   tinted: true,
-  training: ['--train_epochs=6', '--epochs_between_evals=2', '--batch_size=16', '--norandom_flip', '--log_steps=1'],
+  training: ['--train_epochs=12', '--epochs_between_evals=4', '--batch_size=16', '--norandom_flip', '--log_steps=1'],
   limitSeconds: 200,
   // A third by chance. 36 pictures are few, and one evaluation says little.
   accuracy: 60,
