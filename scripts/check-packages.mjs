@@ -14,7 +14,9 @@ const UNWANTED = /\.test\.|testing|\.tsbuildinfo$|\.built$|\.stamp$|\.map$/;
 const NEEDED = {
   lockstep: [
     'bin/lockstep.js',
+    'peers/stopwatch.py',
     'peers/pytorch_resnet.py',
+    'peers/pytorch_models.py',
     'dist/web/classifier/page/index.html',
     'dist/web/classifier/page/page.css',
     'dist/web/classifier/page/page.js',

@@ -203,7 +203,9 @@ describe('packages, packed and installed', () => {
         `${name} has a TensorFlow.js of its own`,
       );
     }
-    assert.ok(existsSync(join(modules, 'lockstep/peers/pytorch_resnet.py')));
+    for (const name of ['stopwatch', 'pytorch_resnet', 'pytorch_models']) {
+      assert.ok(existsSync(join(modules, `lockstep/peers/${name}.py`)), name);
+    }
   });
 
   installed(

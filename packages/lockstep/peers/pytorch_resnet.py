@@ -7,10 +7,9 @@ malloc and with MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184; the bette
 
 import argparse
 import json
-import statistics
-import time
 
 import torch
+from stopwatch import set_up, settings, time_steps
 from torch import nn
 
 
@@ -77,8 +76,7 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
+    set_up(args.threads)
     side, classes = (32, 10) if args.dataset == "cifar10" else (224, 1001)
     model = ResNet(args.dataset, args.resnet_size).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4)
@@ -94,25 +92,7 @@ def main():
         optimizer.step()
         return loss.item()
 
-    for _ in range(args.warmup):
-        step()
-    times = []
-    for _ in range(args.steps):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    median = statistics.median(times)
-    print(
-        json.dumps(
-            {
-                "peer": "pytorch " + torch.__version__,
-                "images_per_second": args.batch_size / median,
-                "step_ms": 1e3 * median,
-                "min_ms": 1e3 * min(times),
-                "max_ms": 1e3 * max(times),
-            }
-        )
-    )
+    print(json.dumps({**settings(), **time_steps(step, args.batch_size, args.warmup, args.steps)}))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./commands/completion.js'),
   },
   bench: {
-    summary: 'Measure: bench resnet, bench all_reduce, bench peers.',
+    summary: 'Measure: bench resnet, bench models, bench all_reduce, bench peers.',
     load: () => import('./commands/bench.js'),
   },
 };

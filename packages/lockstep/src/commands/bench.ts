@@ -36,6 +36,10 @@ export const BENCHMARKS: Readonly<Record<string, { summary: string; load: () => 
   },
   board: { summary: 'opening a run of a million points in the board', load: () => import('../bench/board.js') },
   peers: { summary: 'our training step beside PyTorch, on this machine', load: () => import('../bench/peers.js') },
+  models: {
+    summary: 'six networks that people train, beside PyTorch and on two replicas',
+    load: () => import('../bench/models.js'),
+  },
 };
 
 const HELP = `Usage: lockstep bench <what> [flags]

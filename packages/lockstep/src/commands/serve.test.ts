@@ -19,11 +19,19 @@ import { Philox } from '@lockstep/official/utils/random/philox';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Browser, Page } from 'playwright-core';
 import sharp from 'sharp';
-import { openBrowser, watchPage, whyNoChromium } from '../testing/browser.js';
+import { openBrowser, whyNoChromium } from '../testing/browser.js';
+import {
+  answer,
+  answerTo,
+  compareAnswers,
+  fillModel,
+  openClassifier,
+  pick,
+  probabilitiesOf,
+} from '../testing/classifier-page.js';
 import { BIN, lockstep, type RunningProcess, start } from '../testing/process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'serve-'));
-const TOLERANCE = 1e-4;
 const RECORD_BYTES = 3073;
 const skip = whyNoChromium();
 
@@ -51,62 +59,7 @@ async function serve(...argv: string[]): Promise<string> {
   return /http:\S+/.exec(server.output())?.[0] as string;
 }
 
-/** A page with the model loaded. @returns what it did that it may not do */
-async function open(
-  url: string,
-  options: Parameters<Browser['newPage']>[0] = {},
-): Promise<{ page: Page; wrong: string[] }> {
-  const page = await browser.newPage(options);
-  const wrong = watchPage(page, new URL(url).origin);
-  await page.goto(url);
-  await page.waitForSelector('body[data-ready], #status.error', { timeout: 60_000 });
-  assert.ok(await page.getAttribute('body', 'data-ready'), `${await page.textContent('#status')} ${wrong}`);
-  return { page, wrong };
-}
-
-/** Does something, and waits for one more answer. @returns probabilities by class, of the five likeliest */
-async function answerTo(page: Page, give: () => Promise<unknown>): Promise<Map<number, number>> {
-  const before = Number((await page.getAttribute('#status', 'data-done')) ?? 0);
-  await give();
-  await page.waitForFunction(
-    (count) =>
-      Number(
-        (
-          globalThis as never as { document: { getElementById(id: string): { dataset: Record<string, string> } } }
-        ).document.getElementById('status').dataset.done ?? 0,
-      ) > count,
-    before,
-    { timeout: 60_000 },
-  );
-  return await answer(page);
-}
-
-async function answer(page: Page): Promise<Map<number, number>> {
-  const rows = await page.$$eval('#results li', (all) =>
-    all.map((row) => [row.getAttribute('data-class'), row.getAttribute('data-probability')] as const),
-  );
-  return new Map(rows.map(([label, probability]) => [Number(label), Number(probability)]));
-}
-
-/** The five likeliest, and no other number than the trainer's. @returns the largest difference */
-function compare(shown: Map<number, number>, expected: Float32Array): number {
-  const likeliest = Math.max(...expected);
-  assert.ok(Math.abs((shown.get(expected.indexOf(likeliest)) ?? 0) - likeliest) < TOLERANCE);
-  assert.equal(shown.size, Math.min(5, expected.length));
-  const gaps = Array.from(shown, ([label, probability]) => Math.abs(probability - (expected[label] as number)));
-  const gap = Math.max(...gaps);
-  assert.ok(gap < TOLERANCE, `${JSON.stringify([...shown])}, expected ${expected}`);
-  return gap;
-}
-
-function probabilitiesOf(model: Model, images: Float32Array, count: number): Float32Array[] {
-  const all = tf.tidy(
-    () =>
-      tf.softmax(model.call(tf.tensor4d(images, [count, ...model.plan.imageShape]), false)).dataSync() as Float32Array,
-  );
-  const classes = model.plan.numClasses;
-  return Array.from({ length: count }, (_, i) => all.slice(i * classes, (i + 1) * classes));
-}
+const open = (url: string, options: Parameters<Browser['newPage']>[0] = {}) => openClassifier(browser, url, options);
 
 describe('the page for digits', { skip }, () => {
   let url: string;
@@ -125,7 +78,7 @@ describe('the page for digits', { skip }, () => {
     records = readFileSync(join(folder, 'lockstep-data', 'digits', 'cifar-10-batches-bin', 'test_batch.bin'));
     const { tensors } = readRun(join(folder, 'digits'));
     const model = new Model(cifar10Plan(8, 1), 0, { initialize: false });
-    fill(model, (name) => tensors[name]?.values as Float32Array);
+    fillModel(model, (name) => tensors[name]?.values as Float32Array);
     const images = new Float32Array(COUNT * 3072);
     for (let i = 0; i < COUNT; i++) prepareImage(records, i, images, i * 3072);
     expected = probabilitiesOf(model, images, COUNT);
@@ -141,8 +94,6 @@ describe('the page for digits', { skip }, () => {
       .png()
       .toBuffer();
   };
-  const pick = async (page: Page, buffer: Buffer) =>
-    page.setInputFiles('#picker', { name: 'picture.png', mimeType: 'image/png', buffer });
 
   for (const backend of ['webgl', 'cpu']) {
     it(`gives the trainer's probabilities on ${backend}`, async (t) => {
@@ -151,7 +102,10 @@ describe('the page for digits', { skip }, () => {
       let gap = 0;
       for (let i = 0; i < COUNT; i++) {
         const picture = await png(i);
-        gap = Math.max(gap, compare(await answerTo(page, () => pick(page, picture)), expected[i] as Float32Array));
+        gap = Math.max(
+          gap,
+          compareAnswers(await answerTo(page, () => pick(page, picture)), expected[i] as Float32Array),
+        );
       }
       t.diagnostic(`largest difference: ${gap.toExponential(1)}; ${await page.textContent('#status')}`);
       assert.deepEqual(wrong, []);
@@ -181,7 +135,7 @@ describe('the page for digits', { skip }, () => {
           [type, bytes] as const,
         ),
       );
-      compare(shown, expected[1] as Float32Array);
+      compareAnswers(shown, expected[1] as Float32Array);
       await answerTo(page, async () => pick(page, await png(2)));
     }
     await page.evaluate(`{
@@ -347,7 +301,7 @@ describe('the page for pictures', { skip }, () => {
       view?.write(decoded, images, i * 64 * 64 * 3);
     }
     const valuesOf = (name: string) => tensors[name]?.values as Float32Array;
-    fill(model, valuesOf);
+    fillModel(model, valuesOf);
     // So that no probability is 0 or 1.
     const logits = tf.tidy(() => model.call(tf.tensor4d(images, [files.length, 64, 64, 3]), false).dataSync());
     const largest = (logits as Float32Array).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
@@ -355,7 +309,7 @@ describe('the page for pictures', { skip }, () => {
       const values = valuesOf(`resnet_model/dense/${part}`);
       for (let i = 0; i < values.length; i++) values[i] = (3 * (values[i] as number)) / largest;
     }
-    fill(model, valuesOf);
+    fillModel(model, valuesOf);
     runCheckpoints(join(folder, 'pictures')).save(7, {
       tensors,
       metadata: {
@@ -382,10 +336,8 @@ describe('the page for pictures', { skip }, () => {
     assert.equal(await page.isVisible('#draw'), false);
     let gap = 0;
     for (const [i, buffer] of files.entries()) {
-      const shown = await answerTo(page, () =>
-        page.setInputFiles('#picker', { name: 'a', mimeType: 'image/png', buffer }),
-      );
-      gap = Math.max(gap, compare(shown, expected[i] as Float32Array));
+      const shown = await answerTo(page, () => pick(page, buffer));
+      gap = Math.max(gap, compareAnswers(shown, expected[i] as Float32Array));
     }
     t.diagnostic(`largest difference: ${gap.toExponential(1)}; ${await page.textContent('#status')}`);
     // Names are text.
@@ -416,13 +368,3 @@ describe('lockstep serve', () => {
     }
   });
 });
-
-/** Gives a network its numbers. */
-function fill(model: Model, valuesOf: (name: string) => Float32Array): void {
-  for (const variable of model.variables) {
-    const tensor = tf.tensor(valuesOf(upstreamName(variable.name)), variable.shape);
-    variable.assign(tensor);
-    tensor.dispose();
-  }
-  for (const { name, offset } of model.statisticSegments) model.statistics.set(valuesOf(name), offset);
-}
