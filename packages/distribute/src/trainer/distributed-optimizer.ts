@@ -15,6 +15,7 @@ import { describe } from '../describe.js';
 import { describeMissing, finish, hashText, mix, whoHasWhat } from '../mirror/fingerprint.js';
 import { registryHash } from '../mirror/mirror.js';
 import { CHECK_STEPS, type MirroredVariables } from '../mirror/mirrored-variables.js';
+import { activeTrace } from '../trace/trace.js';
 import { clipGradients } from './clip-gradients.js';
 import { FlatUpdate, type FlatUpdateParts, Path, type UpdateItem } from './flat-update.js';
 import { GradientSums } from './gradient-sums.js';
@@ -157,7 +158,9 @@ class DistributedStep {
     const applyBy = (tensors: readonly tf.Tensor[]) =>
       this.#applyBy(apply, isList, names, new Map(items.map(({ name }, i) => [name, tensors[i] as tf.Tensor])));
     if (mirrored.replicas === 1) {
+      const begin = performance.now();
       applyBy(items.map(({ tensor }) => tensor));
+      activeTrace()?.add('update', 'step', begin);
       return;
     }
     const unseen = mirrored.untrained(items.map(({ variable }) => variable));
@@ -174,10 +177,14 @@ class DistributedStep {
     if (!isOfFirst && areOneWay(paths)) this.#flat?.apply(names, items, paths);
     else {
       const tensors = items.map(({ tensor }) => tensor);
+      const begin = performance.now();
       const reduced = isOfFirst ? reducer.first(tensors) : reducer.mean(tensors);
+      const summed = performance.now();
+      activeTrace()?.add('reduce', 'step', begin, undefined, summed);
       try {
         this.#flat?.settle();
         applyBy(reduced);
+        activeTrace()?.add('update', 'step', summed);
       } finally {
         tf.dispose(reduced);
       }

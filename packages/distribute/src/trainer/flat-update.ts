@@ -16,6 +16,7 @@ import { copyValues, hostAccess } from '../devices/host-access.js';
 import { finish, hashNumbers, mix } from '../mirror/fingerprint.js';
 import { checkEqual } from '../mirror/mirrored-variables.js';
 import type { FlatMemory } from '../simd/flat-memory.js';
+import { activeTrace } from '../trace/trace.js';
 import { layOut, makeView } from './flat-variables.js';
 import { type KnownOptimizer, knownOptimizer, type SlotList, type SlotVariable } from './known-optimizers.js';
 import { flatOptimizer } from './optimizers/create.js';
@@ -173,11 +174,14 @@ export class FlatUpdate {
       copyValues(tensorOf.get(variable) as tf.Tensor, plan.gradients[i] as Float32Array);
     }
     const { reducer } = plan;
+    const begin = performance.now();
     // TensorFlow.js counts, saves and loads it.
     reducer.restore({ updates: this.optimizer.iterations });
     reducer.begin();
     for (const i of plan.variables.keys()) reducer.markReady(i);
     reducer.meet(this.#report);
+    const met = performance.now();
+    activeTrace()?.add('reduce', 'step', begin, undefined, met);
     reducer.finish({
       learningRate: known.learningRate,
       gradientScale: 1 / this.parts.replicas,
@@ -185,6 +189,7 @@ export class FlatUpdate {
       // As TensorFlow.js does: what is not finite goes into the weights.
       apply: true,
     });
+    activeTrace()?.add('update', 'step', met);
     (this.optimizer as unknown as { incrementIterations(): void }).incrementIterations();
     this.#isAhead = true;
   }

@@ -9,6 +9,7 @@ import {
   definePerformance,
   type FlagValues,
   UsageError,
+  whyNoProfile,
 } from '../../utils/flags/core.js';
 
 declare module '../../utils/flags/flag-values.js' {
@@ -63,7 +64,7 @@ export function defineKerasFlags(flags: FlagValues): FlagValues {
     default: null,
     group,
     key: true,
-    help: 'Upstream: first and last step to profile, such as 2,4. Not available here; --hooks=ProfilerHook of the other mains writes a timeline.',
+    help: 'Traces the steps from the first to the last of a pair, such as 20,22, on every replica, into timeline-20-22.json in model_dir, which ui.perfetto.dev and the board show.',
   });
   return flags;
 }
@@ -73,26 +74,13 @@ export function defineKerasFlags(flags: FlagValues): FlagValues {
  * @throws UsageError for what there is not; upstream's text where profile_steps is no pair
  */
 export function checkKerasFlags(flags: FlagValues): string[] {
-  const { profile_steps: profile, dtype, loss_scale: lossScale } = flags.FLAGS;
+  const { profile_steps: profile, dtype, loss_scale: lossScale, enable_tensorboard: hasBoard } = flags.FLAGS;
   const refuse = (name: string, value: unknown, why: string, remedy: string): never => {
     throw new UsageError(`flag --${name}=${value}: ${why}`, { flag: name, value: String(value), remedy });
   };
-  if (profile !== null) {
-    const [first = Number.NaN, last = Number.NaN, ...more] = profile
-      .split(',')
-      .map((text) => (/^\d+$/.test(text) ? Number(text) : Number.NaN));
-    if (!(first >= 0 && last >= first) || more.length > 0) {
-      throw new Error(
-        'profile_steps must be a comma separated pair of positive integers, specifying the first and last steps to be profiled.',
-      );
-    }
-    refuse(
-      'profile_steps',
-      profile,
-      'there is no profiler here',
-      'Leave it out; `lockstep cifar10 --hooks=ProfilerHook` writes a timeline.',
-    );
-  }
+  // Upstream's ValueError, where the other mains have a flag error.
+  const problem = whyNoProfile(profile);
+  if (problem !== null) throw new Error(problem);
   if (dtype === 'fp16') refuse('dtype', 'fp16', 'no device here computes in fp16', 'Use --dtype=bf16, or fp32.');
   if (lossScale !== null && Number(lossScale) !== 1) {
     refuse(
@@ -103,8 +91,8 @@ export function checkKerasFlags(flags: FlagValues): string[] {
     );
   }
   const remarks =
-    flags.isGiven('model_dir') && !flags.FLAGS.enable_tensorboard
-      ? ['--model_dir has no effect without --enable_tensorboard: a Keras run keeps no checkpoints.']
+    flags.isGiven('model_dir') && !hasBoard && profile === null
+      ? ['--model_dir has no effect without --enable_tensorboard or --profile_steps: a Keras run keeps no checkpoints.']
       : [];
   const without = (['enable_eager', 'enable_xla', 'data_prefetch_with_slack'] as const)
     .filter((name) => flags.FLAGS[name])

@@ -3,7 +3,7 @@
  * two; then real files, whose classes can be learnt.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -143,7 +143,7 @@ describe('keras_cifar_main', () => {
         1,
         /^profile_steps must be a comma separated pair of positive integers, specifying the first and last steps to be profiled\.$/m,
       ],
-      [['--profile_steps=2,4'], 2, /flag --profile_steps=2,4: there is no profiler here/],
+      [['--profile_steps=1,1001'], 1, /^profile_steps should be of 1000 steps at most/m],
       [['--dtype=fp16'], 2, /flag --dtype=fp16: no device here computes in fp16/],
       [['--loss_scale=128'], 2, /flag --loss_scale=128: model\.fit here scales no loss/],
       [['--distribution_strategy=parameter_server'], 2, /the Keras mains train in one process/],
@@ -176,6 +176,29 @@ it('with a GPU that is asked for and no strategy, the GPU computes', async () =>
     assert.equal(status, 1);
   } finally {
     unregisterDeviceProvider('one-gpu');
+  }
+});
+
+it('--profile_steps writes a timeline of these steps, of every replica', async () => {
+  const modelDir = join(base, 'timeline');
+  const two = ['--distribution_strategy=mirrored', '--num_cpus=2', `--model_dir=${modelDir}`];
+  const steps = ['--use_synthetic_data', '--batch_size=4', '--train_steps=3', '--resnet_size=8', '--skip_eval'];
+  const { status, text } = await run(cifar, ...steps, ...two, '--profile_steps=2,3');
+  assert.equal(status, 0, text);
+  assert.match(text, /Saving timeline for 2-3 into '.*timeline-2-3\.json'/);
+  const { traceEvents } = JSON.parse(readFileSync(join(modelDir, 'timeline-2-3.json'), 'utf8')) as {
+    traceEvents: { ph: string; name: string; tid: number; ts: number; dur: number }[];
+  };
+  for (const replica of [0, 1]) {
+    const spans = traceEvents.filter(({ ph, tid }) => ph === 'X' && tid === replica);
+    for (const name of ['step 2', 'step 3']) {
+      const step = spans.find((span) => span.name === name);
+      assert.ok(step, `${name} of replica ${replica}`);
+      const within = spans.filter(({ ts, dur }) => ts >= step.ts && ts + dur <= step.ts + step.dur + 1);
+      for (const part of ['input', 'reduce', 'update'])
+        assert.equal(within.filter((span) => span.name === part).length, 1, part);
+    }
+    assert.ok(!spans.some((span) => span.name === 'step 1'));
   }
 });
 

@@ -2,12 +2,14 @@
  * What the two Keras mains do (upstream's keras_cifar_main.py, keras_imagenet_main.py): flags become a strategy, every replica runs
  * keras-replica.ts, and the figures come back. What only one of them does is its {@link KerasProgram}.
  */
+import { mkdirSync } from 'node:fs';
 import type { Strategy } from '@lockstep/distribute';
 import { RateMeter } from '@lockstep/distribute/progress';
 import type { DataSet } from '../../data/data-set.js';
 import { checkExportFolder, writeExportFolder } from '../../utils/export/export-folder.js';
-import { type FlagsObject, FlagValues, parseFlags, UsageError } from '../../utils/flags/core.js';
+import { type FlagsObject, FlagValues, getProfileSteps, parseFlags, UsageError } from '../../utils/flags/core.js';
 import type { Log } from '../../utils/logs/log.js';
+import { writeTimeline } from '../../utils/logs/timeline.js';
 import { getDistributionStrategy, perReplicaBatchSize } from '../../utils/misc/distribution-utils.js';
 import { INTERRUPTED, listenForInterrupt } from '../../utils/misc/interrupt.js';
 import { momentOf } from '../../utils/progress/progress.js';
@@ -81,6 +83,7 @@ async function run(
   const { FLAGS } = flags;
   for (const remark of checkKerasFlags(flags)) log.warning(remark);
   if (FLAGS.export_dir !== null) checkExportFolder(FLAGS.export_dir, 'flag --export_dir');
+  if (FLAGS.profile_steps !== null) mkdirSync(FLAGS.model_dir, { recursive: true });
   const strategy = chooseStrategy(FLAGS, log);
   perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, gpusOf(FLAGS) > 0 ? 'GPUs' : 'CPU devices');
   // Upstream freezes the first batch on each device; made-up input here is one batch on each from the beginning.
@@ -92,6 +95,7 @@ async function run(
     onReport: (_replica, message) => {
       const it = message as KerasMessage;
       if (it.kind === 'line') log.info(it.line);
+      else if (it.kind === 'timeline') writeTimeline(FLAGS.model_dir, it.timeline, log);
       else {
         progress.update(
           momentOf({
@@ -156,6 +160,7 @@ function argumentsOf(program: KerasProgram, FLAGS: FlagsObject): KerasArguments 
     validation,
     logSteps: FLAGS.log_steps ?? 100,
     dtype: FLAGS.dtype === 'bf16' || FLAGS.dtype === 'bf16_emulated' ? FLAGS.dtype : 'f32',
+    profileSteps: getProfileSteps(FLAGS.profile_steps),
     tensorBoardDir: FLAGS.enable_tensorboard ? FLAGS.model_dir : null,
     wantsModel: FLAGS.export_dir !== null,
   };

@@ -10,6 +10,8 @@ import { openPipeline } from '../../data/input-pipeline.js';
 import type { ScheduleOptions } from '../../data/schedule.js';
 import { SyntheticInput } from '../../data/synthetic.js';
 import { tensorBoard } from '../../summary/summary-files.js';
+import type { Timeline } from '../../utils/logs/timeline.js';
+import { StepProfile } from '../replica/step-profile.js';
 import {
   buildStats,
   cifar10Schedule,
@@ -44,13 +46,16 @@ export interface KerasArguments {
   readonly dtype: 'f32' | 'bf16' | 'bf16_emulated';
   /** Folder of the event files; null: none. */
   readonly tensorBoardDir: string | null;
+  /** Steps that are traced, counted from 1 through epochs; null: none. */
+  readonly profileSteps: { readonly first: number; readonly last: number } | null;
   /** Report the trained model. */
   readonly wantsModel: boolean;
 }
 
 export type KerasMessage =
   | { readonly kind: 'line'; readonly line: string }
-  | { readonly kind: 'step'; readonly step: number; readonly loss: number; readonly accuracy: number };
+  | { readonly kind: 'step'; readonly step: number; readonly loss: number; readonly accuracy: number }
+  | { readonly kind: 'timeline'; readonly timeline: Timeline };
 
 export interface KerasResult {
   readonly stats: KerasStats;
@@ -82,11 +87,27 @@ export default async function kerasReplica(context: ReplicaContext, args: KerasA
   const { batchSize, stepsPerEpoch, epochs, epochsBetweenEvals } = args;
   const schedule = args.schedule === 'cifar10' ? cifar10Schedule(batchSize) : imagenetSchedule(batchSize);
   const time = new TimeHistory(batchSize, args.logSteps, (line) => tell({ kind: 'line', line }));
+  const profile = new StepProfile({ everySteps: null, steps: args.profileSteps }, context);
+  const tellTimeline = (timeline: Timeline | null) => {
+    if (timeline !== null) tell({ kind: 'timeline', timeline });
+  };
   let steps = 0;
   let interrupted = false;
+  // model.fitDataset asks for a batch before it says that one begins.
+  let asked = 0;
+  let given = 0;
   const follow = new CustomCallback({
+    onEpochBegin: async () => {
+      asked = performance.now();
+    },
+    onBatchBegin: async () => {
+      given = performance.now();
+      profile.before(steps + 1);
+    },
     onBatchEnd: async (_batch, logs) => {
       steps++;
+      tellTimeline(profile.after(steps, asked, given));
+      asked = performance.now();
       tell({ kind: 'step', step: steps, loss: logs?.loss ?? Number.NaN, accuracy: logs?.acc ?? Number.NaN });
       if (!context.shouldStop()) return;
       interrupted = true;
@@ -117,6 +138,7 @@ export default async function kerasReplica(context: ReplicaContext, args: KerasA
         ...(args.tensorBoardDir === null ? [] : [tensorBoard({ logDir: args.tensorBoardDir, context })]),
       ],
     });
+    tellTimeline(profile.finish());
     const evaluation = interrupted || args.evaluationSteps === 0 ? null : await evaluate(model, context, args);
     context.averageStatistics(model);
     const stats = buildStats(history as Record<string, number[]>, evaluation, time);

@@ -39,7 +39,7 @@ export type {
 } from './flag-values.js';
 export { FlagValues } from './flag-values.js';
 export type { ProgramDescription } from './help.js';
-export { getProfileSteps, type LockstepSwitches } from './lockstep.js';
+export { getProfileSteps, type LockstepSwitches, whyNoProfile } from './lockstep.js';
 export type { DataFormat, ImageSwitches } from './misc.js';
 export type { DtypeName, PerformanceSwitches, TfDtype } from './performance.js';
 export { DTYPE_MAP, getLossScale, getTfDtype } from './performance.js';

@@ -56,12 +56,22 @@ const MOST_PROFILED = 1000;
 const PROFILE_STEPS =
   'profile_steps must be a comma separated pair of positive integers, specifying the first and last steps to be profiled.';
 
+const TOO_MANY_PROFILED = `profile_steps should be of ${MOST_PROFILED} steps at most: every span of every step is kept until the last of them`;
+
 /** The pair that `profile_steps` names; null for none, and for what is no such pair. */
 export function getProfileSteps(text: string | null): { readonly first: number; readonly last: number } | null {
   const match = /^\s*(\d{1,15})\s*,\s*(\d{1,15})\s*$/.exec(text ?? '');
   if (!match) return null;
   const [first, last] = [Number(match[1]), Number(match[2])];
   return first >= 1 && last >= first ? { first, last } : null;
+}
+
+/** What is wrong with a `profile_steps`, upstream's text where it has one; null: nothing. */
+export function whyNoProfile(text: string | null): string | null {
+  if (text === null) return null;
+  const pair = getProfileSteps(text);
+  if (pair === null) return PROFILE_STEPS;
+  return pair.last - pair.first < MOST_PROFILED ? null : TOO_MANY_PROFILED;
 }
 
 /**
@@ -173,19 +183,9 @@ export function defineLockstep(flags: FlagValues, switches: LockstepSwitches = {
       group,
       help: 'Traces the global steps from the first to the last of a pair, such as 20,22, on every replica, into timeline-20-22.json in model_dir, which ui.perfetto.dev and the board show: layers, gradients, packs. --hooks=ProfilerHook traces one step in 1000.',
     });
-    flags.registerValidator(
-      'profile_steps',
-      (value) => value === null || getProfileSteps(value as string) !== null,
-      PROFILE_STEPS,
-    );
-    flags.registerValidator(
-      'profile_steps',
-      (value) => {
-        const pair = getProfileSteps(value as string | null);
-        return pair === null || pair.last - pair.first < MOST_PROFILED;
-      },
-      `profile_steps should be of ${MOST_PROFILED} steps at most: every span of every step is kept until the last of them`,
-    );
+    for (const problem of [PROFILE_STEPS, TOO_MANY_PROFILED]) {
+      flags.registerValidator('profile_steps', (value) => whyNoProfile(value as string | null) !== problem, problem);
+    }
     flags.DEFINE_enum({
       name: 'checkpoint_format',
       default: 'safetensors',
