@@ -270,12 +270,29 @@ export class OneDnnBackend extends MathBackendCPU {
 
   /** A new tensor in pooled memory with undefined content, in the layout given or in row-major order. */
   allocate(shape: number[], dtype: DataType = 'float32', layout: NativeLayout | null = null): TensorInfo {
+    const native = nativeOf(layout);
+    const length = util.sizeFromShape(shape);
+    return this.#enter(TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, length, native), shape);
+  }
+
+  /**
+   * As {@link allocate}, for a primitive that may work in place: in the memory of the first of `operands` that nobody else will read
+   * and that lies alike, if there is one. Ask for their addresses before, and run the primitive next.
+   */
+  allocateOver(operands: readonly TensorInfo[], shape: number[], layout: NativeLayout | null): TensorInfo {
+    const native = nativeOf(layout);
+    for (const operand of operands) {
+      const heir = this.unresolved(operand).bequeath(util.sizeFromShape(shape), native);
+      if (heir) return this.#enter(heir, shape);
+    }
+    return this.allocate(shape, 'float32', layout);
+  }
+
+  #enter(storage: TensorStorage, shape: number[]): TensorInfo {
     const dataId = newDataId();
-    const plain = layout && layout.current !== layout.plain ? layout : null;
-    const storage = TensorStorage.pooled(dtype, this.runtime.pool, this.runtime, util.sizeFromShape(shape), plain);
     this.data.set(dataId, storage as never);
     if (this.#attempts > 0) this.#made[this.#madeCount++] = dataId;
-    return { dataId, shape, dtype };
+    return { dataId, shape, dtype: storage.dtype };
   }
 
   /** The layout in which a tensor lies now, seen as `plain` describes it; other layouts are made row-major first. */
@@ -393,6 +410,11 @@ export class OneDnnBackend extends MathBackendCPU {
   override dispose(): void {
     this.runtime.trim();
   }
+}
+
+/** null for row-major order, which needs no name. */
+function nativeOf(layout: NativeLayout | null): NativeLayout | null {
+  return layout && layout.current !== layout.plain ? layout : null;
 }
 
 /** TensorFlow.js knows data by the identity of an object. */

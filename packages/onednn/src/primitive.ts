@@ -15,17 +15,36 @@ export type PrimitiveArgument = readonly [index: number, descriptor: MemoryDescr
 /** The one scratchpad of a thread. */
 export class Scratchpad {
   #buffer: PooledBuffer | null = null;
+  /** Who comes back to which buffer. */
+  readonly #holders = new Map<PooledBuffer, number>();
   constructor(private readonly pool: MemoryPool) {}
 
   /** Address of at least `byteLength` bytes, valid until the next call. */
   address(byteLength: number): number {
     if (this.#buffer === null || this.#buffer.byteLength < byteLength) {
-      if (this.#buffer) this.pool.release(this.#buffer);
+      const old = this.#buffer;
       // Forgotten before the next is asked for: that may be refused.
       this.#buffer = null;
+      if (old && !this.#holders.has(old)) this.pool.release(old);
       this.#buffer = this.pool.acquire(byteLength);
     }
     return this.#buffer.address;
+  }
+
+  /** As {@link address}, but it stays where it is until {@link drop}, even if the thread has another by then. */
+  hold(byteLength: number): PooledBuffer {
+    this.address(byteLength);
+    const buffer = this.#buffer as PooledBuffer;
+    this.#holders.set(buffer, (this.#holders.get(buffer) ?? 0) + 1);
+    return buffer;
+  }
+
+  /** Ends what {@link hold} began. */
+  drop(buffer: PooledBuffer): void {
+    const others = (this.#holders.get(buffer) as number) - 1;
+    if (others > 0) this.#holders.set(buffer, others);
+    else this.#holders.delete(buffer);
+    if (others === 0 && buffer !== this.#buffer) this.pool.release(buffer);
   }
 }
 

@@ -71,7 +71,7 @@ export class Runtime implements StorageHost {
   readonly winograd: boolean;
   /** Whether steps may be recorded. */
   readonly recording: boolean;
-  readonly #scratchpad: Scratchpad;
+  readonly scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #listeners: PrimitiveListeners & { recorder: RuntimeRecorder | null } = { observer: null, recorder: null };
   readonly #openmp: OpenMp | null;
@@ -105,7 +105,7 @@ export class Runtime implements StorageHost {
       for (const program of this.programs) program.dispose();
       return true;
     };
-    this.#scratchpad = new Scratchpad(this.pool);
+    this.scratchpad = new Scratchpad(this.pool);
     this.#cache = new CompileCache(options.cacheCapacity);
     this.#openmp = loadOpenMp();
     this.#threads = this.#openmp?.get() ?? 1;
@@ -216,7 +216,7 @@ export class Runtime implements StorageHost {
   primitive(descriptor: PrimitiveDescriptor, args: readonly PrimitiveArgument[], label: string): Primitive {
     if (descriptor.implementation.startsWith('ref')) this.#warnReference(label, descriptor.implementation);
     const alone = (isQuick(args) || this.#isAlone) && this.#openmp ? this.#alone : null;
-    return new Primitive(this.dnnl, this.#scratchpad, descriptor, args, label, this.#listeners, alone);
+    return new Primitive(this.dnnl, this.scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
   /**

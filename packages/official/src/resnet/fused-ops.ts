@@ -56,14 +56,15 @@ export function batchNormTraining(
       attrs,
     ) as [tf.Tensor, tf.Tensor, tf.Tensor];
     observe([mean, variance], listen);
-    (save as tf.GradSaveFunc)([input, gamma, y, mean, variance] as tf.Tensor[]);
+    // The gradient looks at y for what ReLU let through, and at nothing of it without one: then the memory is not held for it.
+    (save as tf.GradSaveFunc)([input, gamma, relu ? y : input, mean, variance] as tf.Tensor[]);
     return {
       value: y,
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [sx, sScale, sy, sMean, sVariance] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+        const [sx, sScale, sMask, sMean, sVariance] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
         return run(
           'FusedBatchNormGradV3',
-          { dy, x: sx, scale: sScale, y: sy, mean: sMean, variance: sVariance },
+          { dy, x: sx, scale: sScale, y: sMask, mean: sMean, variance: sVariance },
           attrs,
         );
       },

@@ -61,6 +61,25 @@ function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
   }
 }
 
+it('a block leaves its result and nothing else', async () => {
+  await on('cpu', () => {
+    for (const version of BOTH) {
+      const plan = (SMALL['building blocks'] as (version: number) => ResNetPlan)(version);
+      const deeper = { ...plan, blockSizes: plan.blockSizes.map((size) => size + 1) };
+      const [few, more] = [plan, deeper].map((each) => {
+        const model = new Model(each, 1);
+        const images = tf.zeros([1, ...each.imageShape]) as tf.Tensor4D;
+        const { numTensors } = tf.memory();
+        model.call(images, false);
+        const made = tf.memory().numTensors - numTensors;
+        model.dispose();
+        return made;
+      }) as [number, number];
+      assert.equal(more - few, plan.blockSizes.length, `version ${version}`);
+    }
+  });
+});
+
 describe('parameters', () => {
   const count = (plan: ResNetPlan) => {
     const model = new Model(plan, 0, { initialize: false });

@@ -134,7 +134,9 @@ export class Model {
     if (plan.firstPoolSize) traceLayer('max_pool');
     if (plan.firstPoolSize) h = tf.maxPool(h, plan.firstPoolSize, plan.firstPoolStride, 'same');
     for (const block of this.#blocks) {
-      h = plan.resnetVersion === 1 ? blockV1(h, block, training) : blockV2(h, block, training);
+      const x = h;
+      // What no gradient needs goes with its block, so that the next one has its memory.
+      h = tf.tidy(() => (plan.resnetVersion === 1 ? blockV1(x, block, training) : blockV2(x, block, training)));
     }
     if (this.#finalNorm) h = normalize(h, this.#finalNorm, true, training);
     const [n, height, width, channels] = h.shape;

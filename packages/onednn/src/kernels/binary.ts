@@ -180,7 +180,7 @@ function same(task: Task, a: TensorInfo, b: TensorInfo, commutes: boolean): Tens
   return backend.withLayout(follower, plain, current, (address) => {
     const leading = backend.storage(leader).address;
     const compute = (): [TensorInfo] => {
-      const y = backend.allocate(a.shape, 'float32', { plain, current });
+      const y = backend.allocateOver([leader, follower], a.shape, { plain, current });
       const target = backend.unresolved(y).address;
       if (leads || commutes) compiled.run(leading, address, target);
       else compiled.run(address, leading, target);

@@ -298,3 +298,86 @@ test('what waits and is never read costs no memory once it is disposed', async (
   assert.deepEqual({ bytes: pool.statistics().bytesInUse, tensors: tf.memory().numTensors }, before);
   assert.equal((tf.backend() as OneDnnBackend).numDataIds(), ids);
 });
+
+/** Where a tensor's elements lie. */
+const addressOf = (tensor: tf.Tensor) => (tf.backend() as OneDnnBackend).storage(tensor).address;
+const copyOf = (tensor: tf.Tensor) => (tensor.dataSync() as Float32Array).slice();
+
+for (const name of ['Add', 'AddRelu', 'ReluGrad'] as const) {
+  const names = name === 'ReluGrad' ? ['dy', 'y'] : ['a', 'b'];
+  const compute = (first: tf.Tensor, second: tf.Tensor) =>
+    (run(name, { [names[0] as string]: first, [names[1] as string]: second }) as [tf.Tensor])[0];
+  const expected = (a: number, b: number) => {
+    if (name === 'ReluGrad') return b > 0 ? a : 0;
+    return name === 'Add' ? Math.fround(a + b) : Math.max(0, Math.fround(a + b));
+  };
+
+  test(`${name} works in place exactly where nobody else will read the operand`, async () => {
+    await tf.setBackend('onednn');
+    for (const holder of ['nobody', 'a clone', 'a waiting addition', 'the tensor itself'] as const) {
+      tf.tidy(() => {
+        // Made by batch norm, so that whether they are finite is known.
+        const [first, second] = [normalize(blocked(1))[0], normalize(blocked(2))[0]];
+        const values = [copyOf(tf.add(first, 0)), copyOf(tf.add(second, 0))] as const;
+        const before = addressOf(first);
+        const result = compute(first, second);
+        const clone = holder === 'a clone' ? tf.clone(first) : null;
+        const waiting = holder === 'a waiting addition' ? tf.add(first, second) : null;
+        if (holder !== 'the tensor itself') first.dispose();
+        assert.equal(addressOf(result) === before, holder === 'nobody', holder);
+        const wanted = values[0].map((value, i) => expected(value, values[1][i] as number));
+        // Adding 0 makes 0 of −0.
+        assert.deepEqual(
+          Array.from(copyOf(result), (value) => value + 0),
+          Array.from(wanted, (value) => value + 0),
+          holder,
+        );
+        assert.deepEqual(copyOf(second), values[1], holder);
+        if (holder === 'the tensor itself') assert.deepEqual(copyOf(first), values[0]);
+        if (clone) assert.deepEqual(copyOf(clone), values[0]);
+        if (waiting)
+          assert.deepEqual(
+            copyOf(waiting),
+            values[0].map((value, i) => Math.fround(value + (values[1][i] as number))),
+          );
+      });
+    }
+  });
+}
+
+test('a ReLU that takes an addition along leaves it its operands, though their tensors are gone', async () => {
+  await tf.setBackend('onednn');
+  tf.tidy(() => {
+    const [first, second] = [normalize(blocked(1))[0], normalize(blocked(2))[0]];
+    const wanted = copyOf(tf.add(first, 0)).map((value, i) =>
+      Math.fround(value + (copyOf(tf.add(second, 0))[i] as number)),
+    );
+    const sum = tf.add(first, second);
+    first.dispose();
+    second.dispose();
+    const cut = tf.relu(sum);
+    assert.deepEqual(
+      copyOf(cut),
+      wanted.map((value) => Math.max(0, value)),
+    );
+    assert.deepEqual(copyOf(sum), wanted);
+  });
+});
+
+test('memory that a result took over is given back once', async () => {
+  await tf.setBackend('onednn');
+  const { pool } = (tf.backend() as OneDnnBackend).runtime;
+  const round = () =>
+    tf.tidy(() => {
+      const [first, second] = [normalize(blocked(1))[0], normalize(blocked(2))[0]];
+      first.dataSync();
+      const result = (run('AddRelu', { a: first, b: second }) as [tf.Tensor])[0];
+      first.dispose();
+      return result.dataSync()[0];
+    });
+  round();
+  const before = pool.statistics();
+  for (let i = 0; i < 5; i++) round();
+  const { bytesInUse, allocations } = pool.statistics();
+  assert.deepEqual({ bytesInUse, allocations }, { bytesInUse: before.bytesInUse, allocations: before.allocations });
+});

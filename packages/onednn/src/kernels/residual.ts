@@ -35,12 +35,13 @@ function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo, isRelu: b
   const first = backend.storage(a).layout || !backend.storage(b).layout ? a : b;
   const second = first === a ? b : a;
   const { plain, current } = elementwiseView(backend, first);
-  const sum = backend.allocate(a.shape, 'float32', { plain, current });
   const { address: left } = backend.storage(first);
-  backend.withLayout(second, plain, current, (right) =>
-    addPlan(backend.runtime, current, isRelu).run(left, right, backend.storage(sum).address),
-  );
-  return sum;
+  const plan = addPlan(backend.runtime, current, isRelu);
+  return backend.withLayout(second, plain, current, (right) => {
+    const sum = backend.allocateOver([first, second], a.shape, { plain, current });
+    plan.run(left, right, backend.storage(sum).address);
+    return sum;
+  });
 }
 
 /**
@@ -95,7 +96,6 @@ export function reluGradient(backend: OneDnnBackend, dy: TensorInfo, y: TensorIn
 function reluGradientOfFinite(backend: OneDnnBackend, dy: TensorInfo, y: TensorInfo): TensorInfo {
   const { runtime } = backend;
   const { plain, current } = elementwiseView(backend, y);
-  const dx = backend.allocate(y.shape, 'float32', { plain, current });
   const primitive = runtime.compiled(`relu grad ${current.id}`, () => {
     const hint = runtime.dnnl.eltwiseForward(Prop.forwardTraining, Alg.reluUseDst, current, 0, 0);
     const descriptor = hint && runtime.dnnl.eltwiseBackward(Alg.reluUseDst, current, current, 0, 0, hint);
@@ -112,8 +112,11 @@ function reluGradientOfFinite(backend: OneDnnBackend, dy: TensorInfo, y: TensorI
     );
   });
   const { address } = backend.storage(y);
-  backend.withLayout(dy, plain, current, (gradient) => primitive.run(address, gradient, backend.storage(dx).address));
-  return dx;
+  return backend.withLayout(dy, plain, current, (gradient) => {
+    const dx = backend.allocateOver([dy], y.shape, { plain, current });
+    primitive.run(address, gradient, backend.storage(dx).address);
+    return dx;
+  });
 }
 
 const reluGrad = kernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGrad', ({ inputs: { dy, y }, backend }) =>

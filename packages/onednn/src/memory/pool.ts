@@ -7,6 +7,7 @@
  * the kernel as huge pages.
  */
 import koffi from 'koffi';
+import { type Place, Region } from './region.js';
 
 const CACHE_LINE = 64;
 const HUGE_PAGE = 2 * 1024 * 1024;
@@ -14,6 +15,11 @@ const MADV_HUGEPAGE = 14;
 const LARGE = 2 ** 20;
 /** Size classes are this fraction of a power of two, so that at most one eighth of a buffer is unused. */
 const CLASSES_PER_DOUBLING = 8;
+/** Buffers of a recorded step from this size on begin and end at pages, and small ones that stay long do not lie between them. */
+const PAGED = 2 ** 16;
+const PAGE = 4096;
+/** Pieces that a recorded step's buffers lie in: as large as all before them together, within these bounds. */
+const PIECES = { small: { min: 2 ** 16, max: 2 ** 20 }, paged: { min: 2 ** 20, max: 2 ** 28 } } as const;
 
 /** A piece of memory that native code may write to. `address` is valid as long as this object is referenced. */
 export interface PooledBuffer {
@@ -27,18 +33,36 @@ export interface PooledBuffer {
   lastView: Float32Array | Int32Array | Uint8Array | null;
   /** Where it goes when it is released. */
   readonly home: Arena;
+  /** Of a recorded step's memory: which piece it lies in, and where. */
+  readonly place: Place | null;
 }
 
-/** Free buffers by size class. Memory of one arena is never handed out on behalf of another. */
+/** A large buffer of which parts are handed out. */
+interface Piece {
+  readonly memory: ArrayBuffer;
+  readonly byteOffset: number;
+  readonly address: number;
+}
+
+/** Memory of a recording: parts of pieces that stay where they are, referenced so that addresses stay valid. */
+class Parts {
+  readonly region = new Region();
+  readonly pieces: Piece[] = [];
+  bytes = 0;
+  constructor(readonly sizes: (typeof PIECES)[keyof typeof PIECES]) {}
+}
+
+/** Free buffers. Memory of one arena is never handed out on behalf of another. */
 export class Arena {
+  /** By size class; empty where there are parts. */
   readonly free = new Map<number, PooledBuffer[]>();
   freeBytes = 0;
-  /** Everything that was ever allocated for it, referenced so that addresses stay valid; null: nobody depends on that. */
-  readonly all: PooledBuffer[] | null;
+  /** Of a recording's arena; null: nobody depends on addresses once a buffer is given back. */
+  readonly parts: { readonly small: Parts; readonly paged: Parts } | null;
   isClosed = false;
 
-  constructor(keepsAll: boolean) {
-    this.all = keepsAll ? [] : null;
+  constructor(isRecording: boolean) {
+    this.parts = isRecording ? { small: new Parts(PIECES.small), paged: new Parts(PIECES.paged) } : null;
   }
 }
 
@@ -90,37 +114,77 @@ export class MemoryPool {
    * @throws OutOfMemoryError when the system or `maxBytes` refuses it.
    */
   acquire(byteLength: number): PooledBuffer {
+    if (this.#arena.parts !== null) return this.#part(byteLength);
     const size = sizeClass(byteLength);
-    return this.#handOut(size, byteLength, this.#arena.free.get(size)?.pop());
+    const free = this.#arena.free.get(size)?.pop();
+    if (free) this.#countFree(this.#arena, -size);
+    return this.#handOut(free ?? this.#allocate(size, byteLength));
   }
 
-  /** As {@link acquire}, but never memory that somebody had before: a recorded step's buffers are free only between its uses. */
-  acquireNew(byteLength: number): PooledBuffer {
-    return this.#handOut(sizeClass(byteLength), byteLength, undefined);
-  }
-
-  #handOut(size: number, wanted: number, free: PooledBuffer | undefined): PooledBuffer {
-    if (free) {
-      this.#arena.freeBytes -= size;
-      this.#freeBytes -= size;
-    }
-    const buffer = free ?? this.#allocate(size, wanted);
-    this.#inUse += size;
+  #handOut(buffer: PooledBuffer): PooledBuffer {
+    this.#inUse += buffer.byteLength;
     this.#peak = Math.max(this.#peak, this.#inUse + this.#freeBytes);
     return buffer;
   }
 
+  #countFree(arena: Arena, bytes: number): void {
+    arena.freeBytes += bytes;
+    this.#freeBytes += bytes;
+  }
+
+  /** A part of a recording's memory. */
+  #part(wanted: number): PooledBuffer {
+    const home = this.#arena;
+    const { small, paged } = home.parts as NonNullable<Arena['parts']>;
+    const isPaged = wanted >= PAGED;
+    const { region, pieces, sizes, bytes } = isPaged ? paged : small;
+    const byteLength = roundUp(Math.max(1, wanted), isPaged ? PAGE : CACHE_LINE);
+    let place = region.take(byteLength);
+    if (place === null) {
+      this.#makeRoom(byteLength, wanted);
+      const room = this.#maxBytes - this.#inUse - this.#freeBytes;
+      const size = Math.max(byteLength, Math.min(sizes.max, Math.max(sizes.min, bytes), roundDown(room, PAGE)));
+      pieces.push(this.#take(size, wanted));
+      (isPaged ? paged : small).bytes += size;
+      this.#countFree(home, region.add(size));
+      place = region.take(byteLength) as Place;
+    } else if (place.unused > 0) {
+      try {
+        this.#makeRoom(place.unused, wanted);
+      } catch (error) {
+        region.give(place.piece, place.offset, byteLength);
+        this.#countFree(home, place.unused);
+        throw error;
+      }
+    }
+    this.#countFree(home, place.unused - byteLength);
+    const { memory, byteOffset, address } = pieces[place.piece] as Piece;
+    return this.#handOut({
+      memory,
+      byteOffset: byteOffset + place.offset,
+      byteLength,
+      address: address + place.offset,
+      lastView: null,
+      home,
+      place,
+    });
+  }
+
   /** Gives a buffer back. The caller must hold no view of it that anybody reads or writes later. */
   release(buffer: PooledBuffer): void {
-    const { byteLength: size, home } = buffer;
+    const { byteLength: size, home, place } = buffer;
     this.#inUse -= size;
     if (home.isClosed) return;
-    if (home.all === null && this.#freeBytes + size > this.#maxFreeBytes) return;
-    const list = home.free.get(size);
-    if (list) list.push(buffer);
-    else home.free.set(size, [buffer]);
-    home.freeBytes += size;
-    this.#freeBytes += size;
+    if (home.parts !== null) {
+      const { piece, offset } = place as Place;
+      (size >= PAGED ? home.parts.paged : home.parts.small).region.give(piece, offset, size);
+    } else {
+      if (this.#freeBytes + size > this.#maxFreeBytes) return;
+      const list = home.free.get(size);
+      if (list) list.push(buffer);
+      else home.free.set(size, [buffer]);
+    }
+    this.#countFree(home, size);
   }
 
   /** Until {@link close} or {@link leave}, memory comes from an arena of its own, whose addresses nobody else gets. */
@@ -147,7 +211,7 @@ export class MemoryPool {
     this.#freeBytes -= arena.freeBytes;
     arena.free.clear();
     arena.freeBytes = 0;
-    if (arena.all) arena.all.length = 0;
+    if (arena.parts) for (const { pieces } of Object.values(arena.parts)) pieces.length = 0;
     arena.isClosed = true;
   }
 
@@ -163,6 +227,11 @@ export class MemoryPool {
     this.#common.freeBytes = 0;
   }
 
+  /** Has the C library return to the system what lies free in its heap: it keeps buffers of less than 32 MB that were collected. */
+  giveBack(): void {
+    trimHeap();
+  }
+
   statistics(): PoolStatistics {
     return {
       bytesInUse: this.#inUse,
@@ -174,10 +243,20 @@ export class MemoryPool {
   }
 
   #allocate(size: number, wanted: number): PooledBuffer {
+    this.#makeRoom(size, wanted);
+    return { ...this.#take(size, wanted), byteLength: size, lastView: null, home: this.#arena, place: null };
+  }
+
+  /** So that `size` bytes more are within the limit. */
+  #makeRoom(size: number, wanted: number): void {
     const isOver = () => this.#inUse + this.#freeBytes + size > this.#maxBytes;
     if (isOver()) this.trim();
     if (isOver() && this.#inUse + size <= this.#maxBytes) this.onPressure();
     if (isOver()) throw this.#refusal(wanted, `the limit of ${this.#maxBytes} bytes`);
+  }
+
+  /** Memory from the system. */
+  #take(size: number, wanted: number): Piece {
     const alignment = size >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
     const memory = this.#fromSystem(size + alignment);
     if (memory === null) throw this.#refusal(wanted, 'the system');
@@ -186,17 +265,7 @@ export class MemoryPool {
     const base = Number(koffi.address(new Uint8Array(memory)));
     const byteOffset = (alignment - (base % alignment)) % alignment;
     if (size >= HUGE_PAGE) adviseHugePages(base + byteOffset, size);
-    const home = this.#arena;
-    const buffer: PooledBuffer = {
-      memory,
-      byteOffset,
-      byteLength: size,
-      address: base + byteOffset,
-      lastView: null,
-      home,
-    };
-    home.all?.push(buffer);
-    return buffer;
+    return { memory, byteOffset, address: base + byteOffset };
   }
 
   #fromSystem(byteLength: number): ArrayBuffer | null {
@@ -228,6 +297,28 @@ export function sizeClass(byteLength: number): number {
   const power = byteLength < 2 ** 31 ? 31 - Math.clz32(byteLength) : Math.floor(Math.log2(byteLength));
   const step = 2 ** power / CLASSES_PER_DOUBLING;
   return Math.ceil(byteLength / step) * step;
+}
+
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
+}
+
+function roundDown(bytes: number, unit: number): number {
+  return Math.floor(bytes / unit) * unit;
+}
+
+let trimmer: ((keep: number) => number) | null | undefined;
+
+function trimHeap(): void {
+  if (process.platform !== 'linux') return;
+  if (trimmer === undefined) {
+    try {
+      trimmer = koffi.load('libc.so.6').func('int malloc_trim(size_t)') as unknown as (keep: number) => number;
+    } catch {
+      trimmer = null;
+    }
+  }
+  trimmer?.(0);
 }
 
 type Advise = (address: number, length: number, advice: number) => number;

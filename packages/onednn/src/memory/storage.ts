@@ -45,6 +45,8 @@ export class TensorStorage {
   #pending: { compute(): void; readonly reads: readonly TensorStorage[]; readonly recipe: object | null } | null = null;
   /** Deferred computations that will read this data; it outlives its tensors until they are done. */
   #readers = 0;
+  /** The one computation that all of them are of; null if they are of several. */
+  #reader: object | null = null;
   #isReleased = false;
   #values: backend_util.BackendValues | null;
   #buffer: PooledBuffer | null = null;
@@ -156,14 +158,23 @@ export class TensorStorage {
    */
   defer(reads: readonly TensorStorage[], compute: () => void, recipe: object | null = null): void {
     this.#pending = { reads, compute, recipe };
-    for (const storage of reads) storage.#readers++;
+    const reader = recipe ?? this.#pending;
+    for (const storage of reads) {
+      storage.#reader = storage.#readers === 0 || storage.#reader === reader ? reader : null;
+      storage.#readers++;
+    }
   }
+
+  /** The deferred computation that runs. */
+  static #running: object | null = null;
 
   /** Computes what was deferred. Every access to the data goes through here first. */
   resolve(): void {
     if (this.#pending === null) return;
     const pending = this.#pending;
     this.#pending = null;
+    const outer = TensorStorage.#running;
+    TensorStorage.#running = pending.recipe ?? pending;
     try {
       // What was put off before a recording began is not what the recording should repeat.
       if (this.owner.recorder !== null && this.owner.recorder !== this.#recorder) this.owner.outside(pending.compute);
@@ -172,6 +183,8 @@ export class TensorStorage {
       // Out of memory: whoever frees some may ask again.
       this.#pending = pending;
       throw error;
+    } finally {
+      TensorStorage.#running = outer;
     }
     for (const storage of pending.reads) storage.#release();
   }
@@ -296,6 +309,28 @@ export class TensorStorage {
    */
   get isExclusive(): boolean {
     return this.refCount === 1 && this.isPooled && !this.#handedOut && this.#readers === 0 && this.#pending === null;
+  }
+
+  /**
+   * Gives its memory to a result, for a primitive that works in place: if nobody will read this data but the deferred computation
+   * that runs, and if the result lies as it does. It is empty afterwards, so whoever asks has its address already and needs no more
+   * memory: a computation that fails is tried again.
+   * @returns the result's storage, which holds this data still; null if there is a reader left, or the result lies otherwise.
+   */
+  bequeath(length: number, layout: NativeLayout | null): TensorStorage | null {
+    const running = TensorStorage.#running;
+    const isLast = this.#isReleased && running !== null && this.#readers > 0 && this.#reader === running;
+    if (!isLast || this.#pending !== null || !this.isPooled || this.#isLent || this.#handedOut) return null;
+    if (this.layout?.current !== layout?.current || this.layout?.plain !== layout?.plain || this.#length !== length)
+      return null;
+    const heir = new TensorStorage(this.dtype, this.pool, this.owner, null);
+    heir.#buffer = this.#buffer;
+    heir.#length = length;
+    heir.layout = layout;
+    this.#buffer = null;
+    this.#values = null;
+    this.#address = 0;
+    return heir;
   }
 
   /** Gives pooled memory back. Called once, when the last tensor is gone. */

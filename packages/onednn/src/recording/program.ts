@@ -142,7 +142,7 @@ export class StepProgram {
       isDone = true;
       this.#refuse(recorder.refusal);
       if (this.#refusal !== null || !this.#isSteady(recorder.isLike(rehearsal))) return;
-      const recording = recorder.finish(pool);
+      const recording = recorder.finish(this.runtime.scratchpad);
       isKept = true;
       this.#recording = recording;
       this.#replays = 0;
@@ -151,6 +151,8 @@ export class StepProgram {
       this.#settings = settings;
       this.#variables = this.#variablesOf(recording);
       this.runtime.programs.add(this);
+      // What the step had before is garbage by now, and most of it collected; the recording has memory of its own.
+      pool.giveBack();
       this.runtime.onProgram(`recorded, ${recording.length} operations`);
     } catch (error) {
       // The step itself is done if it is the scratchpad that found no room: then it stays with TensorFlow.js.

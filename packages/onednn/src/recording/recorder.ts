@@ -7,10 +7,10 @@
  * ({@link Recorder.judge}) and what is done if it is another one ({@link Recorder.either}), or anything else, which makes the
  * recording useless ({@link Recorder.refuse}).
  */
-import type { MemoryPool, PooledBuffer } from '../memory/pool.js';
+import type { PooledBuffer } from '../memory/pool.js';
 import type { StepListener, Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
-import type { BoundPrimitive, Primitive, PrimitiveRecorder } from '../primitive.js';
+import type { BoundPrimitive, Primitive, PrimitiveRecorder, Scratchpad } from '../primitive.js';
 
 /** What is done if a verdict holds, as it did while it was recorded, and otherwise. */
 class Branch {
@@ -137,8 +137,8 @@ export class Recorder implements StepListener, PrimitiveRecorder {
   }
 
   /** What was recorded, ready to run. The recorder must not be told anything afterwards. */
-  finish(pool: MemoryPool): Recording {
-    return new Recording(this.#operations, this.#externals, this.#kept, pool);
+  finish(scratchpad: Scratchpad): Recording {
+    return new Recording(this.#operations, this.#externals, this.#kept, scratchpad);
   }
 }
 
@@ -176,7 +176,7 @@ function areEqual(a: ArrayLike<unknown>, b: ArrayLike<unknown>): boolean {
 
 /** A step that can run again. Memory that it uses belongs to it until {@link dispose}. */
 export class Recording {
-  readonly #scratchpad: PooledBuffer | null;
+  readonly #scratch: PooledBuffer | null;
   #isDisposed = false;
 
   constructor(
@@ -184,14 +184,14 @@ export class Recording {
     private readonly externals: ReadonlyMap<TensorStorage, number>,
     /** Referenced because native code has their addresses. */
     readonly kept: ReadonlySet<unknown>,
-    private readonly pool: MemoryPool,
+    private readonly scratchpad: Scratchpad,
   ) {
     let bytes = 0;
     for (const { scratchBytes } of primitivesOf(operations)) bytes = Math.max(bytes, scratchBytes);
-    // One serves all: they run one after another. What the step gave back in between is not free to hold it.
-    this.#scratchpad = bytes > 0 ? pool.acquireNew(bytes) : null;
-    if (this.#scratchpad === null) return;
-    for (const primitive of primitivesOf(operations)) primitive.useScratchpad(this.#scratchpad.address);
+    // The thread's serves all: primitives run one after another, and leave nothing in it for each other.
+    this.#scratch = bytes > 0 ? scratchpad.hold(bytes) : null;
+    if (this.#scratch === null) return;
+    for (const primitive of primitivesOf(operations)) primitive.useScratchpad(this.#scratch.address);
   }
 
   /** Operations of a replay: primitives and loops. */
@@ -221,6 +221,6 @@ export class Recording {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     release(this.operations);
-    if (this.#scratchpad) this.pool.release(this.#scratchpad);
+    if (this.#scratch) this.scratchpad.drop(this.#scratch);
   }
 }
