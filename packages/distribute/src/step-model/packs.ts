@@ -2,10 +2,10 @@
  * In how many packs gradients travel best: every way of cutting them is simulated, and the fastest counts. `lockstep plan` asks before there
  * is a cluster, `--num_packs=auto` when a run has made some steps.
  */
-import { taperedBounds } from '../workers/pack-bounds.js';
+import { taperedBounds } from '../cross-device-ops/pack-bounds.js';
 import { type Cluster, type SimulatedStep, type StepProfile, simulateStep } from './simulate.js';
 
-/** How gradients are cut: into so many equal parts, or by size (see workers/pack-bounds.ts). */
+/** How gradients are cut: into so many equal parts, or by size (see cross-device-ops/pack-bounds.ts). */
 export type PackCut = number | 'by_size';
 
 /** A cut and what a step comes to with it. */

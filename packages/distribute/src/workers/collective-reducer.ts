@@ -9,6 +9,7 @@
  */
 
 import type { Work } from '../communicator/communicator.js';
+import { evenBounds, taperedBounds } from '../cross-device-ops/pack-bounds.js';
 import type { FlatMemory } from '../simd/index.js';
 import type { PackCut } from '../step-model/packs.js';
 import { activeTrace } from '../trace/trace.js';
@@ -19,7 +20,6 @@ import type { FinishResult, FlatLayout, FlatSegment, Reducer, ReducerUpdate } fr
 import { REPORT } from '../trainer/step-reports.js';
 import { clipBound, UpdateFactors } from '../trainer/update-factors.js';
 import { guard, type HierarchicalCommunicator, WorkerLostError } from './hierarchical-communicator.js';
-import { evenBounds, taperedBounds } from './pack-bounds.js';
 import { cutNumber, cutOf, PackTuner } from './pack-tuner.js';
 
 export interface CollectiveReducerOptions {

@@ -2,11 +2,12 @@
  * The context of a replica that is one of several processes' replicas: ids and counts are global, shared memory ends at the process.
  * It is made of the parts of the process's own context.
  */
+
+import { evenBounds } from '../cross-device-ops/pack-bounds.js';
 import { defaultLog } from '../log.js';
 import { Context } from '../replica/context.js';
 import { SharedStop } from '../replica/shared-stop.js';
 import { CollectiveReducer, type CollectiveReducerOptions } from './collective-reducer.js';
-import { evenBounds } from './pack-bounds.js';
 
 export function workerContext({ parts }: Context, options: Omit<CollectiveReducerOptions, 'memory' | 'say'>): Context {
   const { communicator, numPacks } = options;

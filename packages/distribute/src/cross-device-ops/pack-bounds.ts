@@ -1,5 +1,5 @@
 /** Where flat gradients are cut into packs. Backward fills a buffer from its end, so packs start from the end, too. */
-import { splitIntoPacks } from '../cross-device-ops/packing.js';
+import { splitIntoPacks } from './packing.js';
 
 /** 8 MB of f32: long enough for the network's full rate, and most of a large model is on its way before backward ends. */
 const PACK_ELEMENTS = 2 ** 21;
