@@ -66,8 +66,11 @@ async function makeTimeline(hosts) {
 }
 
 async function compare(rate) {
-  // A network's cards let no megabyte pass at once: gradients of small networks would travel for nothing.
-  await withTwoHosts(`${rate} 128kb`, async (hosts) => {
+  // A millisecond's worth may pass at once: no network lets more pass, and gradients of small networks would travel for nothing.
+  const [, number, unit] = /^([\d.]+)([gm])bit$/.exec(rate) ?? [];
+  if (number === undefined) throw new Error(`flag --rates: ${rate} is none; write it as 1gbit or 100mbit.`);
+  const burst = Math.ceil((Number(number) * (unit === 'g' ? 1e9 : 1e6)) / 8 / 1000);
+  await withTwoHosts(`${rate} ${burst}b`, async (hosts) => {
     const timeline = await makeTimeline(hosts);
     const fitted = hosts.job(
       'bench all_reduce',

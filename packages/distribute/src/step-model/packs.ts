@@ -19,8 +19,8 @@ export interface PackOption {
 /** Equal parts that are tried: each number half as many again as the one before. */
 export const NUM_PACKS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 
-/** Of steps that are equally long but for this, fewer packs are better: each costs something that no model knows. */
-const TIE = 1e-3;
+/** Of steps that are equally long but for this, fewer packs are better: each costs processor time, which the model does not count. */
+const TIE = 0.01;
 const F32_BYTES = 4;
 
 /**

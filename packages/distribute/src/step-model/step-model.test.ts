@@ -171,7 +171,8 @@ describe('the choice of packs', () => {
         const [best] = options as [(typeof options)[0]];
         for (const count of NUM_PACKS) {
           const { stepMs } = simulateStep(PROFILE, count, cluster(rest));
-          assert.ok(best.step.stepMs <= stepMs * 1.001, `${count} packs take ${stepMs}`);
+          assert.ok(best.step.stepMs <= stepMs * 1.010001, `${count} packs take ${stepMs}`);
+          // Within a hundredth of each other the fewest count.
           if (stepMs < best.step.stepMs * (1 - 1e-9)) assert.ok(best.numPacks <= count);
         }
       }),
