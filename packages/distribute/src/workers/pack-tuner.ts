@@ -7,7 +7,7 @@ import type { MpiAllReduceOptions, MpiCommunicator } from '../mpi/mpi-communicat
 import { fitNetwork, type Network } from '../step-model/collectives.js';
 import { choosePacks, type PackCut, type PackOption } from '../step-model/packs.js';
 import type { FlatSegment } from '../trainer/reducer.js';
-import type { HierarchicalCommunicator } from './hierarchical-communicator.js';
+import { guard, type HierarchicalCommunicator } from './hierarchical-communicator.js';
 
 export interface PackTunerOptions {
   readonly communicator: HierarchicalCommunicator;
@@ -81,7 +81,7 @@ export class PackTuner {
     communicator.allReduce(slowest, 'max');
     const elements = Math.max(0, ...segments.map(({ offset, length }) => offset + length));
     const network = new Float64Array(2);
-    if (communicator.isLeader) network.set(measureNetwork(workers, elements, travel));
+    if (communicator.isLeader) network.set(guard(() => measureNetwork(workers, elements, travel)));
     communicator.broadcast(network, 0);
     const [computeMs, updateMs, ...atMs] = slowest as unknown as [number, number, ...number[]];
     const [latencyMs, bytesPerMs] = network as unknown as [number, number];
