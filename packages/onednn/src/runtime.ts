@@ -71,6 +71,7 @@ export class Runtime implements StorageHost {
   readonly winograd: boolean;
   /** Whether steps may be recorded. */
   readonly recording: boolean;
+  /** What kernels need besides their operands; a recording holds its size. */
   readonly scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
   readonly #listeners: PrimitiveListeners & { recorder: RuntimeRecorder | null } = { observer: null, recorder: null };
