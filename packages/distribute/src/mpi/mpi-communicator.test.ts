@@ -73,9 +73,11 @@ describe('a rank is lost', { skip, concurrency: 3 }, () => {
     );
   });
 
-  for (const [how, when] of [
-    ['stop', 'between collectives'],
-    ['stop-issued', 'with one issued'],
+  // mpirun wakes all ranks to end them when the first survivor has: what a frozen one has issued may go through then, and the
+  // other survivor is one collective further when it hears why.
+  for (const [how, when, where] of [
+    ['stop', 'between collectives', 'collective 20, step 20'],
+    ['stop-issued', 'with one issued', 'collective (20, step 20|21, step 21)'],
   ] as const) {
     it(`frozen ${when}: a warning first, then the same within the limit`, async () => {
       const result = await fault(how);
@@ -84,7 +86,7 @@ describe('a rank is lost', { skip, concurrency: 3 }, () => {
         const output = result.outputs[survivor] as string;
         assert.match(output, /has been waiting in all_reduce .*Behind: rank 1 .*is stopped/, result.describe());
         assert.doesNotMatch(output, /No rank is behind/, result.describe());
-        const lost = /Rank 1 .* was lost: it has not answered for \d.*\(collective 20, step 20\)/;
+        const lost = new RegExp(`Rank 1 .* was lost: it has not answered for \\d.*\\(${where}\\)`);
         assert.match(output, lost, result.describe());
       }
       assert.ok(result.seconds < 20, result.describe());
