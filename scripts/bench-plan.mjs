@@ -10,6 +10,7 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { summarize } from '../packages/lockstep/dist/bench/statistics.js';
 import { withTwoHosts } from './two-hosts.mjs';
 
 const flags = {
@@ -32,10 +33,6 @@ const THREAD = '--intra_op_parallelism_threads=1';
 const [FIRST, LAST, WARM_UP] = [9, 28, 14];
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-plan-'));
-const median = (values) => {
-  const sorted = values.toSorted((a, b) => a - b);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
-};
 const errors = [];
 
 /** Of host a, while host b does the same. */
@@ -140,7 +137,7 @@ try {
     `ResNet-${flags.resnet_size}, ${flags.dataset}, ${flags.batch_size} images on each of two hosts, a thread each`,
   );
   for (const rate of flags.rates.split(',')) await compare(rate);
-  console.log(`\nmedian error of the prediction: ${(100 * median(errors)).toFixed(1)} %`);
+  console.log(`\nmedian error of the prediction: ${(100 * summarize(errors).median).toFixed(1)} %`);
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

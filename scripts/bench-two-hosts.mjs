@@ -6,6 +6,7 @@
 // Without flags: ResNet-50, 16 images per worker, and a warm-up in which the step is recorded. Each row is one run of
 // `lockstep bench resnet` under mpirun, which measures one worker alone, and both without messages, in the same run. With
 // --repeat each row is run so often, and a row of medians follows. No run may take longer than --limit_secs.
+import { summarize } from '../packages/lockstep/dist/bench/statistics.js';
 import { withTwoHosts } from './two-hosts.mjs';
 
 const own = { rate: '1gbit', only: '', repeat: '1', limit_secs: '900' };
@@ -53,10 +54,7 @@ function print(title, figures) {
   console.log(`| ${[title, ...COLUMNS.map(([key, digits]) => figures[key].toFixed(digits))].join(' | ')} |`);
 }
 
-function median(runs, key) {
-  const values = runs.map((run) => run[key]).sort((a, b) => a - b);
-  return (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
-}
+const median = (runs, key) => summarize(runs.map((run) => run[key])).median;
 
 /** One run of the benchmark under mpirun. */
 function measure(hosts, title, more) {

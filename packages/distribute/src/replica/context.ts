@@ -11,7 +11,7 @@ import { checkReduceOp, type ReduceOp } from '../cross-device-ops/reduce-op.js';
 import { type Shardable, shard } from '../data/shard.js';
 import type { DeviceDescription } from '../devices/device.js';
 import { copyValues } from '../devices/host-access.js';
-import { defaultLog } from '../log.js';
+import { sayOnce } from '../log.js';
 import { finish, mix } from '../mirror/fingerprint.js';
 import type { MirrorTarget } from '../mirror/mirror.js';
 import type { MetricAverageCallback, Metrics } from '../trainer/average-metrics.js';
@@ -190,9 +190,7 @@ export class Context implements ReplicaContext {
       ...{ communicator, local, memory: local.memory, isInStep, stop },
       makeReducer: (layout: FlatLayout) => this.parts.makeReducer(layout, crossDeviceOps),
       beginStep: () => this.parts.beginStep(),
-      warn: (line: string) => {
-        if (communicator.rank === 0) defaultLog(line);
-      },
+      warn: sayOnce(communicator),
     };
     return this.#mirroring.trainer(variables, () => new FlatTrainer(variables, options, parts));
   }

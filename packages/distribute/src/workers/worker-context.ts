@@ -4,7 +4,7 @@
  */
 
 import { evenBounds } from '../cross-device-ops/pack-bounds.js';
-import { defaultLog } from '../log.js';
+import { sayOnce } from '../log.js';
 import { Context } from '../replica/context.js';
 import { SharedStop } from '../replica/shared-stop.js';
 import { CollectiveReducer, type CollectiveReducerOptions } from './collective-reducer.js';
@@ -13,9 +13,7 @@ export function workerContext({ parts }: Context, options: Omit<CollectiveReduce
   const { communicator, numPacks } = options;
   const { rank, size, workers } = communicator;
   let steps = 0;
-  const say = (line: string) => {
-    if (rank === 0) defaultLog(line);
-  };
+  const say = sayOnce(communicator);
   return new Context({
     ...parts,
     communicator,

@@ -65,6 +65,7 @@ describe('bash', { skip: whyNo('bash') }, () => {
     assert.deepEqual(ask('cifar10', '--progress', 'b'), ['bar']);
     assert.deepEqual(sorted(ask('cifar10', '--data_dir', '=', 'da')), ['data', 'day']);
     assert.deepEqual(ask('cifar10', '--batch_size', '=', ''), []);
+    assert.deepEqual(ask('cifar10', '--num_packs', '=', 'a'), ['auto']);
   });
 
   it('completes what is launched', () => {

@@ -37,7 +37,7 @@ export function flagWords(flags: FlagValues | undefined): FlagWords[] {
 }
 
 function wordsOf(definition: FlagDefinition): FlagWords[] {
-  const { name, kind, enumValues } = definition;
+  const { name, kind, enumValues, words } = definition;
   const help = firstSentence(definition.help);
   if (kind === 'bool') {
     return [
@@ -47,7 +47,7 @@ function wordsOf(definition: FlagDefinition): FlagWords[] {
   }
   // The Model Garden's names of what is a path.
   const isPath = /(_dir|_path|_file|^hostfile|^python)$/.test(name);
-  return [{ name, help, value: enumValues ?? (isPath ? 'file' : 'any') }];
+  return [{ name, help, value: enumValues ?? words ?? (isPath ? 'file' : 'any') }];
 }
 
 function firstSentence(help: string): string {

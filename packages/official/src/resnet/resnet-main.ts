@@ -66,11 +66,11 @@ export async function runProgram(program: ResnetProgram, argv: readonly string[]
       (io.out ?? ((text) => process.stdout.write(text)))(help.text);
       return 0;
     }
+    const { runParsed } = await import('./run-program.js');
+    return await runParsed(program, flags, io);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     (io.err ?? ((text) => process.stderr.write(text)))(`${error.message}\n`);
     return 2;
   }
-  const { runParsed } = await import('./run-program.js');
-  return await runParsed(program, flags, io);
 }

@@ -10,7 +10,7 @@ import { createScreen, type Screen } from '../utils/progress/screen.js';
 import type { MainIo, ResnetProgram } from './resnet-main.js';
 import { type ResnetMainResult, resnetMain } from './resnet-run-loop.js';
 
-/** @param flags parsed @returns exit status: 0, 1 for a failed run, 2 for flags that contradict each other, 130 when interrupted */
+/** @param flags parsed @returns exit status: 0, 1 for a failed run, 130 when interrupted @throws UsageError for flags that cannot be */
 export async function runParsed(program: ResnetProgram, flags: FlagValues, io: MainIo): Promise<number> {
   const err = io.err ?? ((text) => process.stderr.write(text));
   // Once there is a bar on the screen, lines go above it.
@@ -31,10 +31,7 @@ export async function runParsed(program: ResnetProgram, flags: FlagValues, io: M
     io.onResult?.(result);
     return result.interrupted ? INTERRUPTED : 0;
   } catch (error) {
-    if (error instanceof UsageError) {
-      err(`${error.message}\n`);
-      return 2;
-    }
+    if (error instanceof UsageError) throw error;
     // Told to stop before there was a step to end: nothing was trained, and there is nothing to save.
     const { signal } = io.signal ? io : (interrupt as Interrupt);
     const isInterrupted = signal?.aborted === true && error === signal.reason;

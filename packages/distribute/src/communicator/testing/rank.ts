@@ -22,13 +22,9 @@ async function outcomeOf({ group, rank, scenes, scene, args }: RankTask): Promis
 }
 
 parentPort?.on('message', async (order: RankTask | { readonly prepare: string }) => {
-  // What fails to load says so when it is to be played.
-  if ('prepare' in order)
-    parentPort?.postMessage(
-      await import(order.prepare).then(
-        () => 'ready',
-        () => 'ready',
-      ),
-    );
-  else parentPort?.postMessage(await outcomeOf(order));
+  if ('prepare' in order) {
+    // What fails to load says so when it is to be played.
+    await import(order.prepare).catch(() => {});
+    parentPort?.postMessage('ready');
+  } else parentPort?.postMessage(await outcomeOf(order));
 });

@@ -76,12 +76,12 @@ const NAMES = ['off', 'default', 'one_device', 'mirrored', 'multi_worker_mirrore
  */
 export function getDistributionStrategy(options: DistributionStrategyOptions = {}): Strategy | null {
   const { numGpus = 0, numWorkers = 1, allReduceAlg = null, factories = {} } = options;
-  const numPacks = packsHere(options);
   if (numGpus < 0) throw new RangeError('`num_gpus` can not be negative.');
   const numCpus = resolveNumCpus(options.numCpus ?? 1);
   const name = (options.distributionStrategy ?? 'default').toLowerCase();
   const devices = deviceNames(numGpus, numCpus);
-  const warn = warner(options);
+  const numPacks = options.numPacks === 'auto' ? packsHere(allReduceAlg, devices.length) : (options.numPacks ?? 1);
+  const warn = warner({ ...options, numPacks });
 
   if (name === 'off') {
     if (numGpus > 1 || numWorkers > 1) {
@@ -161,19 +161,17 @@ function missingEngine(strategy: string, numWorkers: number): string {
 }
 
 /**
- * Packs between the replicas of one process. 'auto': one, which is as good as many where each replica sums a part of everything; and one for
+ * What 'auto' is between the replicas of one process: one pack, which is as good as many where each replica sums a part of everything; and one for
  * each replica where a pack is summed by two of them.
  */
-function packsHere({ numPacks = 1, allReduceAlg, numGpus = 0, numCpus = 1 }: DistributionStrategyOptions): number {
-  if (numPacks !== 'auto') return numPacks;
-  return allReduceAlg === 'hierarchical_copy' ? deviceNames(numGpus, resolveNumCpus(numCpus)).length : 1;
+function packsHere(allReduceAlg: string | null, replicas: number): number {
+  return allReduceAlg === 'hierarchical_copy' ? replicas : 1;
 }
 
 /** Reports flags that the chosen combination does not use. */
-function warner(options: DistributionStrategyOptions) {
+function warner(options: DistributionStrategyOptions & { readonly numPacks: number }) {
   const line = (text: string) => options.onWarning?.(text);
-  const { numGpus = 0, numCpus, allReduceAlg } = options;
-  const numPacks = packsHere(options);
+  const { numGpus = 0, numCpus, allReduceAlg, numPacks } = options;
   if (numGpus > 0 && numCpus !== undefined && numCpus !== 1) {
     line(`num_cpus=${numCpus} has no effect with num_gpus=${numGpus}: replicas run on the GPUs.`);
   }
