@@ -2,8 +2,9 @@
  * `lockstep init DIR`: writes a small project that trains on all cores, shows how far it is, and saves its model. It is whole or not
  * there: what exists already is never written over.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
+import { makeFolder } from '@lockstep/official/utils/files/make-folder';
 import { FlagValues } from '@lockstep/official/utils/flags/core';
 import { operandMain } from '../flag-main.js';
 import { projectFiles } from '../init/project-files.js';
@@ -48,7 +49,7 @@ export function writeProject(folder: string): void {
   }
   const written: string[] = [];
   try {
-    mkdirSync(target, { recursive: true });
+    makeFolder(target);
     for (const [name, text] of Object.entries(projectFiles(packageName(target), versions()))) {
       const path = join(target, name);
       writeFileSync(path, text, { flag: 'wx' });

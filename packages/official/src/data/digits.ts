@@ -3,9 +3,10 @@
  * written in CIFAR-10's binary format, so that they go through the same parser, augmentation and model. 28×28 grey pixels are
  * centred in 32×32×3; 9,000 examples train, 1,000 are held out. Always the same split and the same bytes.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { makeFolder } from '../utils/files/make-folder.js';
 import { Philox } from '../utils/random/philox.js';
 import { shuffle } from '../utils/random/shuffle.js';
 import { CHANNELS, HEIGHT, NUM_CLASSES, RECORD_BYTES, WIDTH } from './cifar10-data.js';
@@ -35,7 +36,7 @@ export function prepareDigits(directory: string): string {
   const records = shuffledRecords();
   const temporary = `${target}.${process.pid}.tmp`;
   rmSync(temporary, { recursive: true, force: true });
-  mkdirSync(temporary, { recursive: true });
+  makeFolder(temporary);
   const perFile = DIGITS_TRAIN / TRAIN_FILES;
   for (let file = 0; file < TRAIN_FILES; file++) {
     const bytes = Buffer.concat(records.slice(file * perFile, (file + 1) * perFile));

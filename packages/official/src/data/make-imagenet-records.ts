@@ -4,12 +4,13 @@
  * and those that are larger than any training needs. Every picture is decoded once, so that none fails in training; those that cannot
  * be are named and left out. Nothing takes its final name before it is whole.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import type { Progress } from '@lockstep/distribute/progress';
 import { reasonOf } from '../utils/files/file-errors.js';
+import { makeFolder } from '../utils/files/make-folder.js';
 import { DataError } from './data-error.js';
 import { encodeExample, type Feature } from './example.js';
 import { DECODING, ImageError, imageError, loadSharp } from './image.js';
@@ -72,7 +73,7 @@ export async function makeImagenetRecords(
   const target = resolve(out);
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
   try {
-    naming(out, () => mkdirSync(temporary, { recursive: true }));
+    naming(out, () => makeFolder(temporary));
     const work = new Work(dir, temporary, folders, options);
     const made = await work.run();
     const names = backgroundClass ? [BACKGROUND, ...folders.classes] : folders.classes;

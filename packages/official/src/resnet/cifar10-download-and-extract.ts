@@ -4,12 +4,13 @@
  *
  *   lockstep download-cifar10 --data_dir=cifar10
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { x as extract, type ReadEntry } from 'tar';
 import { countCifar10 } from '../data/cifar10-data.js';
 import { DownloadError, download, md5Of } from '../utils/download/download.js';
 import { kindOf, reasonOf } from '../utils/files/file-errors.js';
+import { makeFolder } from '../utils/files/make-folder.js';
 import { requirePath } from '../utils/flags/checks.js';
 import { FlagValues, parseFlags, UsageError } from '../utils/flags/core.js';
 
@@ -160,7 +161,7 @@ async function unpack(archive: string, dataDir: string): Promise<void> {
   const temporary = join(dataDir, `.${FOLDER}.${process.pid}.tmp`);
   rmSync(temporary, { recursive: true, force: true });
   try {
-    mkdirSync(temporary, { recursive: true });
+    makeFolder(temporary);
     let refused: string | null = null;
     const filter = (path: string, entry: unknown): boolean => {
       refused ??= refusal(path, entry as ReadEntry);

@@ -3,11 +3,11 @@
  * TensorFlow.js has in tfjs-node alone. Both write the event files that the official mains write.
  */
 
-import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { SummaryEvent, SummarySink } from '@lockstep/distribute';
 import type { Scalar } from '@tensorflow/tfjs-core';
 import { CustomCallback, type CustomCallbackArgs } from '@tensorflow/tfjs-layers';
+import { makeFolder } from '../utils/files/make-folder.js';
 import { histogramOf } from '../utils/logs/histogram.js';
 import { EventFileWriter } from './event-file.js';
 import { encodePng } from './png.js';
@@ -48,7 +48,7 @@ function mapped<T, R>(record: Readonly<Record<string, T>>, change: (value: T) =>
 }
 
 function openWriter(folder: string, warn: (line: string) => void): EventFileWriter {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   return new EventFileWriter(folder, { warn });
 }
 
@@ -93,7 +93,7 @@ export function tensorBoard({
   const isSilent = context !== undefined && (context.replicaIdInSyncGroup > 0 || context.inputPipelineId > 0);
   if (isSilent) return new CustomCallback({ onTrainBegin: async () => {} });
   // What is wrong with the folder is said before anything is trained.
-  mkdirSync(logDir, { recursive: true });
+  makeFolder(logDir);
   const writers = new Map<'train' | 'val', EventFileWriter>();
   let batches = 0;
   const write = async (prefix: string, logs: Logs | undefined, step: number): Promise<void> => {

@@ -2,7 +2,6 @@
  * What the two Keras mains do (upstream's keras_cifar_main.py, keras_imagenet_main.py): flags become a strategy, every replica runs
  * keras-replica.ts, and the figures come back. What only one of them does is its {@link KerasProgram}.
  */
-import { mkdirSync } from 'node:fs';
 import type { Strategy } from '@lockstep/distribute';
 import { RateMeter } from '@lockstep/distribute/progress';
 import type { DataSet } from '../../data/data-set.js';
@@ -83,7 +82,6 @@ async function run(
   const { FLAGS } = flags;
   for (const remark of checkKerasFlags(flags)) log.warning(remark);
   if (FLAGS.export_dir !== null) checkExportFolder(FLAGS.export_dir, 'flag --export_dir');
-  if (FLAGS.profile_steps !== null) mkdirSync(FLAGS.model_dir, { recursive: true });
   const strategy = chooseStrategy(FLAGS, log);
   perReplicaBatchSize(FLAGS.batch_size, strategy.devices.length, gpusOf(FLAGS) > 0 ? 'GPUs' : 'CPU devices');
   // Upstream freezes the first batch on each device; made-up input here is one batch on each from the beginning.

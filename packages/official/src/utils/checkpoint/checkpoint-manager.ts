@@ -8,9 +8,10 @@
  * One process writes at a time: model-dir-lock.ts sees to it. Any number may read meanwhile.
  */
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
+import { lstatSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../files/file-errors.js';
+import { makeFolder } from '../files/make-folder.js';
 import { quoted } from '../files/quoted.js';
 import { deleteFile, isAlive, syncFolder, writeSynced } from '../files/synced-files.js';
 import type { CheckpointFormat } from './checkpoint-format.js';
@@ -111,7 +112,7 @@ export class CheckpointManager {
     const { format } = this.#written;
     const files = this.#written.paths(step).map((file) => ({ file, temporary: `${file}.${process.pid}.tmp` }));
     try {
-      mkdirSync(this.directory, { recursive: true });
+      makeFolder(this.directory);
       const contents = format.encode({
         tensors,
         metadata: format.hasChecksums ? metadata : { ...metadata, [CHECKSUM]: checksum(tensors, metadata) },

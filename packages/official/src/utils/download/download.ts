@@ -4,11 +4,12 @@
  * name when its checksum is right. It unpacks nothing.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { reasonOf } from '../files/file-errors.js';
+import { makeFolder } from '../files/make-folder.js';
 
 export interface DownloadOptions {
   readonly url: string;
@@ -96,7 +97,7 @@ export async function md5Of(file: string): Promise<string> {
 /** Makes the folder and the part. @returns bytes that are there from before */
 async function prepare(part: string): Promise<number> {
   try {
-    mkdirSync(dirname(part), { recursive: true });
+    makeFolder(dirname(part));
     await (await open(part, 'a')).close();
   } catch (error) {
     throw cannotWrite(part, error);

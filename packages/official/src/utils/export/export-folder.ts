@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { kindOf, probeFolder, reasonOf } from '../files/file-errors.js';
+import { makeFolder } from '../files/make-folder.js';
 import { quoted } from '../files/quoted.js';
 import { isAlive, syncFolder, writeSynced } from '../files/synced-files.js';
 import type { ExportFile } from './export.js';
@@ -56,7 +57,7 @@ export function writeExportFolder(folder: string, files: readonly ExportFile[], 
   const parent = dirname(target);
   const temporary = join(parent, `.${basename(target)}.${process.pid}.tmp`);
   try {
-    mkdirSync(parent, { recursive: true });
+    makeFolder(parent);
     sweep(parent, basename(target));
     mkdirSync(temporary);
     for (const { name, pieces } of files) writeSynced(join(temporary, name), pieces);

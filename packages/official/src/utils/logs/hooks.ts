@@ -7,8 +7,9 @@
  *   hook.afterRun(step, values, phases)        after it; `step` is the global step with this step counted
  *   hook.end(step, values)                     once, after the last step
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { makeFolder } from '../files/make-folder.js';
 import { type Log, stderrLog } from './log.js';
 import type { BaseBenchmarkLogger } from './logger.js';
 import { type Timeline, type TraceEvent, writeTimeline } from './timeline.js';
@@ -288,7 +289,7 @@ export class ProfilerHook implements TrainHook {
     }
     const file = path.join(this.#outputDir, `timeline-${step}.json`);
     try {
-      mkdirSync(this.#outputDir, { recursive: true });
+      makeFolder(this.#outputDir);
       writeFileSync(file, `${JSON.stringify(chromeTrace(step, phases))}\n`);
       this.#log.info(`Saving timeline for ${step} into '${file}'.`);
     } catch (error) {

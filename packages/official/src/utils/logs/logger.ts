@@ -3,9 +3,10 @@
  * and the results of every evaluation; the base logger writes them into the log, the file logger into metric.log and
  * benchmark_run.log. There is no global logger: benchmarkContext hands it to the code that runs inside.
  */
-import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { probeFolder, reasonOf } from '../files/file-errors.js';
+import { makeFolder } from '../files/make-folder.js';
 import type { FlagsObject } from '../flags/core.js';
 import { type Log, stderrLog } from './log.js';
 import { formatTimestamp, gatherRunInfo, type RunInfo, type RunInfoOptions, sortedEntries } from './run-info.js';
@@ -115,7 +116,7 @@ export class BenchmarkFileLogger extends BaseBenchmarkLogger {
   ) {
     super(options);
     try {
-      mkdirSync(loggingDir, { recursive: true });
+      makeFolder(loggingDir);
       probeFolder(loggingDir, METRIC_LOG_FILE_NAME);
     } catch (error) {
       throw new Error(

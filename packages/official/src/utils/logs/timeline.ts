@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { ReplicaTrace, Span } from '@lockstep/distribute';
 import { reasonOf } from '../files/file-errors.js';
+import { makeFolder } from '../files/make-folder.js';
 import type { Log } from './log.js';
 
 /** Steps that were looked at. */
@@ -117,6 +118,8 @@ export function writeTimeline(folder: string, timeline: Timeline, log: Log): voi
   const steps = first === last ? `${first}` : `${first}-${last}`;
   const file = path.join(folder, `timeline-${steps}.json`);
   try {
+    // A Keras run has made no folder so far.
+    makeFolder(folder);
     writeFileSync(file, `${JSON.stringify(timelineJson(timeline))}\n`);
     log.info(`Saving timeline for ${steps} into '${file}'.`);
   } catch (error) {

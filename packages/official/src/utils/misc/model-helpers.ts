@@ -2,9 +2,10 @@
  * Small helpers that every model's run loop needs: upstream's `official/utils/misc/model_helpers.py`. When to stop,
  * constant-valued synthetic data, and a model folder of one's own. --clean is in clean-model-dir.ts.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { makeFolder } from '../files/make-folder.js';
 import { type Log, stderrLog } from '../logs/log.js';
 import { MARKER_TEXT, MODEL_DIR_MARKER } from './clean-model-dir.js';
 
@@ -94,7 +95,7 @@ function disposeNested(tensors: NestedTensor): void {
  * @throws Error of the file system, for example without write permission.
  */
 export function markModelDir(modelDir: string): void {
-  mkdirSync(modelDir, { recursive: true });
+  makeFolder(modelDir);
   const marker = path.join(modelDir, MODEL_DIR_MARKER);
   if (!existsSync(marker)) writeFileSync(marker, MARKER_TEXT);
 }
