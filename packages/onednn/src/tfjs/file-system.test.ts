@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -87,6 +88,12 @@ describe("model.save('file://…')", () => {
     const models = [2, 5, 6].map((units) => made(units));
     await Promise.all(models.map((model) => model.save(`file://${folder}`)));
     assert.deepEqual(valuesOf(await loadLayersModel(`file://${folder}`)), valuesOf(models[2] as LayersModel));
+  });
+
+  it('makes all the folders that are missing', async () => {
+    const folder = join(root, 'far', 'down', 'below');
+    await made().save(`file://${folder}`);
+    assert.ok(readdirSync(folder).includes('model.json'));
   });
 
   it('is copied by tf.io.copyModel', async () => {
@@ -213,6 +220,14 @@ describe('paths that are no models', () => {
     await assert.rejects(model.save(`file://${root}/x/model.json`), /named like a file/);
     assert.equal(readFileSync(file, 'utf8'), 'mine');
     assert.ok(!readdirSync(root).includes('x'));
+  });
+
+  it('such as a folder that takes no other', {
+    skip: existsSync('/proc/self') ? false : 'there is no /proc',
+  }, async () => {
+    for (const folder of ['/proc/none', '/proc/none/deeper']) {
+      await assert.rejects(made().save(`file://${folder}`), new RegExp(`was not saved to '${folder}'.*\nhelp: `, 's'));
+    }
   });
 
   it('such as a folder that may not be written to', {

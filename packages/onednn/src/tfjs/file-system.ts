@@ -81,7 +81,7 @@ async function save(folder: string, artifacts: io.ModelArtifacts): Promise<io.Sa
     );
   }
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await write(folder, artifacts);
   } catch (error) {
     throw new Error(
@@ -90,6 +90,20 @@ async function save(folder: string, artifacts: io.ModelArtifacts): Promise<io.Sa
     );
   }
   return { modelArtifactsInfo: io.getModelArtifactsInfoForJSON(artifacts) };
+}
+
+/** Node's own `mkdir` with `recursive` does not come back where a folder is there and takes no other (`/proc`). */
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const statsOf = (path: string) => stat(path).catch(() => null);
+    if (code === 'EEXIST' && (await statsOf(folder))?.isDirectory()) return;
+    if (code !== 'ENOENT' || (await statsOf(dirname(folder)))) throw error;
+    await makeFolder(dirname(folder));
+    await makeFolder(folder);
+  }
 }
 
 function remedyOf(error: unknown): string {
