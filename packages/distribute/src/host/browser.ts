@@ -73,6 +73,7 @@ function startWorker(data: unknown, name: string, { onMessage, onError, onExit }
 export const host: Host = {
   allowedCpus: () => Array.from({ length: web.navigator.hardwareConcurrency || 1 }, (_, cpu) => cpu),
   bindThread: () => false,
+  adviseHugePages: () => {},
   parallelism: () => web.navigator.hardwareConcurrency || 1,
   readText: () => null,
   readKernels: () => null,

@@ -45,6 +45,8 @@ export interface Host {
   allowedCpus(): number[];
   /** @returns false where threads cannot be bound */
   bindThread(cpus: readonly number[]): boolean;
+  /** Large pages for memory that was just taken and is used by all; nothing where they are not to be had. */
+  adviseHugePages(buffer: ArrayBufferLike): void;
   /** CPUs' worth of threads that run at once. */
   parallelism(): number;
   /** A file of the system, trimmed; null where there is none. */

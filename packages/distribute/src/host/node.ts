@@ -11,6 +11,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { fitText } from '../progress/progress.js';
 import { allowedCpus, bindThread } from './affinity.js';
 import type { Host } from './host.js';
+import { adviseHugePages } from './huge-pages.js';
 import { redirectOutput, writeOutput } from './output.js';
 import { startOwnThread, threadFile } from './thread-file.js';
 
@@ -19,6 +20,7 @@ const KERNELS = new URL('../simd/kernels.wasm', import.meta.url);
 export const host: Host = {
   allowedCpus,
   bindThread,
+  adviseHugePages,
   parallelism: availableParallelism,
   readText(path) {
     try {

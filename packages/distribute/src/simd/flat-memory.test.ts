@@ -1,7 +1,9 @@
 /** FlatMemory: the same addresses on every thread that allocates alike, zeroed, aligned, and an end that is announced. */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import koffi from 'koffi';
 import { FlatMemory } from './flat-memory.js';
 
 describe('FlatMemory', () => {
@@ -30,6 +32,21 @@ describe('FlatMemory', () => {
     assert.ok(!memory.contains(new Float32Array(1)));
     early[3] = 7;
     assert.equal(memory.viewAt(early.byteOffset, 10)[3], 7);
+  });
+
+  const hugePages = '/sys/kernel/mm/transparent_hugepage/enabled';
+  it('is offered to the kernel as huge pages', { skip: !existsSync(hugePages) && `no ${hugePages}` }, () => {
+    const memory = FlatMemory.create(1);
+    memory.allocate(100);
+    const late = memory.allocate(2 ** 21);
+    const address = Number(koffi.address(late)) + late.byteLength / 2;
+    const mappings = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[\da-f]+-[\da-f]+ )/m);
+    const own = mappings.find((text) => {
+      const [begin, end] = (text.split(' ', 1)[0] as string).split('-').map((hex) => Number.parseInt(hex, 16));
+      return (begin as number) <= address && address < (end as number);
+    });
+    // smaps' mark for MADV_HUGEPAGE (Linux, Documentation/filesystems/proc.rst).
+    assert.match(own ?? 'no mapping', /^VmFlags:.*\bhg\b/m);
   });
 
   it('threads that allocate alike see one memory, and grow it together', { timeout: 60_000 }, async () => {

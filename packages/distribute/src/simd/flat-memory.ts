@@ -6,6 +6,7 @@
  * in the same order and so computes the same addresses. Nothing is freed before the whole memory is: it holds what lives as
  * long as a run (weights, slots, gradients, staging areas). Fresh memory is zero.
  */
+import { host } from '#host';
 import { compileKernels, type FlatKernels, SimdKernels, TABLE_WORDS } from './kernels.js';
 import { plainKernels } from './plain-kernels.js';
 import { Memory, type WasmMemory, type WasmModule } from './webassembly.js';
@@ -145,7 +146,10 @@ export class FlatMemory {
       // Growing by nothing refreshes this thread's view of a memory that another thread grew.
       this.memory.grow(0);
       const missing = Math.ceil((end - this.#buffer().byteLength) / PAGE);
-      if (missing > 0) this.memory.grow(missing);
+      if (missing > 0) {
+        this.memory.grow(missing);
+        host.adviseHugePages(this.#buffer());
+      }
     } catch (cause) {
       throw new RangeError(
         `${bytes.toLocaleString('en')} bytes of shared memory are not to be had: ${this.#cursor.toLocaleString('en')} of ` +
