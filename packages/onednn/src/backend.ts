@@ -18,6 +18,7 @@ import {
   type Variable,
 } from '@tensorflow/tfjs-core';
 import type { MemoryDescriptor } from './ffi/dnnl.js';
+import type { PooledBuffer } from './memory/pool.js';
 import type { Verdict } from './memory/step-listener.js';
 import { type NativeLayout, TensorStorage } from './memory/storage.js';
 import { type ProgramHost, StepProgram } from './recording/program.js';
@@ -307,24 +308,43 @@ export class OneDnnBackend extends MathBackendCPU {
   /**
    * Runs `use` with the address of the tensor's elements in layout `wanted`, converted into temporary memory if need be.
    * `plain` describes the tensor's own row-major order.
+   * @param keep takes the temporary memory over if it returns true
    */
   withLayout<T>(
     tensor: TensorInfo | TensorStorage,
     plain: MemoryDescriptor,
     wanted: MemoryDescriptor,
     use: (address: number) => T,
+    keep: ((buffer: PooledBuffer) => boolean) | null = null,
   ): T {
     const storage = tensor instanceof TensorStorage ? tensor : this.storage(tensor);
     const current = this.layoutOf(storage, plain);
     const { address } = storage;
     if (this.runtime.isSameMemory(current, wanted)) return use(address);
     const buffer = this.runtime.pool.acquire(wanted.byteLength);
+    let isKept = false;
     try {
       this.runtime.reorder(address, current, buffer.address, wanted);
+      isKept = keep?.(buffer) ?? false;
       return use(buffer.address);
     } finally {
-      this.runtime.pool.release(buffer);
+      if (!isKept) this.runtime.pool.release(buffer);
     }
+  }
+
+  /** As {@link withLayout}, for data that are wanted like this again: while a step is recorded, they are converted once in it. */
+  withCopy<T>(
+    tensor: TensorInfo | TensorStorage,
+    plain: MemoryDescriptor,
+    wanted: MemoryDescriptor,
+    use: (address: number) => T,
+  ): T {
+    const { recorder } = this.runtime;
+    const storage = tensor instanceof TensorStorage ? tensor : this.storage(tensor);
+    const kept = recorder?.copyOf(storage, wanted) ?? null;
+    if (kept !== null) return use(kept);
+    const keep = recorder && ((buffer: PooledBuffer) => recorder.keepCopy(storage, wanted, buffer));
+    return this.withLayout(storage, plain, wanted, use, keep);
   }
 
   /**

@@ -7,7 +7,7 @@
  * TensorFlow's order; they are small. bf16 on a CPU with AMX is the exception: its kernels, five to fifteen times as fast as
  * blocked bf16, read channels-last memory.
  */
-import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { backend_util, engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import { Alg, Arg, type DataTypeName, Prop, Query } from '../ffi/constants.js';
 import type { ConvolutionShape, MemoryDescriptor, PostOp, PrimitiveDescriptor } from '../ffi/dnnl.js';
@@ -245,12 +245,43 @@ function forward(
   const y = backend.allocate(info.outShape, 'float32', nativeLayout(runtime, info.outShape, compiled.destination));
   const destination = backend.storage(y).address;
   backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.source, (source) =>
-    backend.withLayout(filter, filterLayout(runtime, info.filterShape), compiled.filter, (weights) => {
+    withFilter(backend, filter, info, type, compiled.filter, (weights) => {
       if (bias) compiled.primitive.run(source, weights, destination, plainAddress(backend, bias));
       else compiled.primitive.run(source, weights, destination);
     }),
   );
   return y;
+}
+
+/**
+ * Runs `use` with the filter in the layout of the forward pass. In bf16 while a step is recorded, by way of the data gradient's layout, which
+ * is kept for it: f32 in TensorFlow's order becomes that one in two thirds of the time, and bf16 changes between the two in a quarter.
+ */
+function withFilter(
+  backend: OneDnnBackend,
+  filter: TensorInfo,
+  info: Conv2DInfo,
+  type: DataTypeName,
+  wanted: MemoryDescriptor,
+  use: (address: number) => void,
+): void {
+  const { runtime } = backend;
+  const plain = filterLayout(runtime, info.filterShape);
+  const isTrained = runtime.recorder !== null && engine().state.gradientDepth > 0;
+  if (type !== 'bf16' || !isTrained || !fillsBlocks(runtime, info.inChannels)) {
+    backend.withLayout(filter, plain, wanted, use);
+    return;
+  }
+  const { filter: other } = plan(runtime, 'backward_data', info, type);
+  backend.withCopy(filter, plain, other, (from) => {
+    const buffer = runtime.pool.acquire(wanted.byteLength);
+    try {
+      runtime.reorder(from, other, buffer.address, wanted);
+      use(buffer.address);
+    } finally {
+      runtime.pool.release(buffer);
+    }
+  });
 }
 
 /**
@@ -341,11 +372,13 @@ const conv2DBackpropInput = kernel<
     const compiled = plan(runtime, 'backward_data', info, type);
     const layout = nativeLayout(runtime, info.inShape, compiled.source);
     dx.place(util.sizeFromShape(info.inShape), layout.current === layout.plain ? null : layout);
-    backend.withLayout(gradient, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
-      backend.withLayout(weights, filterLayout(runtime, info.filterShape), compiled.filter, (filterAddress) =>
-        compiled.primitive.run(dx.address, filterAddress, destination),
-      ),
-    );
+    backend.withLayout(gradient, channelsLast(runtime, info.outShape), compiled.destination, (destination) => {
+      const plain = filterLayout(runtime, info.filterShape);
+      const run = (address: number) => compiled.primitive.run(dx.address, address, destination);
+      // f32's filters are not kept, so nothing would read this one again.
+      if (type === 'bf16') backend.withCopy(weights, plain, compiled.filter, run);
+      else backend.withLayout(weights, plain, compiled.filter, run);
+    });
   });
 });
 

@@ -2,6 +2,7 @@
  * SEAM: who listens while a step runs, so that it can be recorded. Memory, kernels and the runtime tell it what they do and know no more
  * of recording than this; `recording/recorder.ts` is the one that listens.
  */
+import type { PooledBuffer } from './pool.js';
 
 /** What was found out about data. A replay finds it out again, so whoever holds it must look when it runs. */
 export interface Verdict {
@@ -22,5 +23,8 @@ export interface StepListener {
   constant(values: unknown): void;
   keep(memory: unknown): void;
   external(storage: object, address: number): void;
+  copyOf(storage: object, layout: object): number | null;
+  keepCopy(storage: object, layout: object, buffer: PooledBuffer): boolean;
+  changed(storage: object): void;
   refuse(what: string): void;
 }

@@ -98,9 +98,15 @@ export class TensorStorage {
   set values(values: backend_util.BackendValues) {
     this.#freeMemory();
     this.#values = values;
-    this.finite = null;
+    this.changed();
     this.#handedOut = false;
     this.#address = 0;
+  }
+
+  /** Forgets what was found out about the data: they are other ones from now on. */
+  changed(): void {
+    this.finite = null;
+    this.owner.recorder?.changed(this);
   }
 
   /** Plain values, for code that is done with them when it returns. The memory stays pooled. */

@@ -117,7 +117,11 @@ export class StepProgram {
 
   #rehearse(step: () => void): void {
     const recorder = new Recorder(false);
-    this.#listen(recorder, step);
+    try {
+      this.#listen(recorder, step);
+    } finally {
+      recorder.releaseCopies(this.runtime.pool);
+    }
     this.#refuse(recorder.refusal);
     this.#rehearsal = recorder;
   }
@@ -160,6 +164,7 @@ export class StepProgram {
       this.#refuse(`no memory for its scratchpad: ${error.message}`);
     } finally {
       pool.leave();
+      recorder.releaseCopies(pool);
       if (!isKept) {
         recorder.discard();
         pool.close(arena);

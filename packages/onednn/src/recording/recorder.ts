@@ -7,7 +7,7 @@
  * ({@link Recorder.judge}) and what is done if it is another one ({@link Recorder.either}), or anything else, which makes the
  * recording useless ({@link Recorder.refuse}).
  */
-import type { PooledBuffer } from '../memory/pool.js';
+import type { MemoryPool, PooledBuffer } from '../memory/pool.js';
 import type { StepListener, Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
 import type { BoundPrimitive, Primitive, PrimitiveRecorder, Scratchpad } from '../primitive.js';
@@ -34,6 +34,13 @@ export class Recorder implements StepListener, PrimitiveRecorder {
   readonly #kept = new Set<unknown>();
   /** Data that was there before the recording began and that it reads, and where it lay. */
   readonly #externals = new Map<TensorStorage, number>();
+
+  /** Of data, in other layouts: by storage and layout. */
+  readonly #copies = new Map<object, Map<object, PooledBuffer>>();
+  /** What copies lie in. It is nobody else's until {@link releaseCopies}. */
+  readonly #copied: PooledBuffer[] = [];
+  /** Branches that are being recorded. */
+  #depth = 0;
 
   /** @param keeps whether to bind primitives to their buffers; a rehearsal only compares. */
   constructor(private readonly keeps: boolean) {}
@@ -66,9 +73,11 @@ export class Recorder implements StepListener, PrimitiveRecorder {
     const before = this.#operations;
     const inner: Operation[] = [];
     this.#operations = inner;
+    this.#depth++;
     try {
       return usual();
     } finally {
+      this.#depth--;
       this.#operations = before;
       if (this.keeps) before.push(new Branch(verdict, inner, otherwise));
     }
@@ -113,6 +122,34 @@ export class Recorder implements StepListener, PrimitiveRecorder {
   /** Data from before: it must still be there at a replay. */
   external(storage: TensorStorage, address: number): void {
     if (!this.#externals.has(storage)) this.#externals.set(storage, address);
+  }
+
+  /** Address of data in a layout, from {@link keepCopy}; null if they are not there so, or were changed since. */
+  copyOf(storage: object, layout: object): number | null {
+    return this.#copies.get(storage)?.get(layout)?.address ?? null;
+  }
+
+  /**
+   * Keeps data that were converted to a layout, for who wants them so later in the step: a replay converts once, too.
+   * @returns false where a replay might not come by; then the buffer is still the caller's.
+   */
+  keepCopy(storage: object, layout: object, buffer: PooledBuffer): boolean {
+    if (this.#depth > 0) return false;
+    const copies = this.#copies.get(storage) ?? new Map<object, PooledBuffer>();
+    this.#copies.set(storage, copies.set(layout, buffer));
+    this.#copied.push(buffer);
+    return true;
+  }
+
+  /** Data are about to be written over where they lie. */
+  changed(storage: object): void {
+    this.#copies.delete(storage);
+  }
+
+  /** When the step is over, and whatever a replay needs has its memory. */
+  releaseCopies(pool: MemoryPool): void {
+    this.#copies.clear();
+    for (const buffer of this.#copied.splice(0)) pool.release(buffer);
   }
 
   /** Which kernel runs, for the message; null between kernels. */

@@ -68,7 +68,7 @@ function suits(items: readonly Item[]): boolean {
 export function makeExclusive(variable: Variable): Variable {
   const backend = currentBackend() as OneDnnBackend;
   const storage = backend.storage(variable.dataId);
-  storage.finite = null;
+  storage.changed();
   if (storage.isExclusive) return variable;
   const copy = backend.allocate(variable.shape, 'float32');
   storage.copyTo(backend.storage(copy).peek() as Float32Array);
