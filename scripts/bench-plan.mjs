@@ -1,6 +1,7 @@
 // `lockstep plan` held against measurements: on two hosts joined by links of several rates (network namespaces on this machine, one process
 // of one thread in each), it predicts the step from a timeline of one worker and from α and β of `bench all_reduce --fit`, for several
-// numbers of packs, gradients in f32 and bf16; then the same steps are measured. Needs root, iproute2 and Open MPI.
+// numbers of packs, gradients in f32 and bf16; then the same steps are measured. Needs Open MPI, and for hosts root and iproute2; the rate
+// `local` is two processes of this machine without a link.
 //
 //   node scripts/bench-plan.mjs [--rates=1gbit,100mbit] [--packs=1,2,4,8] [--steps=20] [--rounds=2] [--dataset=cifar10] [--resnet_size=20]
 //     [--batch_size=128] [--limit_secs=900]
@@ -11,7 +12,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { summarize } from '../packages/lockstep/dist/bench/statistics.js';
-import { withTwoHosts } from './two-hosts.mjs';
+import { oneMachine, withTwoHosts } from './two-hosts.mjs';
 
 const flags = {
   ...{ rates: '1gbit,100mbit', packs: '1,2,4,8', steps: '20', rounds: '2', limit_secs: '900' },
@@ -62,12 +63,21 @@ async function makeTimeline(hosts) {
   );
 }
 
-async function compare(rate) {
+/** Two hosts with a link of a rate, or for `local` two processes of this machine. */
+function withPair(rate, measure) {
+  if (rate === 'local') return oneMachine(measure);
   // A millisecond's worth may pass at once: no network lets more pass, and gradients of small networks would travel for nothing.
   const [, number, unit] = /^([\d.]+)([gm])bit$/.exec(rate) ?? [];
-  if (number === undefined) throw new Error(`flag --rates: ${rate} is none; write it as 1gbit or 100mbit.`);
+  if (number === undefined)
+    throw new Error(
+      `flag --rates: ${rate} is none; write it as 1gbit or 100mbit, or local for two processes of this machine.`,
+    );
   const burst = Math.ceil((Number(number) * (unit === 'g' ? 1e9 : 1e6)) / 8 / 1000);
-  await withTwoHosts(`${rate} ${burst}b`, async (hosts) => {
+  return withTwoHosts(`${rate} ${burst}b`, measure);
+}
+
+async function compare(rate) {
+  await withPair(rate, async (hosts) => {
     const timeline = await makeTimeline(hosts);
     const fitted = hosts.job(
       'bench all_reduce',
@@ -134,7 +144,7 @@ async function compare(rate) {
 
 try {
   console.log(
-    `ResNet-${flags.resnet_size}, ${flags.dataset}, ${flags.batch_size} images on each of two hosts, a thread each`,
+    `ResNet-${flags.resnet_size}, ${flags.dataset}, ${flags.batch_size} images on each of two, a thread each`,
   );
   for (const rate of flags.rates.split(',')) await compare(rate);
   console.log(`\nmedian error of the prediction: ${(100 * summarize(errors).median).toFixed(1)} %`);

@@ -1,5 +1,5 @@
 // Two hosts on one machine for a benchmark (scripts/two-hosts.sh makes them): the hosts while something is measured, and `lockstep` on
-// both of them under mpirun, or on one.
+// both of them under mpirun, or on one; and two processes of one machine in their place.
 import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,21 +30,33 @@ export async function withTwoHosts(link, measure) {
   }
 }
 
-class TwoHosts {
-  constructor(name, agent) {
-    this.name = name;
-    this.agent = agent;
+/** The same without hosts: two processes of this machine. */
+export const oneMachine = (measure) => measure(new TwoProcesses());
+
+const MPIRUN = ['mpirun', '--allow-run-as-root', '--bind-to', 'none'];
+
+/** Two processes of one machine. */
+class TwoProcesses {
+  /** What runs a job's ranks. */
+  get ranks() {
+    return [...MPIRUN, '-np', '2'];
+  }
+
+  /** What runs something on one side. */
+  on(_side) {
+    return [];
+  }
+
+  get environment() {
+    return process.env;
   }
 
   /** `lockstep …` on both, a rank each. @returns the object that --json printed last. @throws Error naming `title` */
   job(title, words, limitSeconds) {
-    const mpirun = ['mpirun', '--allow-run-as-root', '--bind-to', 'none', '--mca', 'plm_rsh_agent', this.agent];
-    const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
-    const { stdout, stderr, status, error } = spawnSync(
-      script,
-      ['exec', this.name, 'a', ...mpirun, ...hosts, process.execPath, bin, ...words],
-      { encoding: 'utf8', timeout: 1000 * limitSeconds, env: { ...process.env, LOCKSTEP_TWO_HOSTS: this.name } },
-    );
+    const [command, ...rest] = [...this.ranks, process.execPath, bin, ...words];
+    const { stdout, stderr, status, error } = spawnSync(command, rest, {
+      ...{ encoding: 'utf8', timeout: 1000 * limitSeconds, env: this.environment },
+    });
     if (error?.code === 'ETIMEDOUT') throw new Error(`${title}: not through after ${limitSeconds} s.`);
     if (status !== 0) throw new Error(`${title}: ${error?.message ?? (stderr || stdout)}`);
     return { ...JSON.parse(stdout.trim().split('\n').at(-1)), said: stderr };
@@ -52,7 +64,8 @@ class TwoHosts {
 
   /** `lockstep …` on one of them, 'a' or 'b', while others may run. */
   alone(side, words, limitSeconds) {
-    const child = spawn(script, ['exec', this.name, side, process.execPath, bin, ...words], {
+    const [command, ...rest] = [...this.on(side), process.execPath, bin, ...words];
+    const child = spawn(command, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: 1000 * limitSeconds,
     });
@@ -63,8 +76,29 @@ class TwoHosts {
       child.once('error', reject);
       child.once('close', (status) => {
         if (status === 0) resolve(output);
-        else reject(new Error(`lockstep ${words[0]} on host ${side}: ${output}`));
+        else reject(new Error(`lockstep ${words[0]} on ${side}: ${output}`));
       });
     });
+  }
+}
+
+class TwoHosts extends TwoProcesses {
+  constructor(name, agent) {
+    super();
+    this.name = name;
+    this.agent = agent;
+  }
+
+  get ranks() {
+    const hosts = ['--host', '10.77.0.1:1,10.77.0.2:1'];
+    return [...this.on('a'), ...MPIRUN, '--mca', 'plm_rsh_agent', this.agent, ...hosts];
+  }
+
+  on(side) {
+    return [script, 'exec', this.name, side];
+  }
+
+  get environment() {
+    return { ...process.env, LOCKSTEP_TWO_HOSTS: this.name };
   }
 }
