@@ -4,7 +4,7 @@
 // `local` is two processes of this machine without a link.
 //
 //   node scripts/bench-plan.mjs [--rates=1gbit,100mbit] [--packs=1,2,4,8] [--steps=20] [--rounds=2] [--dataset=cifar10] [--resnet_size=20]
-//     [--batch_size=128] [--limit_secs=900]
+//     [--batch_size=128] [--fit_bytes=4194304] [--limit_secs=900]
 //
 // The timeline is made while both hosts compute, because here they share a machine's memory. `auto` is what a run with --num_packs=auto
 // chose; beside it stands the best that was measured.
@@ -15,7 +15,7 @@ import { summarize } from '../packages/lockstep/dist/bench/statistics.js';
 import { oneMachine, withTwoHosts } from './two-hosts.mjs';
 
 const flags = {
-  ...{ rates: '1gbit,100mbit', packs: '1,2,4,8', steps: '20', rounds: '2', limit_secs: '900' },
+  ...{ rates: '1gbit,100mbit', packs: '1,2,4,8', steps: '20', rounds: '2', limit_secs: '900', fit_bytes: '4194304' },
   ...{ dataset: 'cifar10', resnet_size: '20', batch_size: '128' },
 };
 for (const word of process.argv.slice(2)) {
@@ -81,7 +81,7 @@ async function compare(rate) {
     const timeline = await makeTimeline(hosts);
     const fitted = hosts.job(
       'bench all_reduce',
-      ['bench', 'all_reduce', '--fit', '--json', '--all_reduce_alg=rank_order', '--max_bytes=4194304'],
+      ['bench', 'all_reduce', '--fit', '--json', '--all_reduce_alg=rank_order', `--max_bytes=${flags.fit_bytes}`],
       limit,
     );
     const file = join(folder, 'network.json');
