@@ -244,13 +244,26 @@ function forward(
   const compiled = plan(runtime, 'forward', info, type, epilogue);
   const y = backend.allocate(info.outShape, 'float32', nativeLayout(runtime, info.outShape, compiled.destination));
   const destination = backend.storage(y).address;
-  backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.source, (source) =>
+  withInput(backend, x, info, compiled.source, (source) =>
     withFilter(backend, filter, info, type, compiled.filter, (weights) => {
       if (bias) compiled.primitive.run(source, weights, destination, plainAddress(backend, bias));
       else compiled.primitive.run(source, weights, destination);
     }),
   );
   return y;
+}
+
+/** Runs `use` with the input as a pass reads it. A network's images are converted for the forward pass and for the weight gradient alike. */
+function withInput(
+  backend: OneDnnBackend,
+  x: TensorInfo,
+  info: Conv2DInfo,
+  wanted: MemoryDescriptor,
+  use: (address: number) => void,
+): void {
+  const plain = channelsLast(backend.runtime, info.inShape);
+  if (info.inChannels <= FEW_CHANNELS) backend.withCopy(x, plain, wanted, use);
+  else backend.withLayout(x, plain, wanted, use);
 }
 
 /**
@@ -398,7 +411,7 @@ const conv2DBackpropFilter = kernel<
     plain: filterLayout(runtime, info.filterShape),
   });
   const weights = backend.storage(gradient).address;
-  backend.withLayout(x, channelsLast(runtime, info.inShape), compiled.source, (source) =>
+  withInput(backend, x, info, compiled.source, (source) =>
     backend.withLayout(dy, channelsLast(runtime, info.outShape), compiled.destination, (destination) =>
       compiled.primitive.run(source, weights, destination),
     ),

@@ -1,6 +1,6 @@
 /**
- * Filters in bf16 that a recorded step converts once, for the forward pass and for the data gradient: what is kept of them is of this replay,
- * of the weights as they are, and gone with the recording. The reference is the same step without a recording, bit by bit.
+ * What a recorded step converts once for two passes, filters in bf16 and images: what is kept of them is of this replay, of the data as they
+ * are, and gone with the recording. The reference is the same step without a recording, bit by bit.
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -57,11 +57,11 @@ class Network {
   }
 }
 
-/** How often a filter of 32 × 32 channels is made bf16 of f32. */
-function conversions(run: () => void): number {
+/** How often f32 data of these dimensions (oneDNN's order) are converted to the layout and the type that convolutions read. */
+function conversions(run: () => void, dims = [32, 32, 3, 3]): number {
   let count = 0;
   runtime.observer = ({ label, layouts: [from, to] }) => {
-    if (label === 'reorder [32,32,3,3]' && from?.dataType === 'f32' && to?.dataType === 'bf16') count++;
+    if (label === `reorder [${dims}]` && from?.dataType === 'f32' && to?.dataType === backend.precision) count++;
   };
   try {
     run();
@@ -131,6 +131,35 @@ describe('a filter that is kept in bf16', { skip }, () => {
     assert.equal(runtime.pool.statistics().bytesInUse, bytesInUse);
     network.dispose();
   });
+});
+
+it('images are converted once in a step that is recorded, for the forward pass and the weight gradient', () => {
+  const images = tf.keep(toTensor(sample([4, 8, 8, 3], 5)) as tf.Tensor4D);
+  const filter = tf.variable(toTensor(sample([3, 3, 3, 16], 6)) as tf.Tensor4D);
+  const gradient = new Float32Array(filter.size);
+  const step = () =>
+    tf.tidy(() => {
+      const { grads } = tf.variableGrads(() => tf.sum(tf.square(tf.conv2d(images, filter, 1, 'same'))), [filter]);
+      backend.readInto((grads[filter.name] as tf.Tensor).dataId, gradient);
+    });
+  const program = backend.program();
+  assert.equal(conversions(step, [4, 3, 8, 8]), 2);
+  for (let i = 0; i < FIRST_RUNS; i++) program.run(step);
+  assert.equal(program.state, 'recorded', `${program.refusal}`);
+  for (let i = 0; i < 3; i++) {
+    // Other images, where the old ones lie.
+    (backend.storage(images).view() as Float32Array).set(sample([4, 8, 8, 3], 20 + i).values as Float32Array);
+    step();
+    const expected = gradient.slice();
+    gradient.fill(Number.NaN);
+    assert.equal(
+      conversions(() => program.run(step), [4, 3, 8, 8]),
+      1,
+    );
+    assert.deepEqual(gradient, expected);
+  }
+  program.dispose();
+  tf.dispose([images, filter]);
 });
 
 it('what a branch converts is not kept: a replay may take the other one', () => {
