@@ -40,7 +40,7 @@ export function allReduceMs(algorithm: Algorithm, workers: number, bytes: number
 
 /**
  * α and β of measured all-reduces by least squares on the time in proportion, so that short messages count as much as long ones: every
- * measurement is one algorithm's, between the same workers.
+ * measurement is one algorithm's, between the same workers. Times that do not grow with the bytes make β infinite.
  * @throws RangeError for fewer than two sizes
  */
 export function fitNetwork(
@@ -66,5 +66,8 @@ export function fitNetwork(
   const determinant = aa * bb - ab * ab;
   const latencyMs = (a1 * bb - b1 * ab) / determinant;
   const inverse = (aa * b1 - ab * a1) / determinant;
-  return { latencyMs: Math.max(0, latencyMs), bytesPerMs: inverse > 0 ? 1 / inverse : Number.POSITIVE_INFINITY };
+  // Neither can be negative: at such a bound the other one is fitted alone.
+  if (latencyMs < 0) return { latencyMs: 0, bytesPerMs: bb / b1 };
+  if (inverse <= 0) return { latencyMs: a1 / aa, bytesPerMs: Number.POSITIVE_INFINITY };
+  return { latencyMs, bytesPerMs: 1 / inverse };
 }

@@ -77,6 +77,19 @@ describe('an all-reduce', () => {
       ),
     );
     assert.throws(() => fitNetwork('ring', 2, [{ bytes: 1, ms: 1 }]), /two sizes/);
+    // By hand, with two workers (a ring's message count is 2, its bytes S): where one of the two would be negative, the other one is fitted
+    // alone. 1/β: Σ(S/t) / Σ(S/t)² = (10 + 2) / (100 + 4) without α; α: Σ(2/t) / Σ(2/t)² = (1 + 2) / (1 + 4) without 1/β.
+    const steep = fitNetwork('ring', 2, [
+      { bytes: 10, ms: 1 },
+      { bytes: 100, ms: 50 },
+    ]);
+    assert.equal(steep.latencyMs, 0);
+    assert.ok(Math.abs(1 / steep.bytesPerMs - (10 + 2) / (100 + 4)) < 1e-12);
+    const falling = fitNetwork('ring', 2, [
+      { bytes: 10, ms: 2 },
+      { bytes: 1000, ms: 1 },
+    ]);
+    assert.deepEqual(falling, { latencyMs: (1 + 2) / (1 + 4), bytesPerMs: Number.POSITIVE_INFINITY });
   });
 });
 

@@ -97,7 +97,7 @@ describe('the command', () => {
   test('latency and bandwidth of a job, which give its times back', { ...LIMIT, skip: withoutMpi }, async () => {
     const launcher = ['mpirun', '--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '-np', '2'];
     const { results, fit = {} } = await report(
-      ['--fit', '--all_reduce_alg=ring', '--iterations=1', '--max_bytes=4194304'],
+      ['--fit', '--all_reduce_alg=ring', '--iterations=15', '--max_bytes=4194304'],
       launcher,
     );
     assert.deepEqual(Object.keys(fit), ['ring']);

@@ -39,7 +39,7 @@ export interface AllReduceReport extends Partial<AllReduceResult> {
   /** MPI_Allreduce between as many processes, measured right after; empty with the reason in `mpi_skipped`. */
   readonly mpi: readonly AllReduceResult[];
   readonly mpi_skipped?: string;
-  /** With `--fit`: what each algorithm's all-reduces say of the network. */
+  /** With `--fit`: what each algorithm's all-reduces say of the network; none where its times do not grow with the bytes. */
   readonly fit?: Readonly<
     Partial<Record<FittedAlgorithm, { readonly latency_us: number; readonly bandwidth_gbit: number }>>
   >;
@@ -197,9 +197,11 @@ function measureJob(flags: FlagValues): AllReduceReport | null {
 function fitOf(results: readonly AllReduceResult[], ranks: number): NonNullable<AllReduceReport['fit']> {
   const rows = (name: string) => results.filter(({ algorithm, bytes }) => algorithm === name && bytes > 0);
   return Object.fromEntries(
-    FITTED.filter((name) => rows(name).length > 1).map((name) => {
+    FITTED.filter((name) => rows(name).length > 1).flatMap((name) => {
       const { latencyMs, bytesPerMs } = fitNetwork(name, ranks, rows(name));
-      return [name, { latency_us: 1000 * latencyMs, bandwidth_gbit: (bytesPerMs * 1000 * 8) / 1e9 }];
+      // JSON has no infinity, and no network has.
+      if (!Number.isFinite(bytesPerMs)) return [];
+      return [[name, { latency_us: 1000 * latencyMs, bandwidth_gbit: (bytesPerMs * 1000 * 8) / 1e9 }]];
     }),
   );
 }
@@ -296,6 +298,11 @@ function format(report: AllReduceReport): string {
   for (const [name, { latency_us: latency, bandwidth_gbit: bandwidth }] of Object.entries(fit)) {
     const text = (value: number) => String(Number(value.toPrecision(3)));
     lines.push(`${name}: lockstep plan --latency_us=${text(latency)} --bandwidth_gbit=${text(bandwidth)}`);
+  }
+  for (const name of report.fit ? FITTED.filter((one) => columns.includes(one) && !fit[one]) : []) {
+    lines.push(
+      `${name}: no bandwidth to be had, its times do not grow with the bytes; --iterations and --max_bytes may be too small.`,
+    );
   }
   if (skipped !== undefined) lines.push(`MPI_Allreduce was not measured: ${skipped}.`);
   return `${lines.join('\n').trimEnd()}\n`;
