@@ -84,6 +84,7 @@ async function compare(rate) {
       ['bench', 'all_reduce', '--fit', '--json', '--all_reduce_alg=rank_order', `--max_bytes=${flags.fit_bytes}`],
       limit,
     );
+    if (!fitted.fit.rank_order) throw new Error(`${rate}: the times of all-reduces do not grow with their bytes.`);
     const file = join(folder, 'network.json');
     writeFileSync(file, JSON.stringify(fitted));
     const { latency_us: latency, bandwidth_gbit: gbit } = fitted.fit.rank_order;

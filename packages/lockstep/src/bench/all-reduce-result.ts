@@ -1,4 +1,5 @@
 /** What `bench all_reduce` measures and how bandwidths follow from it: the definitions of nccl-tests. */
+import { fitNetwork } from '@lockstep/distribute/step-model';
 import { summarize } from './statistics.js';
 
 /** One size of one algorithm. */
@@ -64,4 +65,36 @@ export function checkSum(buffer: Float32Array, ranks: number, algorithm: string)
   throw new Error(
     `${algorithm} is wrong: element ${wrong} of ${buffer.length} is ${buffer[wrong]}, not ${(wrong % 61) * factor}.`,
   );
+}
+
+/** Algorithms between processes that step-model/ has a formula of. */
+export const FITTED = ['rank_order', 'ring'] as const;
+type FittedAlgorithm = (typeof FITTED)[number];
+/** What each algorithm's all-reduces say of the network; none where its times do not grow with the bytes. */
+export type NetworkFit = Readonly<
+  Partial<Record<FittedAlgorithm, { readonly latency_us: number; readonly bandwidth_gbit: number }>>
+>;
+
+/** The all-reduces of one algorithm that a network can be fitted to; none if there are not two sizes. */
+function rowsToFit(results: readonly AllReduceResult[], name: FittedAlgorithm): readonly AllReduceResult[] {
+  const rows = results.filter(({ algorithm, bytes }) => algorithm === name && bytes > 0);
+  return rows.length > 1 ? rows : [];
+}
+
+export function fitOf(results: readonly AllReduceResult[], ranks: number): NetworkFit {
+  const fits = FITTED.map((name) => [name, rowsToFit(results, name)] as const)
+    .filter(([, rows]) => rows.length > 0)
+    .map(([name, rows]) => [name, fitNetwork(name, ranks, rows)] as const)
+    // JSON has no infinity, and no network has.
+    .filter(([, { bytesPerMs }]) => Number.isFinite(bytesPerMs))
+    .map(([name, { latencyMs, bytesPerMs }]) => [
+      name,
+      { latency_us: 1000 * latencyMs, bandwidth_gbit: (bytesPerMs * 1000 * 8) / 1e9 },
+    ]);
+  return Object.fromEntries(fits);
+}
+
+/** Algorithms that were measured for a fit, and that it does not have. */
+export function notFitted(results: readonly AllReduceResult[], fit: NetworkFit): string[] {
+  return FITTED.filter((name) => rowsToFit(results, name).length > 0 && !fit[name]);
 }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { isMpiAvailable } from '@lockstep/distribute';
 import type { AllReduceReport } from './all-reduce.js';
-import { allReduceResult, checkSum, checkValue, TABLE_ELEMENTS } from './all-reduce-result.js';
+import { allReduceResult, checkSum, checkValue, fitOf, notFitted, TABLE_ELEMENTS } from './all-reduce-result.js';
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
@@ -44,6 +44,20 @@ describe('definitions', () => {
   test('the table runs from 1 KB to 256 MB', () => {
     assert.equal(4 * (TABLE_ELEMENTS[0] as number), 2 ** 10);
     assert.equal(4 * (TABLE_ELEMENTS.at(-1) as number), 2 ** 28);
+  });
+
+  test('a network is fitted where times grow with the bytes', () => {
+    const row = (algorithm: string, bytes: number, ms: number) => allReduceResult(algorithm, bytes / 4, [[ms], [ms]]);
+    // Two ranks: 2 α + S/β, with α = 0.1 ms and β = 10⁵ bytes a millisecond, which is 0.8 Gbit/s.
+    const ring = [1_000_000, 4_000_000].map((bytes) => row('ring', bytes, 0.2 + bytes / 1e5));
+    const falling = [row('rank_order', 1000, 2), row('rank_order', 4000, 1)];
+    const results = [...ring, ...falling, row('open_mpi', 4000, 1)];
+    const fit = fitOf(results, 2);
+    assert.deepEqual(Object.keys(fit), ['ring']);
+    assert.ok(Math.abs((fit.ring?.latency_us as number) - 100) < 1e-6);
+    assert.ok(Math.abs((fit.ring?.bandwidth_gbit as number) - 0.8) < 1e-9);
+    assert.deepEqual(notFitted(results, fit), ['rank_order']);
+    assert.deepEqual(fitOf([row('ring', 1000, 1)], 2), {}, 'one size');
   });
 
   test('a wrong sum is found', () => {

@@ -13,18 +13,22 @@ import {
   MirroredStrategy,
   physicalCores,
 } from '@lockstep/distribute';
-import { fitNetwork } from '@lockstep/distribute/step-model';
 import { FlagValues, UsageError } from '@lockstep/official/utils/flags/core';
 import { flagMain } from '../flag-main.js';
 import { MPI_ALGORITHMS, MPI_ALLREDUCE, measureMpi } from './all-reduce-mpi.js';
 import { type AllReduceBenchArguments, type AllReduceSamples, FUSED } from './all-reduce-replica.js';
-import { type AllReduceResult, allReduceResult, TABLE_ELEMENTS } from './all-reduce-result.js';
+import {
+  type AllReduceResult,
+  allReduceResult,
+  FITTED,
+  fitOf,
+  type NetworkFit,
+  notFitted,
+  TABLE_ELEMENTS,
+} from './all-reduce-result.js';
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../bin.js', import.meta.url));
-/** Algorithms between processes that step-model/ has a formula of. */
-const FITTED = ['rank_order', 'ring'] as const;
-type FittedAlgorithm = (typeof FITTED)[number];
 /** Algorithms of replicas that share memory; nccl needs other devices, and says so. */
 const ALGORITHMS = ['sharded', 'hierarchical_copy', 'reduction_to_one_device'];
 const MPI_LIMIT_MS = 300_000;
@@ -40,9 +44,7 @@ export interface AllReduceReport extends Partial<AllReduceResult> {
   readonly mpi: readonly AllReduceResult[];
   readonly mpi_skipped?: string;
   /** With `--fit`: what each algorithm's all-reduces say of the network; none where its times do not grow with the bytes. */
-  readonly fit?: Readonly<
-    Partial<Record<FittedAlgorithm, { readonly latency_us: number; readonly bandwidth_gbit: number }>>
-  >;
+  readonly fit?: NetworkFit;
 }
 
 export function main(argv: readonly string[]): Promise<number> {
@@ -194,18 +196,6 @@ function measureJob(flags: FlagValues): AllReduceReport | null {
   };
 }
 
-function fitOf(results: readonly AllReduceResult[], ranks: number): NonNullable<AllReduceReport['fit']> {
-  const rows = (name: string) => results.filter(({ algorithm, bytes }) => algorithm === name && bytes > 0);
-  return Object.fromEntries(
-    FITTED.filter((name) => rows(name).length > 1).flatMap((name) => {
-      const { latencyMs, bytesPerMs } = fitNetwork(name, ranks, rows(name));
-      // JSON has no infinity, and no network has.
-      if (!Number.isFinite(bytesPerMs)) return [];
-      return [[name, { latency_us: 1000 * latencyMs, bandwidth_gbit: (bytesPerMs * 1000 * 8) / 1e9 }]];
-    }),
-  );
-}
-
 function refuseFit(why: string): UsageError {
   return new UsageError(`flag --fit=true: ${why}`, {
     ...{ flag: 'fit', value: 'true', remedy: 'mpirun -np 2 lockstep bench all_reduce --fit' },
@@ -299,9 +289,9 @@ function format(report: AllReduceReport): string {
     const text = (value: number) => String(Number(value.toPrecision(3)));
     lines.push(`${name}: lockstep plan --latency_us=${text(latency)} --bandwidth_gbit=${text(bandwidth)}`);
   }
-  for (const name of report.fit ? FITTED.filter((one) => columns.includes(one) && !fit[one]) : []) {
+  for (const name of report.fit ? notFitted(results, fit) : []) {
     lines.push(
-      `${name}: no bandwidth to be had, its times do not grow with the bytes; --iterations and --max_bytes may be too small.`,
+      `${name}: no bandwidth to be had, its times do not grow with the bytes; --iterations or --max_bytes is too small.`,
     );
   }
   if (skipped !== undefined) lines.push(`MPI_Allreduce was not measured: ${skipped}.`);
