@@ -11,6 +11,19 @@ interface Dawn {
 
 let dawn: Dawn | null = null;
 
+/**
+ * Every instance of Dawn that this thread has made. Its events are taken in by JavaScript's loop, which holds no reference: one that is
+ * collected while a device of its lives, or a promise of its waits, is read after it was freed, and the process dies of it.
+ */
+const instances: GPU[] = [];
+
+/** @param flags of Dawn's Node binding: 'backend=vulkan' */
+function instance({ create }: Dawn, flags: string[]): GPU {
+  const gpu = create(flags);
+  instances.push(gpu);
+  return gpu;
+}
+
 /** @throws DawnNotFoundError with what is missing */
 async function load(): Promise<Dawn> {
   if (dawn) return dawn;
@@ -34,10 +47,10 @@ const APIS = ['vulkan', 'metal', 'd3d12'];
  * such as two cards of one model, the second is left out.
  */
 export async function enumerate(): Promise<AdapterPlace[]> {
-  const { create } = await load();
+  const dawn = await load();
   try {
     // Asked for an adapter that nobody has, Dawn answers with those that there are.
-    await create(['adapter=\u{1f}']).requestAdapter();
+    await instance(dawn, ['adapter=\u{1f}']).requestAdapter();
   } catch (answer) {
     const lines = String((answer as Error).message).matchAll(/backend: '([^']*)', name: '(.*)'$/gm);
     const places = [...lines].map(([, api, name]) => ({ api: api as string, name: name as string }));
@@ -52,9 +65,9 @@ export async function enumerate(): Promise<AdapterPlace[]> {
 
 /** One of them, or null if it is gone. */
 export async function openAdapter({ api, name }: AdapterPlace): Promise<GPUAdapter | null> {
-  const { create, globals } = await load();
-  const gpu = create([`backend=${api}`, `adapter=${name}`]);
-  install(gpu, globals);
+  const dawn = await load();
+  const gpu = instance(dawn, [`backend=${api}`, `adapter=${name}`]);
+  install(gpu, dawn.globals);
   return await gpu.requestAdapter();
 }
 
