@@ -48,12 +48,27 @@ export class Scratchpad {
   }
 }
 
-/** Told about every primitive that ran: for tracing, and to list a step's convolutions. */
-export type PrimitiveObserver = (primitive: Primitive, milliseconds: number) => void;
+/** What runs on buffers in one call: a primitive of oneDNN's, or code of our own. */
+export interface Runnable {
+  /** Kind and shapes, for people: 'convolution_forward [128,16,32,32] …'. */
+  readonly label: string;
+  /** Whose code it is: 'jit:avx512_core', 'lockstep:avx512'. */
+  readonly implementation: string;
+  /** Layouts of the arguments, in the order in which `run` takes their addresses. */
+  readonly layouts: readonly MemoryDescriptor[];
+  /** Runs and returns when done. Buffers must stay referenced by the caller until then. */
+  run(...addresses: number[]): void;
+  /** The same on buffers that stay where they are. They must outlive the binding, which keeps the code. */
+  bind(addresses: readonly number[]): BoundPrimitive;
+  destroy(): void;
+}
+
+/** Told about everything that ran: for tracing, and to list a step's convolutions. */
+export type PrimitiveObserver = (primitive: Runnable, milliseconds: number) => void;
 
 /** What a recording hears of primitives. */
 export interface PrimitiveRecorder {
-  primitive(primitive: Primitive, addresses: readonly number[]): void;
+  primitive(primitive: Runnable, addresses: readonly number[]): void;
 }
 
 /** Who listens to a thread's primitives. */
@@ -73,9 +88,8 @@ export interface BoundPrimitive {
 }
 
 /** A compiled operation. `run` takes the buffers' addresses in the order in which the arguments were named. */
-export class Primitive {
+export class Primitive implements Runnable {
   readonly implementation: string;
-  /** Layouts of the arguments, in the order in which `run` takes their addresses. */
   readonly layouts: readonly MemoryDescriptor[];
   readonly #handle: number;
   readonly #memories: number[];
@@ -92,7 +106,6 @@ export class Primitive {
     private readonly scratchpad: Scratchpad,
     descriptor: PrimitiveDescriptor,
     args: readonly PrimitiveArgument[],
-    /** Kind and shapes, for people: 'convolution_forward [128,16,32,32] …'. */
     readonly label = '',
     private readonly listeners: PrimitiveListeners = { observer: null, recorder: null },
     /** Runs its argument on one thread, for work that is done before a second thread has woken up; null: all threads. */
@@ -111,7 +124,6 @@ export class Primitive {
     descriptor.destroy();
   }
 
-  /** Runs and returns when done. Buffers must stay referenced by the caller until then. */
   run(...addresses: number[]): void {
     const { dnnl } = this;
     const memories = this.#memories;
@@ -123,7 +135,6 @@ export class Primitive {
     this.listeners.recorder?.primitive(this, addresses);
   }
 
-  /** The same on buffers that stay where they are. They must outlive the binding, which keeps the compiled code. */
   bind(addresses: readonly number[]): BoundPrimitive {
     const { dnnl } = this;
     const memories = this.#all.map(([, layout]) => dnnl.createMemory(layout));

@@ -11,6 +11,8 @@ import { Arg } from './ffi/constants.js';
 import { type Dnnl, type MemoryDescriptor, OneDnnError, type PrimitiveDescriptor } from './ffi/dnnl.js';
 import { loadLibrary } from './ffi/library.js';
 import { loadOpenMp, type OpenMp } from './ffi/openmp.js';
+import { type CodeOptions, CodePrimitive } from './jit/code-primitive.js';
+import { loadMachine, type Machine } from './jit/machine.js';
 import { MemoryPool, type MemoryPoolOptions } from './memory/pool.js';
 import type { StepListener, Verdict } from './memory/step-listener.js';
 import type { StorageHost } from './memory/storage.js';
@@ -46,6 +48,8 @@ export interface RuntimeOptions extends MemoryPoolOptions {
   readonly winograd?: boolean;
   /** Whether steps that are alike are recorded and replayed (see program.ts). Default true, unless LOCKSTEP_RECORDING=0. */
   readonly recording?: boolean;
+  /** Whether kernels may be code that is made here, where the CPU has AVX-512. Default true, unless LOCKSTEP_CODE=0. */
+  readonly code?: boolean;
 }
 
 /** Tensors that somebody wants to see when a step is over, and that are kept until then. */
@@ -71,6 +75,8 @@ export class Runtime implements StorageHost {
   readonly winograd: boolean;
   /** Whether steps may be recorded. */
   readonly recording: boolean;
+  /** Where code of our own runs; null where there is none: the CPU has no AVX-512, or it is switched off. */
+  readonly machine: Machine | null;
   /** What kernels need besides their operands; a recording holds its size. */
   readonly scratchpad: Scratchpad;
   readonly #cache: CompileCache<{ destroy(): void }>;
@@ -100,6 +106,7 @@ export class Runtime implements StorageHost {
     this.hasAvx512 = (this.isa & ISA_AVX512_CORE) !== 0;
     this.hasBf16 = (this.isa & ISA_AVX512_CORE_BF16) !== 0;
     this.hasAmx = (this.isa & ISA_AVX512_CORE_AMX) !== 0;
+    this.machine = this.hasAvx512 && (options.code ?? isOn('code', process.env)) ? loadMachine() : null;
     this.pool = new MemoryPool(options);
     this.pool.onPressure = () => {
       if (this.recorder !== null || this.programs.size === 0) return false;
@@ -220,6 +227,11 @@ export class Runtime implements StorageHost {
     return new Primitive(this.dnnl, this.scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
+  /** Code of our own; null where it cannot run. */
+  codePrimitive(options: CodeOptions): CodePrimitive | null {
+    return this.machine && CodePrimitive.load(this.machine, this.scratchpad, this.#listeners, options);
+  }
+
   /**
    * Makes a primitive that is a matrix product; a small one runs on one thread. oneDNN deals a product out to threads when it is described,
    * so it is described on one thread, too.
@@ -303,7 +315,7 @@ export class Runtime implements StorageHost {
 
 const ELEMENTWISE: ReadonlySet<number> = new Set([Arg.src, Arg.src1, Arg.dst, Arg.diffSrc, Arg.diffDst]);
 /** Bytes that one thread moves in about the time that it takes to wake up another. */
-const QUICK_BYTES = 3 * 2 ** 18;
+export const QUICK_BYTES = 3 * 2 ** 18;
 /** Multiplications of a matrix product that one thread has done by then. */
 const QUICK_PRODUCTS = 2 ** 20;
 
@@ -330,6 +342,7 @@ export function rowMajorStrides(shape: readonly number[]): number[] {
 /** Options that an environment variable switches off, and what 0 and 1 mean. */
 const SWITCHES = {
   winograd: ['LOCKSTEP_WINOGRAD', '0 computes every convolution directly', 'leaves Winograd on'],
+  code: ['LOCKSTEP_CODE', '0 computes everything with oneDNN', 'lets kernels be code made here'],
   recording: ['LOCKSTEP_RECORDING', '0 leaves every step to TensorFlow.js', 'lets steps be recorded'],
 } as const;
 

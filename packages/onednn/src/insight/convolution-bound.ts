@@ -3,7 +3,7 @@
  * their own, with nothing in between. What a step takes longer is everything else: batch norm, updates, this program.
  */
 import type { PooledBuffer } from '../memory/pool.js';
-import type { Primitive } from '../primitive.js';
+import type { Runnable } from '../primitive.js';
 import type { Runtime } from '../runtime.js';
 
 export interface ConvolutionBound {
@@ -25,7 +25,7 @@ export async function convolutionBound(
   step: () => unknown,
   repetitions = 5,
 ): Promise<ConvolutionBound> {
-  const uses = new Map<Primitive, number>();
+  const uses = new Map<Runnable, number>();
   runtime.observer = (primitive) => {
     if (primitive.label.startsWith('convolution')) uses.set(primitive, (uses.get(primitive) ?? 0) + 1);
   };
@@ -43,7 +43,7 @@ export async function convolutionBound(
   return { milliseconds, count };
 }
 
-function bareTime(runtime: Runtime, primitive: Primitive, repetitions: number): number {
+function bareTime(runtime: Runtime, primitive: Runnable, repetitions: number): number {
   const buffers: PooledBuffer[] = primitive.layouts.map((layout) => {
     const buffer = runtime.pool.acquire(layout.byteLength);
     new Uint32Array(buffer.memory, buffer.byteOffset, buffer.byteLength >> 2).fill(FILL[layout.dataType]);

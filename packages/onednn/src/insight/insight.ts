@@ -2,7 +2,7 @@
  * What the backend did: with LOCKSTEP_VERBOSE=1 one line for each kernel that runs (primitive, implementation, shapes,
  * milliseconds) and a summary at the end; with LOCKSTEP_VERBOSE=summary the summary alone. Both go to standard error.
  */
-import type { Primitive } from '../primitive.js';
+import type { Runnable } from '../primitive.js';
 
 /** Off unless the environment asks. */
 export type Verbosity = 'off' | 'summary' | 'lines';
@@ -41,7 +41,7 @@ export class KernelSummary {
 }
 
 export interface Insight {
-  primitive(primitive: Primitive, milliseconds: number): void;
+  primitive(primitive: Runnable, milliseconds: number): void;
   /** A kernel of TensorFlow.js' `cpu` backend ran. */
   fallback(name: string, shapes: string, milliseconds: number): void;
   /** A step was recorded, or turned out not to be recordable. */

@@ -3,105 +3,23 @@
  * primitive each, under the names of TensorFlow's operations: FusedBatchNormV3, FusedBatchNormGradV3. TensorFlow.js itself
  * has only inference (FusedBatchNorm) and composes the gradient of about twenty kernels.
  *
- * `activation: 'relu'` costs nothing: oneDNN keeps one bit per element, and those bits live with the output's data.
+ * `activation: 'relu'` costs nothing: one bit per element is kept, and those bits live with the output's data.
  */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
-import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
-import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
-import { channelsLast } from '../layout.js';
+import { Arg, NormalizationFlag, Prop } from '../ffi/constants.js';
+import type { MemoryDescriptor } from '../ffi/dnnl.js';
 import type { Verdict } from '../memory/step-listener.js';
-import type { Primitive, PrimitiveArgument } from '../primitive.js';
-import type { Runtime } from '../runtime.js';
+import type { PrimitiveArgument } from '../primitive.js';
+import { type BatchNormAttrs, backwardPlan, forwardPlan, view } from './batch-norm-plans.js';
 import { areFinite, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
 import { reluGradient } from './residual.js';
 import { floatsOf, plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
-interface BatchNormAttrs {
-  readonly epsilon: number;
-  readonly activation?: 'linear' | 'relu';
-}
-
-interface BatchNormPlan {
-  readonly primitive: Primitive;
-  readonly layout: MemoryDescriptor;
-  readonly workspace: MemoryDescriptor | null;
-  destroy(): void;
-}
-
 const { useScale, useShift, fuseNormRelu, useGlobalStats } = NormalizationFlag;
 const RELU_BITS = 'batch norm relu';
-
-function flagsOf(activation: string | undefined): number {
-  return useScale | useShift | (activation === 'relu' ? fuseNormRelu : 0);
-}
-
-function forwardDescriptor(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): PrimitiveDescriptor {
-  const flags = flagsOf(attrs.activation);
-  const descriptor = runtime.dnnl.batchNormForward(Prop.forwardTraining, layout, attrs.epsilon, flags);
-  if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
-  return descriptor;
-}
-
-function forwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
-  return runtime.compiled(`bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation}`, () => {
-    const descriptor = forwardDescriptor(runtime, layout, attrs);
-    const workspace = attrs.activation === 'relu' ? descriptor.query(Query.workspace) : null;
-    const channel = runtime.rowMajor([layout.dims[1] as number]);
-    const args: PrimitiveArgument[] = [
-      [Arg.src, layout],
-      [Arg.dst, layout],
-      [Arg.scale, channel],
-      [Arg.shift, channel],
-      [Arg.mean, channel],
-      [Arg.variance, channel],
-    ];
-    if (workspace) args.push([Arg.workspace, workspace]);
-    const primitive = runtime.primitive(
-      descriptor,
-      args,
-      `batch_norm_forward [${layout.dims}] ${attrs.activation ?? ''}`,
-    );
-    return { primitive, layout, workspace, destroy: () => primitive.destroy() };
-  });
-}
-
-function backwardPlan(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
-  return runtime.compiled(`bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation}`, () => {
-    const hint = forwardDescriptor(runtime, layout, attrs);
-    const workspace = attrs.activation === 'relu' ? hint.query(Query.workspace) : null;
-    const flags = flagsOf(attrs.activation);
-    const descriptor = runtime.dnnl.batchNormBackward(layout, layout, attrs.epsilon, flags, hint);
-    hint.destroy();
-    if (!descriptor) throw new Error(`oneDNN offers no batch normalization gradient of [${layout.dims}].`);
-    const channel = runtime.rowMajor([layout.dims[1] as number]);
-    const args: PrimitiveArgument[] = [
-      [Arg.src, layout],
-      [Arg.diffDst, layout],
-      [Arg.diffSrc, layout],
-      [Arg.scale, channel],
-      [Arg.mean, channel],
-      [Arg.variance, channel],
-      [Arg.diffScale, channel],
-      [Arg.diffShift, channel],
-    ];
-    if (runtime.dnnl.batchNormBackwardTakesShift) args.push([Arg.shift, channel]);
-    if (workspace) args.push([Arg.workspace, workspace]);
-    const primitive = runtime.primitive(
-      descriptor,
-      args,
-      `batch_norm_backward [${layout.dims}] ${attrs.activation ?? ''}`,
-    );
-    return { primitive, layout, workspace, destroy: () => primitive.destroy() };
-  });
-}
-
-/** A tensor of [n, …, c] as oneDNN sees it; matrices count as batches of single pixels. */
-function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
-  return channelsLast(runtime, shape.length === 2 ? [shape[0] as number, 1, 1, shape[1] as number] : shape);
-}
 
 interface ForwardInputs {
   readonly x: TensorInfo;
@@ -136,7 +54,7 @@ function goForward(
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
-  const compiled = forwardPlan(runtime, layout, attrs);
+  const { primitive, bitBytes } = forwardPlan(runtime, x.shape, layout, attrs);
   const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
   const channels = [x.shape.at(-1) as number];
   const mean = backend.allocate(channels);
@@ -150,12 +68,12 @@ function goForward(
     backend.storage(mean).address,
     backend.storage(variance).address,
   ];
-  if (compiled.workspace) {
-    const buffer = runtime.pool.acquire(compiled.workspace.byteLength);
-    output.companion = { kind: RELU_BITS, buffer };
+  if (bitBytes > 0) {
+    const buffer = runtime.pool.acquire(bitBytes);
+    output.companion = { kind: RELU_BITS, buffer, layout };
     addresses.push(buffer.address);
   }
-  compiled.primitive.run(...addresses);
+  primitive.run(...addresses);
   return [y, mean, variance];
 }
 
@@ -217,38 +135,39 @@ function goBack(
 ): TensorInfo[] {
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
-  const layout = backend.layoutOf(x, plain);
-  const compiled = backwardPlan(runtime, layout, attrs);
-  const bits = compiled.workspace ? reluBits(backend, y) : 0;
+  const bits = attrs.activation === 'relu' ? reluBits(backend, y) : null;
+  // Bits are in the order that x had then. It has another one if somebody has read it since.
+  const layout = bits?.layout ?? backend.layoutOf(x, plain);
+  const { primitive, namesShift } = backwardPlan(runtime, x.shape, layout, attrs);
   const dx = backend.allocate(x.shape, 'float32', { current: layout, plain });
   const dScale = backend.allocate(scale.shape);
   const dOffset = backend.allocate(scale.shape);
-  const { address: source } = backend.storage(x);
-  backend.withLayout(dy, plain, layout, (gradient) => {
-    const addresses = [
-      source,
-      gradient,
-      backend.storage(dx).address,
-      plainAddress(backend, scale),
-      plainAddress(backend, mean),
-      plainAddress(backend, variance),
-      backend.storage(dScale).address,
-      backend.storage(dOffset).address,
-    ];
-    // The shift is named, not read: no gradient depends on it.
-    if (runtime.dnnl.batchNormBackwardTakesShift) addresses.push(plainAddress(backend, scale));
-    if (compiled.workspace) addresses.push(bits);
-    compiled.primitive.run(...addresses);
-  });
+  backend.withLayout(x, plain, layout, (source) =>
+    backend.withLayout(dy, plain, layout, (gradient) => {
+      const addresses = [
+        source,
+        gradient,
+        backend.storage(dx).address,
+        plainAddress(backend, scale),
+        plainAddress(backend, mean),
+        plainAddress(backend, variance),
+        backend.storage(dScale).address,
+        backend.storage(dOffset).address,
+      ];
+      if (namesShift) addresses.push(plainAddress(backend, scale));
+      if (bits) addresses.push(bits.address);
+      primitive.run(...addresses);
+    }),
+  );
   return [dx, dScale, dOffset];
 }
 
-function reluBits(backend: OneDnnBackend, y: TensorInfo): number {
+function reluBits(backend: OneDnnBackend, y: TensorInfo): { address: number; layout: MemoryDescriptor } {
   const { companion } = backend.storage(y);
-  if (companion?.kind !== RELU_BITS) {
+  if (companion?.kind !== RELU_BITS || !companion.layout) {
     throw new Error("FusedBatchNormGradV3 with activation 'relu' needs the very y that FusedBatchNormV3 returned.");
   }
-  return companion.buffer.address;
+  return { address: companion.buffer.address, layout: companion.layout };
 }
 
 /** A few elements in a loop: y = (x − mean)·scale / √(variance + ε) + offset, for each channel. */

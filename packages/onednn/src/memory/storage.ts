@@ -37,8 +37,13 @@ export class TensorStorage {
   complexTensorInfos?: { real: TensorInfo; imag: TensorInfo };
   /** Layout of the native buffer; null is plain row-major order of the tensor's shape. */
   layout: NativeLayout | null = null;
-  /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU, and what it is. */
-  companion: { readonly kind: string; readonly buffer: PooledBuffer; readonly verdict?: Verdict } | null = null;
+  /** Memory that lives and dies with this data, such as the bit mask of a fused ReLU; what it is, and in which order. */
+  companion: {
+    readonly kind: string;
+    readonly buffer: PooledBuffer;
+    readonly layout?: MemoryDescriptor;
+    readonly verdict?: Verdict;
+  } | null = null;
   /** Whether all elements are finite, if somebody has found out; null says nothing. Lets ReLU be fused into what would hide a NaN. */
   finite: Verdict | null = null;
   /** Computes the data, if nobody has needed it yet. See {@link defer}. */

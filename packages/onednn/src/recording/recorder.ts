@@ -10,7 +10,7 @@
 import type { MemoryPool, PooledBuffer } from '../memory/pool.js';
 import type { StepListener, Verdict } from '../memory/step-listener.js';
 import type { TensorStorage } from '../memory/storage.js';
-import type { BoundPrimitive, Primitive, PrimitiveRecorder, Scratchpad } from '../primitive.js';
+import type { BoundPrimitive, PrimitiveRecorder, Runnable, Scratchpad } from '../primitive.js';
 
 /** What is done if a verdict holds, as it did while it was recorded, and otherwise. */
 class Branch {
@@ -45,7 +45,7 @@ export class Recorder implements StepListener, PrimitiveRecorder {
   /** @param keeps whether to bind primitives to their buffers; a rehearsal only compares. */
   constructor(private readonly keeps: boolean) {}
 
-  primitive(primitive: Primitive, addresses: readonly number[]): void {
+  primitive(primitive: Runnable, addresses: readonly number[]): void {
     this.#trace.push(primitive);
     if (this.keeps) this.#operations.push(primitive.bind(addresses));
   }

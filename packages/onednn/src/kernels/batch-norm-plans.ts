@@ -1,0 +1,174 @@
+/**
+ * What computes a batch normalization in training: code of our own where the data lie in blocks of 16 channels and the CPU has AVX-512
+ * (jit/batch-norm-code.ts), and else a primitive of oneDNN's.
+ */
+import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
+import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
+import {
+  backwardCode,
+  backwardScratch,
+  codeFits,
+  forwardCode,
+  forwardScratch,
+  type NormShape,
+} from '../jit/batch-norm-code.js';
+import { blocked, channelsLast, fillsBlocks } from '../layout.js';
+import type { PrimitiveArgument, Runnable } from '../primitive.js';
+import { QUICK_BYTES, type Runtime } from '../runtime.js';
+
+export interface BatchNormAttrs {
+  readonly epsilon: number;
+  readonly activation?: 'linear' | 'relu';
+}
+
+/**
+ * Forward it takes the addresses of x, y, scale, shift, mean, variance; backward those of x, dy, dx, scale, mean, variance and the gradients
+ * of scale and shift, and a shift's if it names one; with ReLU that of its bits, too.
+ */
+interface BatchNormPlan {
+  readonly primitive: Runnable;
+  /** Of ReLU's bits, whose order is that of who made them; 0 without ReLU. */
+  readonly bitBytes: number;
+  /** Whether backward an address of a shift is asked for, which is not read: no gradient depends on it. */
+  readonly namesShift: boolean;
+  destroy(): void;
+}
+
+const { useScale, useShift, fuseNormRelu } = NormalizationFlag;
+
+function flagsOf(activation: string | undefined): number {
+  return useScale | useShift | (activation === 'relu' ? fuseNormRelu : 0);
+}
+
+/** A tensor of [n, …, c] as oneDNN sees it; matrices count as batches of single pixels. */
+export function view(runtime: Runtime, shape: readonly number[]): MemoryDescriptor {
+  return channelsLast(runtime, viewShape(shape));
+}
+
+function viewShape(shape: readonly number[]): readonly number[] {
+  return shape.length === 2 ? [shape[0] as number, 1, 1, shape[1] as number] : shape;
+}
+
+/** What code is to be made for; null if it is not for data like these. */
+function normShape(
+  runtime: Runtime,
+  shape: readonly number[],
+  layout: MemoryDescriptor,
+  { epsilon, activation }: BatchNormAttrs,
+): NormShape | null {
+  const channels = shape.at(-1) as number;
+  const type = layout.dataType;
+  const isTypeKnown = type === 'f32' || (type === 'bf16' && runtime.hasBf16);
+  if (!runtime.machine || !isTypeKnown || !fillsBlocks(runtime, channels)) return null;
+  if (!runtime.isSameMemory(layout, blocked(runtime, viewShape(shape), type))) return null;
+  const images = shape[0] as number;
+  const pixels = shape.slice(1, -1).reduce((product, size) => product * size, 1);
+  const norm = { images, blocks: channels / runtime.channelBlock, pixels, type, epsilon, relu: activation === 'relu' };
+  return codeFits(norm) ? norm : null;
+}
+
+/** A plan of our own code; null where it is not for such data, or cannot run. */
+function codePlan(
+  runtime: Runtime,
+  shape: readonly number[],
+  layout: MemoryDescriptor,
+  attrs: BatchNormAttrs,
+  isForward: boolean,
+): BatchNormPlan | null {
+  const norm = normShape(runtime, shape, layout, attrs);
+  if (!norm || !runtime.machine) return null;
+  const { openMp } = runtime.machine;
+  // A bit for each of a vector's 16 elements.
+  const bitBytes = norm.relu ? 2 * norm.images * norm.blocks * norm.pixels : 0;
+  const channel = runtime.rowMajor([16 * norm.blocks]);
+  const tensors = isForward ? [layout, layout] : [layout, layout, layout];
+  const layouts = [...tensors, ...new Array<MemoryDescriptor>(isForward ? 4 : 5).fill(channel)];
+  if (norm.relu) layouts.push(runtime.rowMajor([bitBytes], 'u8'));
+  const primitive = runtime.codePrimitive({
+    code: isForward ? forwardCode(norm, openMp) : backwardCode(norm, openMp),
+    label: labelOf(isForward, layout, attrs),
+    layouts,
+    scratchBytes: isForward ? forwardScratch(norm) : backwardScratch(norm),
+    threads: layout.byteLength <= QUICK_BYTES / 2 ? 1 : 0,
+  });
+  return primitive && { primitive, bitBytes, namesShift: false, destroy: () => primitive.destroy() };
+}
+
+function labelOf(isForward: boolean, { dims }: MemoryDescriptor, { activation }: BatchNormAttrs): string {
+  return `batch_norm_${isForward ? 'forward' : 'backward'} [${dims}] ${activation ?? ''}`;
+}
+
+function forwardDescriptor(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): PrimitiveDescriptor {
+  const flags = flagsOf(attrs.activation);
+  const descriptor = runtime.dnnl.batchNormForward(Prop.forwardTraining, layout, attrs.epsilon, flags);
+  if (!descriptor) throw new Error(`oneDNN offers no batch normalization of [${layout.dims}].`);
+  return descriptor;
+}
+
+/** @param shape of x */
+export function forwardPlan(
+  runtime: Runtime,
+  shape: readonly number[],
+  layout: MemoryDescriptor,
+  attrs: BatchNormAttrs,
+): BatchNormPlan {
+  return runtime.compiled(
+    `bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation}`,
+    () => codePlan(runtime, shape, layout, attrs, true) ?? forwardPrimitive(runtime, layout, attrs),
+  );
+}
+
+function forwardPrimitive(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
+  const descriptor = forwardDescriptor(runtime, layout, attrs);
+  const workspace = attrs.activation === 'relu' ? descriptor.query(Query.workspace) : null;
+  const channel = runtime.rowMajor([layout.dims[1] as number]);
+  const args: PrimitiveArgument[] = [
+    [Arg.src, layout],
+    [Arg.dst, layout],
+    [Arg.scale, channel],
+    [Arg.shift, channel],
+    [Arg.mean, channel],
+    [Arg.variance, channel],
+  ];
+  if (workspace) args.push([Arg.workspace, workspace]);
+  const primitive = runtime.primitive(descriptor, args, labelOf(true, layout, attrs));
+  return { primitive, bitBytes: workspace?.byteLength ?? 0, namesShift: false, destroy: () => primitive.destroy() };
+}
+
+/** @param shape of x */
+export function backwardPlan(
+  runtime: Runtime,
+  shape: readonly number[],
+  layout: MemoryDescriptor,
+  attrs: BatchNormAttrs,
+): BatchNormPlan {
+  return runtime.compiled(
+    `bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation}`,
+    () => codePlan(runtime, shape, layout, attrs, false) ?? backwardPrimitive(runtime, layout, attrs),
+  );
+}
+
+function backwardPrimitive(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {
+  const hint = forwardDescriptor(runtime, layout, attrs);
+  const workspace = attrs.activation === 'relu' ? hint.query(Query.workspace) : null;
+  const flags = flagsOf(attrs.activation);
+  const descriptor = runtime.dnnl.batchNormBackward(layout, layout, attrs.epsilon, flags, hint);
+  hint.destroy();
+  if (!descriptor) throw new Error(`oneDNN offers no batch normalization gradient of [${layout.dims}].`);
+  const channel = runtime.rowMajor([layout.dims[1] as number]);
+  const args: PrimitiveArgument[] = [
+    [Arg.src, layout],
+    [Arg.diffDst, layout],
+    [Arg.diffSrc, layout],
+    [Arg.scale, channel],
+    [Arg.mean, channel],
+    [Arg.variance, channel],
+    [Arg.diffScale, channel],
+    [Arg.diffShift, channel],
+  ];
+  const namesShift = runtime.dnnl.batchNormBackwardTakesShift;
+  if (namesShift) args.push([Arg.shift, channel]);
+  if (workspace) args.push([Arg.workspace, workspace]);
+  const primitive = runtime.primitive(descriptor, args, labelOf(false, layout, attrs));
+  return { primitive, bitBytes: workspace?.byteLength ?? 0, namesShift, destroy: () => primitive.destroy() };
+}
