@@ -77,7 +77,11 @@ export class OneDnnBackend extends MathBackendCPU {
       dispose(copy);
     },
     program: () => this.program(),
-    observe: (tensors, observer) => this.observe(tensors, observer),
+    observe: (tensors, observer) => {
+      // What nobody has made yet is looked at when the step is over.
+      const isOpen = tensors.some(({ dataId }) => this.unresolved(dataId).recipe !== null);
+      if (!isOpen || !this.observeAtEnd(tensors, observer)) this.observe(tensors, observer);
+    },
     detach: (dataId, owners) => this.detach(dataId, owners),
     setPrecision: (precision) => {
       this.precision = precision;

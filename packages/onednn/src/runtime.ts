@@ -227,9 +227,9 @@ export class Runtime implements StorageHost {
     return new Primitive(this.dnnl, this.scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
-  /** Code of our own; null where it cannot run. */
-  codePrimitive(options: CodeOptions): CodePrimitive | null {
-    return this.machine && CodePrimitive.load(this.machine, this.scratchpad, this.#listeners, options);
+  /** Code of our own, for {@link machine}. */
+  codePrimitive(machine: Machine, options: CodeOptions): CodePrimitive {
+    return new CodePrimitive(machine, this.scratchpad, this.#listeners, options);
   }
 
   /**

@@ -25,6 +25,13 @@ export interface NormShape {
   readonly epsilon: number;
   /** Whether ReLU follows. One bit for each element says where its result is greater than 0. */
   readonly relu: boolean;
+  /**
+   * Whether a tensor is added before ReLU, as in a residual network. Backward the gradient behind ReLU is a result of its own then, which is
+   * that tensor's gradient.
+   */
+  readonly residual: boolean;
+  /** Backward: whether the gradient that arrives is given as two parts, whose sum it is. */
+  readonly hasSecond: boolean;
 }
 
 const VECTOR = 64;
@@ -36,8 +43,18 @@ const GROUP = 2 ** 21;
 /** Bytes of a result from which on it is written past the caches, which would not keep it for its reader. */
 const STREAMED = 2 ** 24;
 
-/** Places of the argument's addresses, in bytes; bits are there with ReLU. */
-const FORWARD = { scratch: 0, x: 8, y: 16, scale: 24, shift: 32, mean: 40, variance: 48, bits: 56 } as const;
+/** Places of the argument's addresses, in bytes. Bits are there with ReLU, what follows them in a residual network. */
+const FORWARD = {
+  scratch: 0,
+  x: 8,
+  y: 16,
+  scale: 24,
+  shift: 32,
+  mean: 40,
+  variance: 48,
+  bits: 56,
+  addend: 64,
+} as const;
 const BACKWARD = {
   scratch: 0,
   x: 8,
@@ -49,6 +66,8 @@ const BACKWARD = {
   dScale: 56,
   dShift: 64,
   bits: 72,
+  up: 80,
+  second: 88,
 } as const;
 
 /** Pieces of a unit that code is written out for. */
@@ -243,8 +262,8 @@ class NormCode {
     else this.code.loadHalves(target, place);
   }
 
-  store(base: number, way: number, source: number): void {
-    const { code, isStreamed, shape } = this;
+  store(base: number, way: number, source: number, isStreamed = this.isStreamed): void {
+    const { code, shape } = this;
     const place = at(base, way * this.vectorBytes);
     if (shape.type === 'f32') {
       if (isStreamed) code.streamFloats(place, source);
@@ -311,11 +330,11 @@ class NormCode {
   }
 }
 
-/** Arguments as {@link FORWARD}: x, scale, shift → y, mean, variance, bits. */
+/** Arguments as {@link FORWARD}: x, scale, shift, addend → y, mean, variance, bits. */
 export function forwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Array {
   const norm = new NormCode(shape, openMp, 1, 3);
   const { code, vectorBytes, unitBytes } = norm;
-  const { images, pixels, type, relu, epsilon } = shape;
+  const { images, pixels, type, relu, residual, epsilon } = shape;
   const pieces = piecesOf(pixels);
   const partBytes = pieces.count * 2 * VECTOR;
 
@@ -400,11 +419,19 @@ export function forwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Arr
         [rdi, vectorBytes],
       ];
       if (relu) pointers.push([r9, 2]);
+      if (residual) {
+        norm.unit(r8, FORWARD.addend, unitBytes);
+        pointers.push([r8, vectorBytes]);
+      }
       norm.vectors(pixels, pointers, (way) => {
         norm.load(way, rsi, way);
         code.arithmetic('subtract', way, way, 20);
         code.arithmetic('multiply', way, way, 21);
         code.arithmetic('add', way, way, 22);
+        if (residual) {
+          norm.load(8 + way, r8, way);
+          code.arithmetic('add', way, way, 8 + way);
+        }
         if (relu) {
           code.isGreater(1 + way, way, ZERO);
           code.select(way, 1 + way, way);
@@ -416,25 +443,29 @@ export function forwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Arr
   });
 }
 
-/** Arguments as {@link BACKWARD}: dy, x, scale, mean, variance, bits → dx, gradients of scale and shift. */
+/** Arguments as {@link BACKWARD}: dy, second, x, scale, mean, variance, bits → dx, gradients of scale and shift, up. */
 export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Array {
-  const norm = new NormCode(shape, openMp, 2, 4);
-  const { code, vectorBytes, unitBytes } = norm;
-  const { images, pixels, relu, epsilon } = shape;
+  const { images, pixels, relu, residual, hasSecond, epsilon } = shape;
+  const norm = new NormCode(shape, openMp, hasSecond ? 4 : residual ? 3 : 2, 4);
+  const { code, vectorBytes } = norm;
   const partBytes = 2 * VECTOR;
-  const pointers: Pointer[] = [
-    [rsi, vectorBytes],
-    [rdi, vectorBytes],
-  ];
-  if (relu) pointers.push([r9, 2]);
-  const point = (): void => {
-    norm.unit(rsi, BACKWARD.x, unitBytes);
-    norm.unit(rdi, BACKWARD.dy, unitBytes);
-    if (relu) norm.unit(r9, BACKWARD.bits, 2 * pixels);
+  /** Tensors that a pass goes through, by the registers that point into them. */
+  const walk = (tensors: readonly (readonly [register: number, argument: number, bytes: number])[]): Pointer[] => {
+    for (const [register, argument, bytes] of tensors) norm.unit(register, argument, pixels * bytes);
+    return tensors.map(([register, , bytes]) => [register, bytes]);
   };
-  /** dy where ReLU let something through. */
+  const x = [rsi, BACKWARD.x, vectorBytes] as const;
+  const dy = [rdi, BACKWARD.dy, vectorBytes] as const;
+  const bits = relu ? [[r9, BACKWARD.bits, 2] as const] : [];
+  const second = hasSecond ? [[r8, BACKWARD.second, vectorBytes] as const] : [];
+  const up = residual ? [[r10, BACKWARD.up, vectorBytes] as const] : [];
+  /** The gradient that arrives, where ReLU let something through. */
   const loadGradient = (target: number, way: number): void => {
     norm.load(target, rdi, way);
+    if (hasSecond) {
+      norm.load(16 + way, r8, way);
+      code.arithmetic('add', target, target, 16 + way);
+    }
     if (!relu) return;
     code.loadMask(1 + way, at(r9, 2 * way));
     code.select(target, 1 + way, target);
@@ -473,12 +504,13 @@ export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Ar
 
   return norm.assemble(() => {
     norm.units('forwards', () => {
-      point();
-      norm.unit(r10, BACKWARD.scratch, partBytes);
       norm.loadChannels(20, rdx, BACKWARD.mean);
+      const pointers = walk([x, dy, ...bits, ...second, ...up]);
       norm.clear(0, 8);
       norm.vectors(pixels, pointers, (way) => {
         loadGradient(8 + way, way);
+        // It is read again in a moment.
+        if (residual) norm.store(r10, way, 8 + way, false);
         norm.load(12 + way, rsi, way);
         code.arithmetic('subtract', 12 + way, 12 + way, 20);
         code.arithmetic('add', way, way, 8 + way);
@@ -486,17 +518,20 @@ export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Ar
       });
       norm.sum(0);
       norm.sum(4);
-      code.storeFloats(at(r10), 0);
-      code.storeFloats(at(r10, VECTOR), 4);
+      norm.unit(rdi, BACKWARD.scratch, partBytes);
+      code.storeFloats(at(rdi), 0);
+      code.storeFloats(at(rdi, VECTOR), 4);
     });
     norm.barrier();
     norm.blocks(conclude);
     norm.units('backwards', () => {
-      point();
-      norm.unit(r8, BACKWARD.dx, unitBytes);
       norm.fetch(20);
-      norm.vectors(pixels, [...pointers, [r8, vectorBytes]], (way) => {
-        loadGradient(way, way);
+      const pointers = residual
+        ? walk([x, [rdi, BACKWARD.up, vectorBytes], [r8, BACKWARD.dx, vectorBytes]])
+        : walk([x, dy, ...bits, [r8, BACKWARD.dx, vectorBytes]]);
+      norm.vectors(pixels, pointers, (way) => {
+        if (residual) norm.load(way, rdi, way);
+        else loadGradient(way, way);
         norm.load(4 + way, rsi, way);
         code.arithmetic('subtract', 4 + way, 4 + way, 20);
         code.arithmetic('multiply', 4 + way, 4 + way, 23);

@@ -27,27 +27,19 @@ export class CodePrimitive implements Runnable {
   #bindings = 0;
   #isDestroyed = false;
 
-  private constructor(
+  readonly #code: number;
+
+  /** @throws Error if the system takes no code */
+  constructor(
     private readonly machine: Machine,
     private readonly scratchpad: Scratchpad,
     private readonly listeners: PrimitiveListeners,
     private readonly options: CodeOptions,
-    private readonly code: number,
   ) {
     this.label = options.label;
     this.layouts = options.layouts;
     this.#argument = new Argument(options.layouts.length);
-  }
-
-  /** Null where the system takes no code. */
-  static load(
-    machine: Machine,
-    scratchpad: Scratchpad,
-    listeners: PrimitiveListeners,
-    options: CodeOptions,
-  ): CodePrimitive | null {
-    const code = machine.load(options.code);
-    return code === null ? null : new CodePrimitive(machine, scratchpad, listeners, options, code);
+    this.#code = machine.load(options.code);
   }
 
   run(...addresses: number[]): void {
@@ -76,7 +68,7 @@ export class CodePrimitive implements Runnable {
   #execute(argument: Argument): void {
     const { observer } = this.listeners;
     const start = observer === null ? 0 : performance.now();
-    this.machine.run(this.code, argument.address, this.options.threads);
+    this.machine.run(this.#code, argument.address, this.options.threads);
     observer?.(this, performance.now() - start);
   }
 
@@ -86,7 +78,7 @@ export class CodePrimitive implements Runnable {
   }
 
   #unloadUnused(): void {
-    if (this.#isDestroyed && this.#bindings === 0) this.machine.unload(this.code, this.options.code.length);
+    if (this.#isDestroyed && this.#bindings === 0) this.machine.unload(this.#code, this.options.code.length);
   }
 }
 

@@ -23,8 +23,8 @@ export interface OpenMpAddresses {
 /** What kernels are run with. */
 export interface Machine {
   readonly openMp: OpenMpAddresses;
-  /** @returns where the code lies, which may be run and no longer written; null where the system has none of that. */
-  load(code: Uint8Array): number | null;
+  /** @returns where the code lies, which may be run and no longer written. @throws Error if the system refuses */
+  load(code: Uint8Array): number;
   unload(address: number, byteLength: number): void;
   /**
    * Runs the code on every thread of a team, each with the same argument.
@@ -35,11 +35,17 @@ export interface Machine {
 
 let machine: Machine | null | undefined;
 
-/** Null where code of ours cannot run: another system than Linux on x86-64, or an oneDNN that came with another OpenMP. */
+/**
+ * Null where code of ours cannot run: another system than Linux on x86-64, an oneDNN that came with another OpenMP, or a system that lets
+ * nobody run what was written to memory.
+ */
 export function loadMachine(): Machine | null {
   if (machine === undefined) machine = process.platform === 'linux' && process.arch === 'x64' ? bind() : null;
   return machine;
 }
+
+/** `ret` */
+const NOTHING = Uint8Array.of(0xc3);
 
 function bind(): Machine | null {
   const libc = loadLibc();
@@ -57,15 +63,15 @@ function bind(): Machine | null {
   const parallel = koffi
     .load('libgomp.so.1')
     .func('void GOMP_parallel(uintptr_t code, uintptr_t argument, unsigned int threads, unsigned int flags)');
-  return {
+  const bound: Machine = {
     openMp: { barrier, thread, threads },
     load(code) {
       const address = Number(mmap(0, code.length, PROT.read | PROT.write, MAP_PRIVATE_ANONYMOUS, -1, 0));
-      if (address >= MAP_FAILED - 4096) return null;
+      if (address >= MAP_FAILED - 4096) throw new Error(`No memory for ${code.length} bytes of machine code.`);
       memcpy(address, code, code.length);
       if (mprotect(address, code.length, PROT.read | PROT.execute) === 0) return address;
       munmap(address, code.length);
-      return null;
+      throw new Error('The system lets no memory be run that was written to.\nhelp: LOCKSTEP_CODE=0');
     },
     unload(address, byteLength) {
       munmap(address, byteLength);
@@ -74,4 +80,10 @@ function bind(): Machine | null {
       parallel(code, argument, threads, 0);
     },
   };
+  try {
+    bound.unload(bound.load(NOTHING), NOTHING.length);
+  } catch {
+    return null;
+  }
+  return bound;
 }

@@ -21,9 +21,18 @@ export interface BatchNormAttrs {
   readonly activation?: 'linear' | 'relu';
 }
 
+/** How it is tied into a residual network: see NormShape. There is code for that, and no primitive. */
+export interface Residual {
+  readonly residual: boolean;
+  readonly hasSecond: boolean;
+}
+
+const ALONE: Residual = { residual: false, hasSecond: false };
+
 /**
  * Forward it takes the addresses of x, y, scale, shift, mean, variance; backward those of x, dy, dx, scale, mean, variance and the gradients
- * of scale and shift, and a shift's if it names one; with ReLU that of its bits, too.
+ * of scale and shift, and a shift's if it names one. With ReLU that of its bits follows; in a residual network forward that of what is added,
+ * backward that of ReLU's gradient and of the second part of the one that arrives.
  */
 interface BatchNormPlan {
   readonly primitive: Runnable;
@@ -55,6 +64,7 @@ function normShape(
   shape: readonly number[],
   layout: MemoryDescriptor,
   { epsilon, activation }: BatchNormAttrs,
+  ties: Residual,
 ): NormShape | null {
   const channels = shape.at(-1) as number;
   const type = layout.dataType;
@@ -63,8 +73,18 @@ function normShape(
   if (!runtime.isSameMemory(layout, blocked(runtime, viewShape(shape), type))) return null;
   const images = shape[0] as number;
   const pixels = shape.slice(1, -1).reduce((product, size) => product * size, 1);
-  const norm = { images, blocks: channels / runtime.channelBlock, pixels, type, epsilon, relu: activation === 'relu' };
+  const blocks = channels / runtime.channelBlock;
+  const norm = { images, blocks, pixels, type, epsilon, relu: activation === 'relu', ...ties };
   return codeFits(norm) ? norm : null;
+}
+
+/** Whether data like these can be normalized as part of a residual network. */
+export function takesResidual(
+  runtime: Runtime,
+  shape: readonly number[],
+  layout: MemoryDescriptor | undefined,
+): boolean {
+  return layout !== undefined && normShape(runtime, shape, layout, { epsilon: 0 }, ALONE) !== null;
 }
 
 /** A plan of our own code; null where it is not for such data, or cannot run. */
@@ -73,10 +93,14 @@ function codePlan(
   shape: readonly number[],
   layout: MemoryDescriptor,
   attrs: BatchNormAttrs,
+  ties: Residual,
   isForward: boolean,
 ): BatchNormPlan | null {
-  const norm = normShape(runtime, shape, layout, attrs);
-  if (!norm || !runtime.machine) return null;
+  const norm = normShape(runtime, shape, layout, attrs, ties);
+  if (!norm || !runtime.machine) {
+    if (ties.residual) throw new Error(`There is no code for a residual batch normalization of [${layout.dims}].`);
+    return null;
+  }
   const { openMp } = runtime.machine;
   // A bit for each of a vector's 16 elements.
   const bitBytes = norm.relu ? 2 * norm.images * norm.blocks * norm.pixels : 0;
@@ -84,14 +108,16 @@ function codePlan(
   const tensors = isForward ? [layout, layout] : [layout, layout, layout];
   const layouts = [...tensors, ...new Array<MemoryDescriptor>(isForward ? 4 : 5).fill(channel)];
   if (norm.relu) layouts.push(runtime.rowMajor([bitBytes], 'u8'));
-  const primitive = runtime.codePrimitive({
+  if (norm.residual) layouts.push(layout);
+  if (norm.hasSecond) layouts.push(layout);
+  const primitive = runtime.codePrimitive(runtime.machine, {
     code: isForward ? forwardCode(norm, openMp) : backwardCode(norm, openMp),
-    label: labelOf(isForward, layout, attrs),
+    label: `${labelOf(isForward, layout, attrs)}${norm.residual ? ' residual' : ''}`,
     layouts,
     scratchBytes: isForward ? forwardScratch(norm) : backwardScratch(norm),
     threads: layout.byteLength <= QUICK_BYTES / 2 ? 1 : 0,
   });
-  return primitive && { primitive, bitBytes, namesShift: false, destroy: () => primitive.destroy() };
+  return { primitive, bitBytes, namesShift: false, destroy: () => primitive.destroy() };
 }
 
 function labelOf(isForward: boolean, { dims }: MemoryDescriptor, { activation }: BatchNormAttrs): string {
@@ -111,10 +137,11 @@ export function forwardPlan(
   shape: readonly number[],
   layout: MemoryDescriptor,
   attrs: BatchNormAttrs,
+  ties: Residual = ALONE,
 ): BatchNormPlan {
   return runtime.compiled(
-    `bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation}`,
-    () => codePlan(runtime, shape, layout, attrs, true) ?? forwardPrimitive(runtime, layout, attrs),
+    `bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation} ${ties.residual} ${ties.hasSecond}`,
+    () => codePlan(runtime, shape, layout, attrs, ties, true) ?? forwardPrimitive(runtime, layout, attrs),
   );
 }
 
@@ -141,10 +168,11 @@ export function backwardPlan(
   shape: readonly number[],
   layout: MemoryDescriptor,
   attrs: BatchNormAttrs,
+  ties: Residual = ALONE,
 ): BatchNormPlan {
   return runtime.compiled(
-    `bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation}`,
-    () => codePlan(runtime, shape, layout, attrs, false) ?? backwardPrimitive(runtime, layout, attrs),
+    `bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation} ${ties.residual} ${ties.hasSecond}`,
+    () => codePlan(runtime, shape, layout, attrs, ties, false) ?? backwardPrimitive(runtime, layout, attrs),
   );
 }
 

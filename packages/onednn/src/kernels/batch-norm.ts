@@ -21,10 +21,12 @@ import { applyInPlace } from './unary.js';
 const { useScale, useShift, fuseNormRelu, useGlobalStats } = NormalizationFlag;
 const RELU_BITS = 'batch norm relu';
 
-interface ForwardInputs {
+export interface ForwardInputs {
   readonly x: TensorInfo;
   readonly scale: TensorInfo;
   readonly offset: TensorInfo;
+  /** What is added before ReLU, only where {@link takesResidual} says that it can. */
+  readonly addend?: TensorInfo;
 }
 
 /** x [n, …, c], scale [c], offset [c] → y, batch mean [c], biased batch variance [c]. */
@@ -46,15 +48,18 @@ const forward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormV3', ({ inp
   return [result, mean, variance];
 });
 
-function goForward(
+export function goForward(
   backend: OneDnnBackend,
-  { x, scale, offset }: ForwardInputs,
+  { x, scale, offset, addend }: ForwardInputs,
   attrs: BatchNormAttrs,
 ): [y: TensorInfo, mean: TensorInfo, variance: TensorInfo] {
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
-  const { primitive, bitBytes } = forwardPlan(runtime, x.shape, layout, attrs);
+  const { primitive, bitBytes } = forwardPlan(runtime, x.shape, layout, attrs, {
+    residual: addend !== undefined,
+    hasSecond: false,
+  });
   const y = backend.allocate(x.shape, 'float32', { current: layout, plain });
   const channels = [x.shape.at(-1) as number];
   const mean = backend.allocate(channels);
@@ -73,7 +78,8 @@ function goForward(
     output.companion = { kind: RELU_BITS, buffer, layout };
     addresses.push(buffer.address);
   }
-  primitive.run(...addresses);
+  if (!addend) primitive.run(...addresses);
+  else backend.withLayout(addend, plain, layout, (address) => primitive.run(...addresses, address));
   return [y, mean, variance];
 }
 
@@ -91,7 +97,7 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
   // let through in one place of a channel is in its sums; of few elements all are looked at.
   const sums = floatsOf(backend, ...results.slice(1));
-  const verdict = isMade ? goodGradient(backend, dy, finite, sums) : NOT_MADE;
+  const verdict = isMade ? goodGradient(backend, [dy], finite, sums) : NOT_MADE;
   const parts = [dy, x, scale, y, mean, variance] as const;
   return backend.keepIf(verdict, parts, results, (up, input, factor, result, middle, spread) => {
     const gradient = reluGradient(backend, up, result);
@@ -102,46 +108,53 @@ const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', 
   });
 });
 
-const NOT_MADE: Verdict = { holds: false };
+export const NOT_MADE: Verdict = { holds: false };
 /** Elements of a gradient up to which a pass over it is nothing. */
 const FEW = 2 ** 16;
 
-function goodGradient(
+export function goodGradient(
   backend: OneDnnBackend,
-  dy: TensorInfo,
+  dy: readonly TensorInfo[],
   finite: Verdict | null,
   sums: readonly Float32Array[],
 ): Verdict {
   const { runtime } = backend;
   const haveGoodSums = areFinite(runtime, ...sums);
-  const isSmall = util.sizeFromShape(dy.shape) <= FEW;
-  const isGood = isSmall ? finiteness(backend, dy) : null;
-  return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && isGood?.holds !== false);
+  const few = dy.filter(({ shape }) => util.sizeFromShape(shape) <= FEW).map((part) => finiteness(backend, part));
+  return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && few.every(({ holds }) => holds));
 }
 
-interface BackwardInputs {
+export interface BackwardInputs {
   readonly dy: TensorInfo;
   readonly x: TensorInfo;
   readonly scale: TensorInfo;
   readonly y: TensorInfo;
   readonly mean: TensorInfo;
   readonly variance: TensorInfo;
+  /** The rest of the gradient that arrives, of which dy is a part; only with `residual`. */
+  readonly second?: TensorInfo;
 }
 
-function goBack(
+/** @param residual whether y is ReLU's of a sum: then ReLU's gradient is a result, too */
+export function goBack(
   backend: OneDnnBackend,
-  { dy, x, scale, y, mean, variance }: BackwardInputs,
+  { dy, x, scale, y, mean, variance, second }: BackwardInputs,
   attrs: BatchNormAttrs,
+  residual = false,
 ): TensorInfo[] {
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const bits = attrs.activation === 'relu' ? reluBits(backend, y) : null;
   // Bits are in the order that x had then. It has another one if somebody has read it since.
   const layout = bits?.layout ?? backend.layoutOf(x, plain);
-  const { primitive, namesShift } = backwardPlan(runtime, x.shape, layout, attrs);
+  const { primitive, namesShift } = backwardPlan(runtime, x.shape, layout, attrs, {
+    residual,
+    hasSecond: second !== undefined,
+  });
   const dx = backend.allocate(x.shape, 'float32', { current: layout, plain });
   const dScale = backend.allocate(scale.shape);
   const dOffset = backend.allocate(scale.shape);
+  const up = residual ? backend.allocate(x.shape, 'float32', { current: layout, plain }) : null;
   backend.withLayout(x, plain, layout, (source) =>
     backend.withLayout(dy, plain, layout, (gradient) => {
       const addresses = [
@@ -156,10 +169,12 @@ function goBack(
       ];
       if (namesShift) addresses.push(plainAddress(backend, scale));
       if (bits) addresses.push(bits.address);
-      primitive.run(...addresses);
+      if (up) addresses.push(backend.storage(up).address);
+      if (!second) primitive.run(...addresses);
+      else backend.withLayout(second, plain, layout, (rest) => primitive.run(...addresses, rest));
     }),
   );
-  return [dx, dScale, dOffset];
+  return up ? [dx, dScale, dOffset, up] : [dx, dScale, dOffset];
 }
 
 function reluBits(backend: OneDnnBackend, y: TensorInfo): { address: number; layout: MemoryDescriptor } {

@@ -14,6 +14,7 @@
 import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import type { TensorStorage } from '../memory/storage.js';
+import { takesResidual } from './batch-norm-plans.js';
 import { conv2DInfo } from './convolution.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
 
@@ -31,6 +32,9 @@ type Inputs = KernelCall['inputs'];
 
 /** Operands by the names of a kernel's inputs. */
 type Operands = Readonly<Record<string, Operand>>;
+
+/** Runs a kernel that does not wait. */
+type Call = (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) => TensorInfo | TensorInfo[];
 
 class Waiting {
   constructor(
@@ -58,8 +62,8 @@ class BatchNorm extends Waiting {
   readonly open = new Set<TensorStorage>();
 }
 
-/** Which batch norm a ReLU's output was fused with: its gradient may be fused with that one's. */
-const normOf = new WeakMap<TensorStorage, BatchNorm>();
+/** Which batch norm a ReLU's output was fused with, and whether something was added between: its gradient may be fused with that one's. */
+const normOf = new WeakMap<TensorStorage, { readonly norm: BatchNorm; readonly isResidual: boolean }>();
 
 /** Kernels that wait or look for waiting data, in the place of those that they call. */
 export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap<string, CompleteKernel> {
@@ -97,9 +101,12 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
       return convolve(backend, a.shape, new Convolution('FusedConv2D', { ...operands, bias }, geometry));
     }
     if (!util.arraysEqual(a.shape, b.shape) || !isLargeFloat(a)) return inner(kernelCall);
-    const operands = { a: operandOf(backend, a), b: operandOf(backend, b) };
+    // A batch norm may go on waiting, for a ReLU that takes both.
+    const norm = [a, b].find((tensor) => waitingNorm(backend, unmade(backend, tensor)));
+    const summand = (tensor: TensorInfo) => (tensor === norm ? unmade(backend, tensor) : operandOf(backend, tensor));
+    const operands = { a: summand(a), b: summand(b) };
     // Only where layers are: a sum of plain tensors is most often the end of its chain.
-    if (operands.a.storage.layout === null && operands.b.storage.layout === null) return inner(kernelCall);
+    if (!norm && operands.a.storage.layout === null && operands.b.storage.layout === null) return inner(kernelCall);
     return wait(backend, a.shape, new Addition('Add', operands, attrs), inner);
   });
 
@@ -143,6 +150,9 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
     }
     if (recipe instanceof Addition) {
       const { a, b } = recipe.operands as { a: Operand; b: Operand };
+      const result = addNormRelu(call, backend, a, b) ?? addNormRelu(call, backend, b, a);
+      if (result) return fused(result);
+      for (const { storage } of [a, b]) storage.resolve();
       if (!a.storage.finite || !b.storage.finite) return inner(kernelCall);
       return fused(call('AddRelu', backend, recipe.operands, attrs));
     }
@@ -158,26 +168,52 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
   wrap('ReluGrad', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
     const y = inputs.y as TensorInfo;
-    if (!isLargeFloat(y) || (inputs.dy as TensorInfo).dtype !== 'float32') return inner(kernelCall);
-    return wait(backend, y.shape, new ReluGradient('ReluGrad', operandsOf(backend, inputs), attrs), inner);
+    const dy = inputs.dy as TensorInfo;
+    if (!isLargeFloat(y) || dy.dtype !== 'float32') return inner(kernelCall);
+    // A sum of gradients may go on waiting, for a batch norm's gradient that takes both.
+    const isSum = backend.unresolved(dy).recipe instanceof Addition;
+    const goesOn = isSum && normOf.get(backend.storage(y))?.isResidual === true;
+    const operands = { dy: (goesOn ? unmade : operandOf)(backend, dy), y: operandOf(backend, y) };
+    return wait(backend, y.shape, new ReluGradient('ReluGrad', operands, attrs), inner);
   });
 
   wrap('FusedBatchNormGradV3', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
     const gradient = backend.unresolved(inputs.dy as TensorInfo).recipe;
-    const norm = backend.unresolved(inputs.y as TensorInfo).recipe;
-    if (!(gradient instanceof ReluGradient) || !(norm instanceof BatchNorm)) return inner(kernelCall);
+    if (!(gradient instanceof ReluGradient)) return inner(kernelCall);
     const { dy, y } = gradient.operands as { dy: Operand; y: Operand };
-    if (normOf.get(y.storage) !== norm) return inner(kernelCall);
+    const made = normOf.get(y.storage);
+    // Whose gradient it is: by its mean, since a caller need not keep y of a batch norm without ReLU.
+    const isItsGradient = made?.norm.results[1] === backend.unresolved(inputs.mean as TensorInfo);
+    if (!made || !isItsGradient || attrs.activation === 'relu') return inner(kernelCall);
     const { x, scale, mean, variance } = inputs as Record<string, TensorInfo>;
-    const operands = { ...operandsOf(backend, { x, scale, mean, variance } as Inputs), dy, y };
-    return call('FusedBatchNormGradV3', backend, operands, { ...attrs, activation: 'relu' });
+    const operands = { ...operandsOf(backend, { x, scale, mean, variance } as Inputs), y };
+    if (!made.isResidual) {
+      return call('FusedBatchNormGradV3', backend, { ...operands, dy }, { ...attrs, activation: 'relu' });
+    }
+    const { recipe } = dy.storage;
+    const { a, b } = (recipe instanceof Addition ? recipe.operands : { a: dy }) as { a: Operand; b?: Operand };
+    const parts: Operands = b ? { dy: a, second: b } : { dy: a };
+    const [dx, dScale, dOffset, up] = call('FusedBatchNormAddReluGrad', backend, { ...operands, ...parts }, attrs) as [
+      TensorInfo,
+      TensorInfo,
+      TensorInfo,
+      TensorInfo,
+    ];
+    backend.surrender(up, backend.unresolved(inputs.dy as TensorInfo));
+    return [dx, dScale, dOffset];
   });
 
   wrap('AddRelu', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
     const [a, b] = [inputs.a as TensorInfo, inputs.b as TensorInfo];
     if (!isLargeFloat(a) || b.dtype !== 'float32' || !util.arraysEqual(a.shape, b.shape)) return inner(kernelCall);
+    const norm = [a, b].find((tensor) => waitingNorm(backend, unmade(backend, tensor)));
+    if (norm) {
+      const addend = operandOf(backend, norm === a ? b : a);
+      const result = addNormRelu(call, backend, unmade(backend, norm), addend);
+      if (result) return result;
+    }
     return wait(backend, a.shape, new Waiting('AddRelu', operandsOf(backend, inputs), attrs), inner);
   });
   return kernels;
@@ -194,6 +230,11 @@ function isBias(b: TensorInfo, { shape }: TensorInfo): boolean {
 /** What is read later must not itself wait then: its operands would live longer than they have to. */
 function operandOf(backend: OneDnnBackend, tensor: TensorInfo): Operand {
   return { storage: backend.storage(tensor), shape: tensor.shape };
+}
+
+/** As {@link operandOf}, of data that may go on waiting. */
+function unmade(backend: OneDnnBackend, tensor: TensorInfo): Operand {
+  return { storage: backend.unresolved(tensor), shape: tensor.shape };
 }
 
 function operandsOf(backend: OneDnnBackend, inputs: Inputs): Operands {
@@ -230,18 +271,34 @@ function normalize(kernel: CompleteKernel, backend: OneDnnBackend, norm: BatchNo
 }
 
 /** Batch norm and ReLU in one; null if nothing is left to fuse, and then nothing has happened. */
-function normalizeRelu(
-  call: (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) => TensorInfo | TensorInfo[],
-  backend: OneDnnBackend,
-  norm: BatchNorm,
-): TensorInfo | null {
+function normalizeRelu(call: Call, backend: OneDnnBackend, norm: BatchNorm): TensorInfo | null {
   // Only once: a second ReLU of the same batch norm would compute everything again.
   if (norm.open.size < norm.results.length) return null;
   const attrs = { ...norm.attrs, activation: 'relu' };
   const outputs = call('FusedBatchNormV3', backend, norm.operands, attrs) as [TensorInfo, ...TensorInfo[]];
   const [result, ...statistics] = outputs;
   give(backend, norm, [null, ...statistics]);
-  normOf.set(backend.storage(result), norm);
+  normOf.set(backend.storage(result), { norm, isResidual: false });
+  return result;
+}
+
+/** The batch norm whose result a tensor is, if nobody has made it and it can be made together with what is added to it. */
+function waitingNorm(backend: OneDnnBackend, { storage, shape }: Operand): BatchNorm | null {
+  const norm = storage.recipe;
+  if (!(norm instanceof BatchNorm) || norm.results[0] !== storage || norm.open.size < norm.results.length) return null;
+  const { x } = norm.operands as { x: Operand };
+  const isWhole = util.arraysEqual(x.shape as number[], shape as number[]);
+  return isWhole && takesResidual(backend.runtime, x.shape, x.storage.layout?.current) ? norm : null;
+}
+
+/** Batch norm, addition and ReLU in one; null if `sum` waits for no batch norm, or nobody knows whether the addend is finite. */
+function addNormRelu(call: Call, backend: OneDnnBackend, sum: Operand, addend: Operand): TensorInfo | null {
+  const norm = waitingNorm(backend, sum);
+  if (!norm || !addend.storage.finite) return null;
+  const outputs = call('FusedBatchNormAddRelu', backend, { ...norm.operands, addend }, norm.attrs);
+  const [result, ...statistics] = outputs as [TensorInfo, ...TensorInfo[]];
+  give(backend, norm, [null, ...statistics]);
+  normOf.set(backend.storage(result), { norm, isResidual: true });
   return result;
 }
 

@@ -30,7 +30,8 @@ function addPlan(runtime: Runtime, layout: MemoryDescriptor, isRelu: boolean): P
   });
 }
 
-function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo, isRelu: boolean): TensorInfo {
+/** a + b, of one shape; with `isRelu` max(a + b, 0), where NaN becomes 0. */
+export function addSame(backend: OneDnnBackend, a: TensorInfo, b: TensorInfo, isRelu: boolean): TensorInfo {
   // The layout of whichever is native decides, so that only one of the two may need a conversion.
   const first = backend.storage(a).layout || !backend.storage(b).layout ? a : b;
   const second = first === a ? b : a;
