@@ -8,7 +8,6 @@ import { findBackendFactory, registerBackend } from '@tensorflow/tfjs-core';
 import { OneDnnBackend, type OneDnnBackendOptions } from './backend.js';
 import { createInsight, verbosityOf } from './insight/insight.js';
 import { batchNormKernels } from './kernels/batch-norm.js';
-import { batchNormResidualKernels } from './kernels/batch-norm-residual.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { convolutionNdKernels } from './kernels/convolution-nd.js';
 import { crossEntropyKernels } from './kernels/cross-entropy.js';
@@ -44,7 +43,6 @@ const kernels: readonly Kernel[] = [
   ...convolutionKernels,
   ...convolutionNdKernels,
   ...batchNormKernels,
-  ...batchNormResidualKernels,
   ...layerNormKernels,
   ...l2PenaltyKernels,
   ...residualKernels,

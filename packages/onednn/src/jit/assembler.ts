@@ -201,6 +201,11 @@ export class Assembler {
     this.#wide([0xf7], 6, divisor);
   }
 
+  /** Asks for the cache line at a place, which need not exist. */
+  prefetch(place: Place): void {
+    this.#wide([0x0f, 0x18], 1, place);
+  }
+
   call(register: number): void {
     this.#wide([0xff], 2, register);
   }

@@ -355,6 +355,8 @@ export function forwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Arr
     code.arithmetic('multiply', 4, 0, 4);
     norm.clear(0, 4);
     norm.vectors(count, [[rsi, vectorBytes]], (way) => {
+      // The piece is in cache, so memory has time to bring the next one.
+      if ((way * vectorBytes) % VECTOR === 0) code.prefetch(at(rsi, count * vectorBytes + way * vectorBytes));
       norm.load(8 + way, rsi, way);
       code.arithmetic('subtract', 8 + way, 8 + way, 4);
       code.arithmetic('multiplyAdd', way, 8 + way, 8 + way);

@@ -1,6 +1,6 @@
 /**
  * The end of a residual block (He et al., arXiv:1512.03385) in one pass each way: batch norm, the shortcut's addition and ReLU; and backward
- * the sum of the two gradients that arrive, ReLU's gradient and batch norm's. fusion.ts calls these kernels, nobody by name.
+ * the sum of the two gradients that arrive, ReLU's gradient and batch norm's. fusion.ts runs these, and nobody by name.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { type BackwardInputs, type ForwardInputs, goBack, goForward, goodGradient, NOT_MADE } from './batch-norm.js';

@@ -63,13 +63,46 @@ test('a convolution takes bias and activation along while training', async () =>
 
 test('a residual addition takes its ReLU along', async () => {
   const counts = await primitivesOf(() => {
-    const sum = tf.add(normalize(blocked(1))[0], normalize(blocked(2))[0]);
-    tf.relu(sum).dataSync();
+    // Their values are known to be finite, and neither waits.
+    const [a, b] = [1, 2].map((seed) => tf.relu(normalize(blocked(seed))[0])) as [tf.Tensor, tf.Tensor];
+    tf.relu(tf.add(a, b)).dataSync();
   });
   assert.equal(counts.add_relu, 1);
   assert.equal(counts.add, undefined);
   assert.equal(counts.relu, undefined);
 });
+
+for (const order of ['norm first', 'shortcut first']) {
+  test(`batch norm takes the addition and ReLU behind it along, and both gradients (${order})`, async (context) => {
+    await tf.setBackend('onednn');
+    if ((tf.backend() as OneDnnBackend).runtime.machine === null) {
+      context.skip('no code of ours here, so a primitive each');
+      return;
+    }
+    const block = (x: tf.Tensor, norm: typeof normalize) => {
+      const [y] = norm(tf.mul(x, 2));
+      return tf.relu(order === 'norm first' ? tf.add(y, x) : tf.add(x, y));
+    };
+    const loss = (x: tf.Tensor, norm: typeof normalize) => {
+      const h = tf.relu(norm(x)[0]);
+      const z = block(h, norm);
+      return tf.sum(tf.square(block(z, norm)));
+    };
+    const counts = await primitivesOf(() =>
+      tf
+        .grad((x) => loss(x, normalize))(blocked(1))
+        .dataSync(),
+    );
+    assert.equal(counts.batch_norm_forward, 3);
+    assert.equal(counts.batch_norm_backward, 3);
+    assert.deepEqual([counts.add_relu, counts.relu, counts.relu_grad], [undefined, undefined, undefined]);
+    // Of h's two gradients; those of z went into the batch norm's.
+    assert.equal(counts.add, 1);
+    const expected = await runOn('cpu', () => [tf.grad((x) => loss(x, composed))(blocked(1))]);
+    const [actual] = await runOn('onednn', () => [tf.grad((x) => loss(x, normalize))(blocked(1))]);
+    assertClose(actual!.values, expected[0]!.values, 1e-4, 'gradient');
+  });
+}
 
 /** Reference for 'FusedBatchNormV3', which `cpu` does not have. */
 function composed(x: tf.Tensor): [tf.Tensor, tf.Tensor, tf.Tensor] {

@@ -15,6 +15,7 @@ import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import type { TensorStorage } from '../memory/storage.js';
 import { takesResidual } from './batch-norm-plans.js';
+import { batchNormResidualKernels } from './batch-norm-residual.js';
 import { conv2DInfo } from './convolution.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
 
@@ -65,6 +66,9 @@ class BatchNorm extends Waiting {
 /** Which batch norm a ReLU's output was fused with, and whether something was added between: its gradient may be fused with that one's. */
 const normOf = new WeakMap<TensorStorage, { readonly norm: BatchNorm; readonly isResidual: boolean }>();
 
+/** Kernels that only what waits here comes to; nobody can run them by name. */
+const own = new Map(batchNormResidualKernels.map(({ name, run }) => [name, run as CompleteKernel]));
+
 /** Kernels that wait or look for waiting data, in the place of those that they call. */
 export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap<string, CompleteKernel> {
   const kernels = new Map(complete);
@@ -73,7 +77,7 @@ export function fuse(complete: ReadonlyMap<string, CompleteKernel>): ReadonlyMap
     if (inner) kernels.set(name, wrapper(inner));
   };
   const call = (name: string, backend: OneDnnBackend, operands: Operands, attrs: Attrs) =>
-    callWith(complete.get(name) as CompleteKernel, backend, operands, attrs);
+    callWith((complete.get(name) ?? own.get(name)) as CompleteKernel, backend, operands, attrs);
 
   wrap('FusedBatchNormV3', (inner) => (kernelCall) => {
     const { inputs, attrs, backend } = kernelCall;
