@@ -126,6 +126,14 @@ export class Assembler {
     this.#operand(reg, operand);
   }
 
+  /** An instruction that is 64 bits wide by itself, or of no width. */
+  #short(opcode: readonly number[], reg: number, operand: number | Place, hasOperand = true): void {
+    const base = typeof operand === 'number' ? operand : operand.base;
+    if (base > 7) this.#byte(0x41);
+    this.#byte(...opcode);
+    if (hasOperand) this.#operand(reg, operand);
+  }
+
   label(): Label {
     const label = new Label();
     this.#labels.push(label);
@@ -203,19 +211,19 @@ export class Assembler {
 
   /** Asks for the cache line at a place, which need not exist. */
   prefetch(place: Place): void {
-    this.#wide([0x0f, 0x18], 1, place);
+    this.#short([0x0f, 0x18], 1, place);
   }
 
   call(register: number): void {
-    this.#wide([0xff], 2, register);
+    this.#short([0xff], 2, register);
   }
 
   push(register: number): void {
-    this.#byte(0x40 | (register >> 3), 0x50 | (register & 7));
+    this.#short([0x50 | (register & 7)], 0, register, false);
   }
 
   pop(register: number): void {
-    this.#byte(0x40 | (register >> 3), 0x58 | (register & 7));
+    this.#short([0x58 | (register & 7)], 0, register, false);
   }
 
   /** Streamed stores are seen by others from here on. */
