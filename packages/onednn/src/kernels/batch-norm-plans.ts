@@ -1,17 +1,12 @@
 /**
  * What computes a batch normalization in training: code of our own where the data lie in blocks of 16 channels and the CPU has AVX-512
- * (jit/batch-norm-code.ts), and else a primitive of oneDNN's.
+ * (jit/batch-norm-forward.ts, -backward.ts), and else a primitive of oneDNN's.
  */
 import { Arg, NormalizationFlag, Prop, Query } from '../ffi/constants.js';
 import type { MemoryDescriptor, PrimitiveDescriptor } from '../ffi/dnnl.js';
-import {
-  backwardCode,
-  backwardScratch,
-  codeFits,
-  forwardCode,
-  forwardScratch,
-  type NormShape,
-} from '../jit/batch-norm-code.js';
+import { backwardCode, backwardScratch } from '../jit/batch-norm-backward.js';
+import { codeFits, forwardCode, forwardScratch } from '../jit/batch-norm-forward.js';
+import type { NormShape } from '../jit/norm-code.js';
 import { blocked, channelsLast, fillsBlocks } from '../layout.js';
 import type { PrimitiveArgument, Runnable } from '../primitive.js';
 import { QUICK_BYTES, type Runtime } from '../runtime.js';

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { backwardPlan, forwardPlan } from '../kernels/batch-norm-plans.js';
 import { blocked, channelsLast } from '../layout.js';
 import { Runtime } from '../runtime.js';
-import type { DataType } from './batch-norm-code.js';
+import type { DataType } from './norm-code.js';
 
 const runtime = new Runtime();
 const skip = runtime.machine === null && 'no AVX-512, or another OpenMP than libgomp';
