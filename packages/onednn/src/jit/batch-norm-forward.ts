@@ -23,7 +23,7 @@ const FORWARD = {
   bits: 56,
   addend: 64,
 } as const;
-const { rax, rbx, rsi, rdi, r8, r9, r10, r12 } = Reg;
+const { rbx, rsi, rdi, r8, r9, r10, r12 } = Reg;
 
 /** Whether there is code for such data: not where one image's channel has more than 32,768 pixels, or takes more than 2 GiB. */
 export function codeFits(shape: NormShape): boolean {
