@@ -29,7 +29,7 @@ export {
 } from './ffi/library.js';
 export { type ConvolutionBound, convolutionBound } from './insight/convolution-bound.js';
 export { OutOfMemoryError, type PoolStatistics } from './memory/pool.js';
-export type { PrimitiveObserver, Runnable } from './primitive.js';
+export type { Primitive, PrimitiveObserver, Runnable } from './primitive.js';
 export { configure, kernelNames } from './register.js';
 export { Runtime, type RuntimeOptions } from './runtime.js';
 export { fileSystem } from './tfjs/file-system.js';

@@ -160,8 +160,8 @@ export function readNow(tensor: tf.Tensor): Float32Array | Int32Array | Uint8Arr
 }
 
 /**
- * Calls `observer` with the values of `tensors`, now and whenever a backend replays the step that is running; where values cannot be had
- * at once, before the step is over. They are valid during the call only.
+ * Calls `observer` with the values of `tensors`, now and whenever a backend replays the step that is running. Values that cannot be had at
+ * once, or that nobody has made yet, come before the step is over. They are valid during the call only.
  */
 export function observe(tensors: readonly tf.Tensor[], observer: (...values: never[]) => void): void {
   const access = hostAccess();

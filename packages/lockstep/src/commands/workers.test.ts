@@ -102,39 +102,50 @@ describe('lockstep cifar10 under mpirun', { skip: whyNoMpirun() }, () => {
     assert.equal(existsSync(join(folder, 'own', '1')), false);
   });
 
+  /**
+   * What two sums that differ by rounding may make of the weights. After one step no more than that. From then on one of the millions of
+   * activations next to 0 may fall on the other side of it, and a gradient without that pixel is off by per cents; a replica too few would make
+   * it a quarter or more.
+   */
+  const ROUNDING = { first: 1e-6, later: 0.15 } as const;
+
   it('three workers in rank order, for any number of packs; the ring and bf16 to rounding', async () => {
-    const one = await lockstep(
-      flags('mirrored3', 4, '--batch_size=24', '--num_cpus=3', '--distribution_strategy=mirrored'),
-    );
-    assert.equal(one.status, 0, one.describe());
-    const bound: [string, number, string[]][] = [
-      ['packs', 0, ['--num_packs=4']],
-      ['ring', 1e-4, ['--all_reduce_alg=ring', '--num_packs=3']],
+    const bound: [string, steps: number, most: number, string[]][] = [
+      ['packs', 4, 0, ['--num_packs=4']],
+      ['ring-1', 1, ROUNDING.first, ['--all_reduce_alg=ring', '--num_packs=3']],
+      ['ring-4', 4, ROUNDING.later, ['--all_reduce_alg=ring', '--num_packs=3']],
       // Each gradient element is off by at most 2⁻⁷ of itself; four steps of momentum add up a few of them.
-      ['bf16', 0.1, ['--gradient_dtype=bf16']],
+      ['bf16', 4, ROUNDING.later, ['--gradient_dtype=bf16']],
     ];
-    for (const [name, most, more] of bound) {
-      const result = await mpirun(3, flags(name, 4, '--batch_size=8', ...more));
+    for (const steps of [1, 4]) {
+      const more = ['--batch_size=24', '--num_cpus=3', '--distribution_strategy=mirrored'];
+      const one = await lockstep(flags(`mirrored3-${steps}`, steps, ...more));
+      assert.equal(one.status, 0, one.describe());
+    }
+    for (const [name, steps, most, more] of bound) {
+      const result = await mpirun(3, flags(name, steps, '--batch_size=8', ...more));
       assert.equal(result.status, 0, result.describe());
-      const worst = difference(checkpoint('mirrored3', 4), checkpoint(name, 4));
+      const worst = difference(checkpoint(`mirrored3-${steps}`, steps), checkpoint(name, steps));
       assert.ok(worst <= most, `${name}: ${worst}`);
       if (name === 'bf16') assert.ok(worst > 0, 'bf16 changed nothing');
     }
   });
 
   it('two workers of two replicas: sums within a worker come first, so equal to rounding', async () => {
-    const one = await lockstep(
-      flags('mirrored4', 4, '--batch_size=32', '--num_cpus=4', '--distribution_strategy=mirrored'),
-    );
-    assert.equal(one.status, 0, one.describe());
-    const result = await mpirun(
-      2,
-      flags('twice2', 4, '--batch_size=16', '--num_cpus=2', '--distribution_strategy=multi_worker_mirrored'),
-    );
-    assert.equal(result.status, 0, result.describe());
-    assert.match(result.output, /num_workers = 2, local_devices = \('cpu:0', 'cpu:1'\)/);
-    const worst = difference(checkpoint('mirrored4', 4), checkpoint('twice2', 4));
-    assert.ok(worst <= 1e-4, String(worst));
+    for (const [steps, most] of [
+      [1, ROUNDING.first],
+      [4, ROUNDING.later],
+    ] as const) {
+      const together = ['--batch_size=32', '--num_cpus=4', '--distribution_strategy=mirrored'];
+      const one = await lockstep(flags(`mirrored4-${steps}`, steps, ...together));
+      assert.equal(one.status, 0, one.describe());
+      const twice = ['--batch_size=16', '--num_cpus=2', '--distribution_strategy=multi_worker_mirrored'];
+      const result = await mpirun(2, flags(`twice2-${steps}`, steps, ...twice));
+      assert.equal(result.status, 0, result.describe());
+      assert.match(result.output, /num_workers = 2, local_devices = \('cpu:0', 'cpu:1'\)/);
+      const worst = difference(checkpoint(`mirrored4-${steps}`, steps), checkpoint(`twice2-${steps}`, steps));
+      assert.ok(worst <= most, String(worst));
+    }
   });
 
   it('a dynamic loss scale goes on where the checkpoint left it, on every worker', async () => {

@@ -8,6 +8,7 @@
  */
 import { Assembler, at, Reg } from './assembler.js';
 import type { OpenMpAddresses } from './machine.js';
+import { call, threadShare, withFrame } from './parallel.js';
 
 /** Of f32 data vectors are 64 bytes, of bf16 32. */
 export type DataType = 'f32' | 'bf16';
@@ -42,8 +43,7 @@ const STREAMED = 2 ** 24;
 /** Blocks of a group, whose vectors lie on the stack. */
 const MAX_GROUP = 64;
 
-const { rax, rbx, rcx, rdx, rbp, rsp, rsi, rdi, r8, r10, r11, r12, r13, r14, r15 } = Reg;
-const SAVED = [rbx, rbp, r12, r13, r14, r15];
+const { rax, rbx, rcx, rdx, rsp, rsi, r8, r10, r11, r12, r13, r14, r15 } = Reg;
 /** A vector of zeros. */
 export const ZERO = 31;
 /** What {@link NormCode.store} clobbers. */
@@ -86,51 +86,25 @@ export class NormCode {
   /** The whole: `group` is run for each group of blocks. */
   assemble(group: () => void): Uint8Array {
     const { code, shape } = this;
-    for (const register of SAVED) code.push(register);
-    code.move(rbp, rsp);
-    code.subtractConstant(rsp, this.group * this.parameters * VECTOR);
-    code.andConstant(rsp, -VECTOR);
-    code.move(rbx, rdi);
-    this.#bounds();
-    code.clear(ZERO);
-    code.constant(r13, 0);
-    const next = code.label();
-    code.place(next);
-    group();
-    code.addConstant(r13, this.group);
-    code.compareConstant(r13, shape.blocks);
-    code.jump(next, 'notEqual');
-    if (this.isStreamed) code.fence();
-    code.clearUpper();
-    code.move(rsp, rbp);
-    for (const register of SAVED.toReversed()) code.pop(register);
-    code.return();
+    withFrame(code, () => {
+      code.subtractConstant(rsp, this.group * this.parameters * VECTOR);
+      code.andConstant(rsp, -VECTOR);
+      threadShare(code, this.openMp, shape.images * this.group);
+      code.clear(ZERO);
+      code.constant(r13, 0);
+      const next = code.label();
+      code.place(next);
+      group();
+      code.addConstant(r13, this.group);
+      code.compareConstant(r13, shape.blocks);
+      code.jump(next, 'notEqual');
+      if (this.isStreamed) code.fence();
+    });
     return code.finish();
   }
 
-  /** The thread's share of a group's units: from units · thread / threads to units · (thread + 1) / threads. */
-  #bounds(): void {
-    const { code, openMp, shape } = this;
-    this.#call(openMp.thread);
-    code.move(r12, rax);
-    this.#call(openMp.threads);
-    code.move(r13, rax);
-    const units = shape.images * this.group;
-    for (const bound of [r14, r15]) {
-      code.scale(rax, r12, units);
-      code.divide(r13);
-      code.move(bound, rax);
-      code.addConstant(r12, 1);
-    }
-  }
-
-  #call(address: number): void {
-    this.code.constant(rax, address);
-    this.code.call(rax);
-  }
-
   barrier(): void {
-    this.#call(this.openMp.barrier);
+    call(this.code, this.openMp.barrier);
     // The callee may have used every vector.
     this.code.clear(ZERO);
   }

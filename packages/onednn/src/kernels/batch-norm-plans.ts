@@ -126,17 +126,32 @@ function forwardDescriptor(runtime: Runtime, layout: MemoryDescriptor, attrs: Ba
   return descriptor;
 }
 
-/** @param shape of x */
-export function forwardPlan(
+/** What every plan is made from: see {@link BatchNormPlan}. `shape` is x's. */
+type PlanArguments = readonly [
   runtime: Runtime,
   shape: readonly number[],
   layout: MemoryDescriptor,
   attrs: BatchNormAttrs,
-  ties: Residual = ALONE,
+  ties?: Residual,
+];
+
+export function forwardPlan(...args: PlanArguments): BatchNormPlan {
+  return plan(true, forwardPrimitive, ...args);
+}
+
+export function backwardPlan(...args: PlanArguments): BatchNormPlan {
+  return plan(false, backwardPrimitive, ...args);
+}
+
+function plan(
+  isForward: boolean,
+  primitive: (runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs) => BatchNormPlan,
+  ...[runtime, shape, layout, attrs, ties = ALONE]: PlanArguments
 ): BatchNormPlan {
+  const { epsilon, activation } = attrs;
   return runtime.compiled(
-    `bn forward ${layout.id} ${attrs.epsilon} ${attrs.activation} ${ties.residual} ${ties.hasSecond}`,
-    () => codePlan(runtime, shape, layout, attrs, ties, true) ?? forwardPrimitive(runtime, layout, attrs),
+    `bn ${isForward} ${layout.id} ${epsilon} ${activation} ${ties.residual} ${ties.hasSecond}`,
+    () => codePlan(runtime, shape, layout, attrs, ties, isForward) ?? primitive(runtime, layout, attrs),
   );
 }
 
@@ -155,20 +170,6 @@ function forwardPrimitive(runtime: Runtime, layout: MemoryDescriptor, attrs: Bat
   if (workspace) args.push([Arg.workspace, workspace]);
   const primitive = runtime.primitive(descriptor, args, labelOf(true, layout, attrs));
   return { primitive, bitBytes: workspace?.byteLength ?? 0, namesShift: false, destroy: () => primitive.destroy() };
-}
-
-/** @param shape of x */
-export function backwardPlan(
-  runtime: Runtime,
-  shape: readonly number[],
-  layout: MemoryDescriptor,
-  attrs: BatchNormAttrs,
-  ties: Residual = ALONE,
-): BatchNormPlan {
-  return runtime.compiled(
-    `bn backward ${layout.id} ${attrs.epsilon} ${attrs.activation} ${ties.residual} ${ties.hasSecond}`,
-    () => codePlan(runtime, shape, layout, attrs, ties, false) ?? backwardPrimitive(runtime, layout, attrs),
-  );
 }
 
 function backwardPrimitive(runtime: Runtime, layout: MemoryDescriptor, attrs: BatchNormAttrs): BatchNormPlan {

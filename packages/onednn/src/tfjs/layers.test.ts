@@ -197,8 +197,10 @@ test('a residual network of plain layers runs the primitives of a hand-written o
   assert.equal(counts.convolution_backward_weights, convolutions);
   assert.equal(counts.batch_norm_forward, convolutions);
   assert.equal(counts.batch_norm_backward, convolutions);
-  assert.equal(counts.add_relu, blocks);
-  assert.equal(counts.relu_grad, blocks, 'behind additions only');
+  // With code of our own they are part of the batch norms before them.
+  const apart = runtime.machine ? undefined : blocks;
+  assert.equal(counts.add_relu, apart);
+  assert.equal(counts.relu_grad, apart, 'behind additions only');
   assert.equal(counts.relu, undefined);
   assert.equal(counts.pooling_avg_forward, 1);
   assert.equal(counts.pooling_avg_backward, 1);
