@@ -227,7 +227,7 @@ export class Runtime implements StorageHost {
     return new Primitive(this.dnnl, this.scratchpad, descriptor, args, label, this.#listeners, alone);
   }
 
-  /** Code of our own, for {@link machine}. */
+  /** Code of our own, to be run by a machine: this runtime has one where there is code at all. */
   codePrimitive(machine: Machine, options: CodeOptions): CodePrimitive {
     return new CodePrimitive(machine, this.scratchpad, this.#listeners, options);
   }
