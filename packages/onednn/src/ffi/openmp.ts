@@ -9,7 +9,8 @@ import { dirname, join } from 'node:path';
 import koffi from 'koffi';
 import { loadLibc, pinner } from './pin-library.js';
 
-const LINUX_NAME = 'libgomp.so.1';
+/** GCC's OpenMP, as Linux names it. */
+export const LIBGOMP = 'libgomp.so.1';
 
 /** Read by libgomp when it is loaded, and never again. */
 const SPIN_VARIABLE = 'GOMP_SPINCOUNT';
@@ -32,7 +33,7 @@ export function pinOpenMp(environment: NodeJS.ProcessEnv, user = ''): void {
   const libc = loadLibc();
   const pin = pinner(libc);
   const load = (): void => {
-    if (!pin(LINUX_NAME) && user.includes('/')) pin(join(dirname(user), LINUX_NAME));
+    if (!pin(LIBGOMP) && user.includes('/')) pin(join(dirname(user), LIBGOMP));
   };
   if (USERS.some((name) => environment[name] !== undefined)) {
     load();
@@ -46,7 +47,7 @@ export function pinOpenMp(environment: NodeJS.ProcessEnv, user = ''): void {
 
 /** The calling thread's number of threads; null where oneDNN has no OpenMP that is known: then it cannot be set. */
 export function loadOpenMp(): OpenMp | null {
-  const names = process.platform === 'linux' ? [LINUX_NAME, 'libiomp5.so'] : ['libomp.dylib'];
+  const names = process.platform === 'linux' ? [LIBGOMP, 'libiomp5.so'] : ['libomp.dylib'];
   for (const name of names) {
     try {
       const library = koffi.load(name);

@@ -171,21 +171,24 @@ export class Assembler {
     this.#wide([0x01], source, target);
   }
 
-  addConstant(target: number, value: number): void {
-    this.#wide([0x81], 0, target);
+  /** An operation, by the field that names it, of a register and a constant of 32 bits, which is extended by its sign. */
+  #constant(operation: number, register: number, value: number): void {
+    this.#wide([0x81], operation, register);
     this.#int32(value);
+  }
+
+  addConstant(target: number, value: number): void {
+    this.#constant(0, target, value);
   }
 
   /** Sets the flags, too: 'equal' is 0 then. */
   subtractConstant(target: number, value: number): void {
-    this.#wide([0x81], 5, target);
-    this.#int32(value);
+    this.#constant(5, target, value);
   }
 
   /** target &= value, which is extended by its sign */
   andConstant(target: number, value: number): void {
-    this.#wide([0x81], 4, target);
-    this.#int32(value);
+    this.#constant(4, target, value);
   }
 
   compare(a: number, b: number): void {
@@ -193,8 +196,7 @@ export class Assembler {
   }
 
   compareConstant(register: number, value: number): void {
-    this.#wide([0x81], 7, register);
-    this.#int32(value);
+    this.#constant(7, register, value);
   }
 
   /** target = source · factor */
@@ -291,12 +293,6 @@ export class Assembler {
     this.#vector(code(1, 0, 0x2b), source, 0, target);
   }
 
-  /** As {@link storeHalves}, past the caches. The target must be at a multiple of 32 bytes. */
-  streamHalves(target: Place, source: number, scratch: number): void {
-    this.#vector(code(2, 2, 0x72), scratch, 0, source);
-    this.#vector(code(1, 0, 0x2b), scratch, 0, target, { bits: Bits.v256 });
-  }
-
   /** 16 bf16, which are the upper halves of floats. */
   loadHalves(target: number, source: Place): void {
     this.#vector(code(2, 1, 0x33), target, 0, source);
@@ -305,8 +301,17 @@ export class Assembler {
 
   /** Rounds 16 floats to bf16, to the nearest, and stores them; `scratch` is a vector to do it in. Needs AVX512_BF16. */
   storeHalves(target: Place, source: number, scratch: number): void {
+    this.#halves(0x11, target, source, scratch);
+  }
+
+  /** As {@link storeHalves}, past the caches. The target must be at a multiple of 32 bytes. */
+  streamHalves(target: Place, source: number, scratch: number): void {
+    this.#halves(0x2b, target, source, scratch);
+  }
+
+  #halves(store: number, target: Place, source: number, scratch: number): void {
     this.#vector(code(2, 2, 0x72), scratch, 0, source);
-    this.#vector(code(1, 0, 0x11), scratch, 0, target, { bits: Bits.v256 });
+    this.#vector(code(1, 0, store), scratch, 0, target, { bits: Bits.v256 });
   }
 
   /** One float to all 16. Clobbers rax. */

@@ -1,7 +1,7 @@
 /** Code for the gradients of batch normalization in training (Ioffe & Szegedy, arXiv:1502.03167). */
 import { at, Reg } from './assembler.js';
 import type { OpenMpAddresses } from './machine.js';
-import { NormCode, type NormShape, type Pointer, VECTOR } from './norm-code.js';
+import { NormCode, type NormShape, VECTOR } from './norm-code.js';
 
 /** Places of the argument's addresses, in bytes; bits are there with ReLU, what follows them in a residual network. */
 const BACKWARD = {
@@ -32,11 +32,6 @@ export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Ar
   const norm = new NormCode(shape, openMp, hasSecond ? 4 : residual ? 3 : 2, 4);
   const { code, vectorBytes } = norm;
   const partBytes = 2 * VECTOR;
-  /** Tensors that a pass goes through, by the registers that point into them. */
-  const walk = (tensors: readonly (readonly [register: number, argument: number, bytes: number])[]): Pointer[] => {
-    for (const [register, argument, bytes] of tensors) norm.unit(register, argument, pixels * bytes);
-    return tensors.map(([register, , bytes]) => [register, bytes]);
-  };
   const x = [rsi, BACKWARD.x, vectorBytes] as const;
   const dy = [rdi, BACKWARD.dy, vectorBytes] as const;
   const bits = relu ? [[r9, BACKWARD.bits, 2] as const] : [];
@@ -88,7 +83,7 @@ export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Ar
   return norm.assemble(() => {
     norm.units('forwards', () => {
       norm.loadChannels(20, rdx, BACKWARD.mean);
-      const pointers = walk([x, dy, ...bits, ...second, ...up]);
+      const pointers = norm.walk([x, dy, ...bits, ...second, ...up]);
       norm.clear(0, 8);
       norm.vectors(pixels, pointers, (way) => {
         loadGradient(8 + way, way);
@@ -110,8 +105,8 @@ export function backwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Ar
     norm.units('backwards', () => {
       norm.fetch(20);
       const pointers = residual
-        ? walk([x, [rdi, BACKWARD.up, vectorBytes], [r8, BACKWARD.dx, vectorBytes]])
-        : walk([x, dy, ...bits, [r8, BACKWARD.dx, vectorBytes]]);
+        ? norm.walk([x, [rdi, BACKWARD.up, vectorBytes], [r8, BACKWARD.dx, vectorBytes]])
+        : norm.walk([x, dy, ...bits, [r8, BACKWARD.dx, vectorBytes]]);
       norm.vectors(pixels, pointers, (way) => {
         if (residual) norm.load(way, rdi, way);
         else loadGradient(way, way);

@@ -5,7 +5,7 @@
  */
 import { at, Reg } from './assembler.js';
 import type { OpenMpAddresses } from './machine.js';
-import { NormCode, type NormShape, type Pointer, VECTOR, ZERO } from './norm-code.js';
+import { NormCode, type NormShape, VECTOR, ZERO } from './norm-code.js';
 
 /** Vectors whose mean is found before their deviations: 32 KiB of f32. */
 const PIECE = 512;
@@ -25,7 +25,7 @@ const FORWARD = {
 } as const;
 const { rbx, rsi, rdi, r8, r9, r10, r12 } = Reg;
 
-/** Whether there is code for such data: not where one image's channel has more than 32,768 pixels, or takes more than 2 GiB. */
+/** Whether there is code for such data: where an image has up to 32,768 pixels, and there are fewer than 2²⁴ units. */
 export function codeFits(shape: NormShape): boolean {
   return piecesOf(shape.pixels).count <= MAX_PIECES && shape.images * shape.blocks < 2 ** 24;
 }
@@ -123,19 +123,13 @@ export function forwardCode(shape: NormShape, openMp: OpenMpAddresses): Uint8Arr
     norm.barrier();
     norm.blocks(conclude);
     norm.units('backwards', () => {
-      norm.unit(rsi, FORWARD.x, unitBytes);
-      norm.unit(rdi, FORWARD.y, unitBytes);
-      if (relu) norm.unit(r9, FORWARD.bits, 2 * pixels);
       norm.fetch(20);
-      const pointers: Pointer[] = [
-        [rsi, vectorBytes],
-        [rdi, vectorBytes],
-      ];
-      if (relu) pointers.push([r9, 2]);
-      if (residual) {
-        norm.unit(r8, FORWARD.addend, unitBytes);
-        pointers.push([r8, vectorBytes]);
-      }
+      const pointers = norm.walk([
+        [rsi, FORWARD.x, vectorBytes],
+        [rdi, FORWARD.y, vectorBytes],
+        ...(relu ? [[r9, FORWARD.bits, 2] as const] : []),
+        ...(residual ? [[r8, FORWARD.addend, vectorBytes] as const] : []),
+      ]);
       norm.vectors(pixels, pointers, (way) => {
         norm.load(way, rsi, way);
         code.arithmetic('subtract', way, way, 20);

@@ -3,6 +3,7 @@
  * between two of theirs finds its threads awake.
  */
 import koffi from 'koffi';
+import { LIBGOMP } from '../ffi/openmp.js';
 import { loadLibc } from '../ffi/pin-library.js';
 
 const PROT = { read: 1, write: 2, execute: 4 } as const;
@@ -36,8 +37,8 @@ export interface Machine {
 let machine: Machine | null | undefined;
 
 /**
- * Null where code of ours cannot run: another system than Linux on x86-64, an oneDNN that came with another OpenMP, or a system that lets
- * nobody run what was written to memory.
+ * Null where code of ours cannot run: another system than Linux on x86-64, one without libgomp, or one that lets nobody run what was written
+ * to memory.
  */
 export function loadMachine(): Machine | null {
   if (machine === undefined) machine = process.platform === 'linux' && process.arch === 'x64' ? bind() : null;
@@ -55,13 +56,13 @@ function bind(): Machine | null {
   const mprotect = libc.func('int mprotect(uintptr_t, size_t, int)');
   const munmap = libc.func('int munmap(uintptr_t, size_t)');
   const memcpy = libc.func('void memcpy(uintptr_t target, const uint8_t *source, size_t)');
-  const openMp = dlopen('libgomp.so.1', RTLD.now | RTLD.noLoad);
+  const openMp = dlopen(LIBGOMP, RTLD.now | RTLD.noLoad);
   if (!openMp) return null;
   const [barrier, thread, threads] = ['GOMP_barrier', 'omp_get_thread_num', 'omp_get_num_threads'].map((name) =>
     Number(dlsym(openMp, name)),
   ) as [number, number, number];
   const parallel = koffi
-    .load('libgomp.so.1')
+    .load(LIBGOMP)
     .func('void GOMP_parallel(uintptr_t code, uintptr_t argument, unsigned int threads, unsigned int flags)');
   const bound: Machine = {
     openMp: { barrier, thread, threads },

@@ -50,7 +50,7 @@ export const ZERO = 31;
 const SPARE = 30;
 
 /** A register that moves on by so many bytes from one vector to the next. */
-export type Pointer = readonly [register: number, bytes: number];
+type Pointer = readonly [register: number, bytes: number];
 
 /**
  * What both passes have in common. Registers: rbx is the argument, r13 the group's first block, r14 and r15 bound the thread's units of a
@@ -204,6 +204,12 @@ export class NormCode {
     code.arithmetic('add', first, first, first + 1);
     code.arithmetic('add', first + 2, first + 2, first + 3);
     code.arithmetic('add', first, first, first + 2);
+  }
+
+  /** Points registers at the unit's part of tensors, of so many bytes for each pixel. @returns what {@link vectors} moves on */
+  walk(tensors: readonly (readonly [register: number, argument: number, bytes: number])[]): Pointer[] {
+    for (const [register, argument, bytes] of tensors) this.unit(register, argument, this.shape.pixels * bytes);
+    return tensors.map(([register, , bytes]) => [register, bytes]);
   }
 
   /** target = the argument's address + the unit's number · bytes */

@@ -14,14 +14,14 @@ import type { PrimitiveArgument } from '../primitive.js';
 import { type BatchNormAttrs, backwardPlan, forwardPlan, view } from './batch-norm-plans.js';
 import { areFinite, finiteness } from './elementwise.js';
 import { isFloat, kernel } from './kernel.js';
-import { reluGradient } from './residual.js';
+import { addSame, reluGradient } from './residual.js';
 import { floatsOf, plainAddress, SMALL, viewOf } from './tools.js';
 import { applyInPlace } from './unary.js';
 
 const { useScale, useShift, fuseNormRelu, useGlobalStats } = NormalizationFlag;
 const RELU_BITS = 'batch norm relu';
 
-export interface ForwardInputs {
+interface ForwardInputs {
   readonly x: TensorInfo;
   readonly scale: TensorInfo;
   readonly offset: TensorInfo;
@@ -33,26 +33,48 @@ export interface ForwardInputs {
 const forward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormV3', ({ inputs, attrs, backend }) => {
   const { x, scale, offset } = inputs;
   if (!isFloat(x, scale, offset) || x.shape.length < 2) return null;
-  const [y, mean, variance] = goForward(backend, inputs, attrs);
-  const verdict = areFinite(backend.runtime, ...floatsOf(backend, mean, variance, scale, offset));
-  backend.storage(y).finite = verdict;
-  if (attrs.activation !== 'relu') return [y, mean, variance];
-  // oneDNN's ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
-  const [result] = backend.keepIf(verdict, [x, scale, offset], [y], (input, factor, shift) => {
-    const parts = { x: input, scale: factor, offset: shift };
-    const [linear, ...rest] = goForward(backend, parts, { ...attrs, activation: 'linear' });
-    for (const { dataId } of rest) backend.disposeData(dataId);
-    return [applyInPlace(backend, linear, 'Relu')];
-  });
-  backend.storage(result).finite = verdict;
-  return [result, mean, variance];
+  return goForward(backend, inputs, attrs);
 });
 
-export function goForward(
+/**
+ * The end of a residual block (He et al., arXiv:1512.03385) in one pass: x, addend [n, …, c], scale, offset [c] → max(norm(x) + addend, 0),
+ * batch mean [c], biased batch variance [c].
+ */
+const residualForward = kernel<ForwardInputs, BatchNormAttrs>('FusedBatchNormAddRelu', ({ inputs, attrs, backend }) =>
+  goForward(backend, inputs, { ...attrs, activation: 'relu' }),
+);
+
+function goForward(backend: OneDnnBackend, inputs: ForwardInputs, attrs: BatchNormAttrs): Normalized {
+  const { runtime } = backend;
+  const { x, scale, offset, addend } = inputs;
+  const other = addend && backend.storage(addend).finite;
+  const [y, mean, variance] = normalizeBatch(backend, inputs, attrs);
+  const isNormGood = areFinite(runtime, ...floatsOf(backend, mean, variance, scale, offset));
+  const verdict = addend ? runtime.judge(() => isNormGood.holds && other?.holds === true) : isNormGood;
+  backend.storage(y).finite = verdict;
+  if (attrs.activation !== 'relu') return [y, mean, variance];
+  // A fused ReLU makes 0 of NaN. Mean and variance depend on every element, so they tell whether there is one.
+  const operands = addend ? [x, scale, offset, addend] : [x, scale, offset];
+  const [result] = backend.keepIf(verdict, operands, [y], (...tensors) => {
+    const [input, factor, shift, shortcut] = tensors as [TensorInfo, TensorInfo, TensorInfo, TensorInfo?];
+    const parts = { x: input, scale: factor, offset: shift };
+    const [linear, ...rest] = normalizeBatch(backend, parts, { ...attrs, activation: 'linear' });
+    for (const { dataId } of rest) backend.disposeData(dataId);
+    const sum = shortcut ? addSame(backend, linear, shortcut, false) : linear;
+    if (shortcut) backend.disposeData(linear.dataId);
+    return [applyInPlace(backend, sum, 'Relu')];
+  });
+  backend.storage(result as TensorInfo).finite = verdict;
+  return [result as TensorInfo, mean, variance];
+}
+
+type Normalized = [y: TensorInfo, mean: TensorInfo, variance: TensorInfo];
+
+function normalizeBatch(
   backend: OneDnnBackend,
   { x, scale, offset, addend }: ForwardInputs,
   attrs: BatchNormAttrs,
-): [y: TensorInfo, mean: TensorInfo, variance: TensorInfo] {
+): Normalized {
   const { runtime } = backend;
   const plain = view(runtime, x.shape);
   const layout = backend.layoutOf(x, plain);
@@ -88,31 +110,57 @@ export function goForward(
  * bits, so it must be the tensor that the forward pass returned.
  */
 const backward = kernel<BackwardInputs, BatchNormAttrs>('FusedBatchNormGradV3', ({ inputs, attrs, backend }) => {
-  const { dy, x, scale, y, mean, variance } = inputs;
+  const { dy, x, scale, mean, variance } = inputs;
   if (!isFloat(dy, x, scale, mean, variance)) return null;
-  if (attrs.activation !== 'relu') return goBack(backend, inputs, attrs);
-  const { finite, companion } = backend.storage(y);
-  const isMade = companion !== null || finite === null;
-  const results = isMade ? goBack(backend, inputs, attrs) : [];
-  // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
-  // let through in one place of a channel is in its sums; of few elements all are looked at.
-  const sums = floatsOf(backend, ...results.slice(1));
-  const verdict = isMade ? goodGradient(backend, [dy], finite, sums) : NOT_MADE;
-  const parts = [dy, x, scale, y, mean, variance] as const;
-  return backend.keepIf(verdict, parts, results, (up, input, factor, result, middle, spread) => {
-    const gradient = reluGradient(backend, up, result);
-    const plainInputs = { dy: gradient, x: input, scale: factor, y: result, mean: middle, variance: spread };
-    const composed = goBack(backend, plainInputs, { ...attrs, activation: 'linear' });
-    backend.disposeData(gradient.dataId);
-    return composed;
-  });
+  return attrs.activation === 'relu' ? goBack(backend, inputs, attrs, false) : differentiate(backend, inputs, attrs);
 });
 
-export const NOT_MADE: Verdict = { holds: false };
+/**
+ * The end of a residual block: dy, second (or none), x, y [n, …, c]; scale, mean, variance [c] → dx, gradient of scale, gradient of offset,
+ * and ReLU's gradient, which is the shortcut's. The gradient that arrives is dy + second.
+ */
+const residualBackward = kernel<BackwardInputs, BatchNormAttrs>(
+  'FusedBatchNormAddReluGrad',
+  ({ inputs, attrs, backend }) => goBack(backend, inputs, { ...attrs, activation: 'relu' }, true),
+);
+
+/** Through ReLU, too. */
+function goBack(
+  backend: OneDnnBackend,
+  inputs: BackwardInputs,
+  attrs: BatchNormAttrs,
+  residual: boolean,
+): TensorInfo[] {
+  const { dy, second, x, scale, y, mean, variance } = inputs;
+  const { finite, companion } = backend.storage(y);
+  const isMade = companion !== null || finite === null;
+  const results = isMade ? differentiate(backend, inputs, attrs, residual) : [];
+  const parts = second ? [dy, second] : [dy];
+  // The bits know no NaN: not in y, and not in a gradient where y is 0, which times 0 is NaN. Whatever is not finite in dy and is
+  // let through in one place of a channel is in its sums; of few elements all are looked at.
+  const sums = floatsOf(backend, ...results.slice(1, 3));
+  const verdict = isMade ? goodGradient(backend, parts, finite, sums) : NOT_MADE;
+  return backend.keepIf(verdict, [x, scale, y, mean, variance, ...parts], results, (...tensors) => {
+    const [input, factor, result, middle, spread, first, rest] = tensors as [
+      ...[TensorInfo, TensorInfo, TensorInfo, TensorInfo, TensorInfo, TensorInfo],
+      TensorInfo?,
+    ];
+    const arriving = rest ? addSame(backend, first, rest, false) : first;
+    const up = reluGradient(backend, arriving, result);
+    if (rest) backend.disposeData(arriving.dataId);
+    const plainInputs = { dy: up, x: input, scale: factor, y: result, mean: middle, variance: spread };
+    const composed = differentiate(backend, plainInputs, { ...attrs, activation: 'linear' });
+    if (residual) return [...composed, up];
+    backend.disposeData(up.dataId);
+    return composed;
+  });
+}
+
+const NOT_MADE: Verdict = { holds: false };
 /** Elements of a gradient up to which a pass over it is nothing. */
 const FEW = 2 ** 16;
 
-export function goodGradient(
+function goodGradient(
   backend: OneDnnBackend,
   dy: readonly TensorInfo[],
   finite: Verdict | null,
@@ -124,7 +172,7 @@ export function goodGradient(
   return runtime.judge(() => finite?.holds !== false && haveGoodSums.holds && few.every(({ holds }) => holds));
 }
 
-export interface BackwardInputs {
+interface BackwardInputs {
   readonly dy: TensorInfo;
   readonly x: TensorInfo;
   readonly scale: TensorInfo;
@@ -136,7 +184,7 @@ export interface BackwardInputs {
 }
 
 /** @param residual whether y is ReLU's of a sum: then ReLU's gradient is a result, too */
-export function goBack(
+function differentiate(
   backend: OneDnnBackend,
   { dy, x, scale, y, mean, variance, second }: BackwardInputs,
   attrs: BatchNormAttrs,
@@ -303,3 +351,6 @@ function infer(
 }
 
 export const batchNormKernels = [forward, backward, inference];
+
+/** What fusion.ts runs, and nobody by name. */
+export const batchNormResidualKernels = [residualForward, residualBackward];

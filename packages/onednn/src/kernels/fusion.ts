@@ -14,8 +14,8 @@
 import { engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { OneDnnBackend } from '../backend.js';
 import type { TensorStorage } from '../memory/storage.js';
+import { batchNormResidualKernels } from './batch-norm.js';
 import { takesResidual } from './batch-norm-plans.js';
-import { batchNormResidualKernels } from './batch-norm-residual.js';
 import { conv2DInfo } from './convolution.js';
 import type { CompleteKernel, KernelCall } from './kernel.js';
 
